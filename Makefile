@@ -1,0 +1,41 @@
+# The commands of this project. Each sets up .venv by itself, which takes under a second when nothing changed.
+#   PYTHON=python3.12   the Python to build .venv with (3.10 to 3.13); default: a fitting one on PATH
+#   VARIANT=cuda        cpu or cuda; default: what .venv already is, else cpu
+PYTHON ?=
+VARIANT ?=
+# Any Python 3 can run the installer, which looks for the right one.
+RUNNER := $(firstword $(foreach p,$(PYTHON) python3 python,$(shell command -v $(p) 2>/dev/null)))
+BIN := .venv/bin
+NAME ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: ## .venv with everything that fits together
+	@test -n "$(RUNNER)" || { echo "set-up: no Python found; install Python 3.10 to 3.13" >&2; exit 2; }
+	@$(RUNNER) requirements/install.py --python "$(PYTHON)" --variant "$(VARIANT)"
+
+demo: setup ## prepare MovieLens-100k, train, evaluate, write the report
+	@$(BIN)/python -m interformer_rec.training.demo
+
+test: setup ## the test suite, 2-rank tests included (ARGS="-k name" and so on)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+check: setup ## format, lint, types, and the rules of the house
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+format: setup ## let ruff rewrite what `check` would refuse
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup ## list the benchmarks, or run one: make bench NAME=data ARGS="--json out.json"
+	@if [ -n "$(NAME)" ]; then $(BIN)/python -m benchmarks.$(NAME) $(ARGS); else \
+	for file in benchmarks/[a-z]*.py; do test -e "$$file" || { echo "no benchmarks yet"; break; }; \
+	printf '%-14s %s\n' "$$(basename $$file .py)" "$$(sed -n '1s/^"*//;1s/"*$$//;1p' $$file)"; done; fi

@@ -1,0 +1,200 @@
+"""`interformer`: comes in argv, goes out an exit code; in between one call. Nothing else happens here.
+
+Exit codes: 0 fine, 1 the run failed, 2 bad input or config, 130 interrupted. An error is one readable paragraph on
+stderr; `--debug` shows its traceback. The functions that do the work are named as text and resolved when called, so
+that `--help`, `doctor` and `config` start without loading torch. docs/decisions/0002-command-line.md says why.
+"""
+
+import argparse
+import json
+import os
+import pkgutil
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from interformer_rec import __version__
+from interformer_rec.errors import InputError
+from interformer_rec.strict_json import finite
+
+# The only place where a command meets its code.
+CALLS = {
+    "doctor": "interformer_rec.doctor:run",
+    "load": "interformer_rec.config:load",
+    "to_yaml": "interformer_rec.config:to_yaml",
+    "inspect": "interformer_rec.data.inspect:inspect_folder",
+    "data": "interformer_rec.data.recipes.catalog:prepare",
+    "train": "interformer_rec.training.run:train",
+    "evaluate": "interformer_rec.training.run:evaluate",
+    "predict": "interformer_rec.training.run:predict",
+}
+
+
+def call(name: str, *args: Any) -> Any:
+    """Load the module that holds a function of the table and call it."""
+    return pkgutil.resolve_name(CALLS[name])(*args)
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Exit code 1 if training cannot work here."""
+    return call("doctor", args.json)
+
+
+def config(args: argparse.Namespace) -> int:
+    """Print the resolved config."""
+    print(call("to_yaml", call("load", args.config, args.set)).rstrip("\n"))
+    return 0
+
+
+def inspect(args: argparse.Namespace) -> int:
+    """Print the drafted schema or write it to a file."""
+    text = call("inspect", args.path)
+    if args.out is None:
+        print(text.rstrip("\n"))
+        return 0
+    try:
+        Path(args.out).write_text(text)
+    except OSError as error:
+        raise InputError(f"{args.out}: cannot write the schema there: {error.strerror}") from error
+    print(f"wrote {args.out}")
+    return 0
+
+
+def data(args: argparse.Namespace) -> int:
+    """Prepare a data set; the last lines are the rows of each file."""
+    rows = call("data", args.name, args.out, args.raw, options(args.set))
+    show("data", {file: f"{count:,} rows" for file, count in rows.items()})
+    return 0
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train; the exit code is the run's."""
+    return call("train", call("load", args.config, args.set), args.resume)
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Print metrics: one JSON object or a table."""
+    metrics = call("evaluate", args.path, args.data)
+    show("evaluate", metrics, as_json=args.json)
+    return 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Score rows; prints what was written."""
+    show("predict", call("predict", args.path, args.data, args.out))
+    return 0
+
+
+def options(pairs: list[str]) -> dict[str, str]:
+    """["rows=100", ...] -> {"rows": "100", ...}."""
+    split = [pair.partition("=") for pair in pairs]
+    for (name, equals, _), pair in zip(split, pairs, strict=True):
+        if not (name and equals):
+            raise InputError(f"--set {pair}: expected name=value, for example --set rows=100000")
+    return {name: value for name, _, value in split}
+
+
+def show(title: str, values: Mapping[str, Any], as_json: bool = False) -> None:
+    """Print a result on rank 0 only: the other processes of a torchrun have the same one."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if as_json:
+        print(json.dumps(finite(values)))
+        return
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in values.items():
+        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    # --debug is accepted before and after the command; SUPPRESS keeps the second from undoing the first.
+    debug = argparse.ArgumentParser(add_help=False)
+    debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
+    root = argparse.ArgumentParser("interformer", description="InterFormer on TorchRec.", parents=[debug])
+    root.add_argument("--version", action="version", version=f"interformer {__version__}")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(run: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(run.__name__, help=about, description=about, parents=[debug])
+        command.set_defaults(run=run)
+        return command
+
+    one = add(doctor, "Do the installed versions fit; what to do if not. Exit code 1 if training cannot work.")
+    one.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+
+    one = add(config, "Check a run config and print it with every default filled in.")
+    _config_arguments(one)
+
+    one = add(inspect, "Draft a schema from a folder of Parquet files.")
+    one.add_argument("path", metavar="PATH", help="a folder, file, glob or URI")
+    one.add_argument("--out", metavar="FILE", help="write the schema here instead of to the screen")
+
+    one = add(data, "Prepare a public or a synthetic data set: Parquet files and a schema.")
+    one.add_argument("name", metavar="NAME", help="the recipe, for example ml-100k or synthetic")
+    one.add_argument("--out", metavar="DIR", required=True, help="the folder to write")
+    one.add_argument("--raw", metavar="DIR", help="the data set as its owners publish it, if you have it already")
+    one.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="an option of the recipe")
+
+    one = add(train, "Train. Writes a run folder: config, metrics, checkpoints, report.")
+    _config_arguments(one)
+    one.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run")
+
+    one = add(evaluate, "Metrics of a trained model.")
+    one.add_argument("path", metavar="RUN_OR_CHECKPOINT")
+    one.add_argument("--data", metavar="PATH", help="Parquet files with labels; default: the test data of the run")
+    one.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+
+    one = add(predict, "Parquet in, Parquet out, with a score column.")
+    one.add_argument("path", metavar="RUN_OR_CHECKPOINT")
+    one.add_argument("--data", metavar="PATH", required=True, help="Parquet files, labels not needed")
+    one.add_argument("--out", metavar="PATH", required=True, help="the Parquet file to write")
+    return root
+
+
+def _config_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/")
+    command.add_argument("--set", metavar="A.B=C", action="append", default=[], help="override one value of the config")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Returns the exit code; only argparse (--help, a wrong flag: 2) leaves by SystemExit."""
+    args = parser().parse_args(argv)
+    debug = getattr(args, "debug", False)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # `interformer inspect ... | head`: the reader has what it wanted. Python's own flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # torch's CheckpointException derives from BaseException
+        if debug:
+            traceback.print_exc()
+        print(paragraph(args.command, error, debug), file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+
+
+def paragraph(command: str, error: BaseException, debug: bool) -> str:
+    """The error for a reader: which command, on which rank, what, and where to see more."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    where = f" (rank {os.environ.get('RANK', '?')} of {ranks})" if ranks > 1 else ""
+    if isinstance(error, InputError):
+        return f"interformer {command}{where}: {error}"
+    # Not the user's doing as far as we know, so the type stays: it is what one searches for.
+    hint = "" if debug else "\nRun it with --debug for the traceback."
+    return f"interformer {command}{where} failed: {type(error).__name__}: {error}{hint}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

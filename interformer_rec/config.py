@@ -1,0 +1,276 @@
+"""The run config: one YAML file, validated and frozen, describes a run. In: a path and overrides; out: a RunConfig. No torch.
+
+The schema of the features is in schema.py, the model's options and presets in model_config.py; here are the rest and the
+cross-field checks. A run saves its resolved config (`to_yaml`), and that file replays the run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from interformer_rec.errors import InputError
+from interformer_rec.model_config import ModelConfig
+from interformer_rec.schema import FeatureSchema, Strict
+
+
+class DataConfig(Strict):
+    """Parquet files and how they become batches. Paths: file, glob, directory or URI (s3://, gs://, hdfs://, file://)."""
+
+    train: str | None = Field(None, description="fitted and trained on")
+    valid: str | None = Field(None, description="watched during training: early stopping, best checkpoint")
+    test: str | None = Field(None, description="scored once, at the end, with the best checkpoint")
+    batch_size: int = Field(1024, ge=1, description="rows a rank and step")
+    eval_batch_size: int = Field(4096, ge=1, description="rows a rank and step of an evaluation")
+    shuffle_rows: int = Field(65536, ge=0, description="rows mixed in the shuffle buffer; 0 reads in file order")
+    workers: int = Field(1, ge=1, le=64, description="threads that decode Parquet on each rank")
+    prefetch: int = Field(2, ge=1, description="decoded shuffle buffers kept ahead")
+    on_bad_row: Literal["error", "skip"] = "error"
+
+
+class DenseOptimizer(Strict):
+    """Adam (AdamW when weight_decay > 0) on the dense parameters."""
+
+    lr: float = Field(1e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0, description="decoupled, on matrices only")
+    clip_norm: float | None = Field(None, gt=0, description="clip the gradient's global norm")
+
+
+class EmbeddingOptimizer(Strict):
+    """Fused into the backward kernels of the tables. Adam needs CUDA."""
+
+    kind: Literal["rowwise_adagrad", "adagrad", "sgd", "adam"] = "rowwise_adagrad"
+    lr: float = Field(0.02, gt=0)
+    eps: float = Field(1e-8, gt=0)
+    l2: float = Field(
+        0.0, ge=0, description="l2 / 2 * |e|^2 in the loss for every row a sample looks up (touched rows only)"
+    )
+
+
+class Schedule(Strict):
+    """Learning-rate factor over the steps, for both optimizers: linear warm-up, then the named shape."""
+
+    kind: Literal["constant", "cosine", "plateau"] = "constant"
+    warmup_steps: int = Field(0, ge=0)
+    min_factor: float = Field(0.0, ge=0, le=1, description="cosine: reached at the last step; plateau: never below")
+    factor: float = Field(0.1, gt=0, lt=1, description="plateau: multiplied in when the monitored metric stalls")
+    patience: int = Field(0, ge=0, description="plateau: evaluations without progress that are tolerated")
+
+
+class OptimizerConfig(Strict):
+    """How weights move."""
+
+    dense: DenseOptimizer = DenseOptimizer()
+    embedding: EmbeddingOptimizer = EmbeddingOptimizer()
+    schedule: Schedule = Schedule()
+
+
+ShardingType = Literal[
+    "auto",
+    "data_parallel",
+    "table_wise",
+    "row_wise",
+    "column_wise",
+    "table_row_wise",
+    "table_column_wise",
+    "grid_shard",
+]
+
+
+class ShardingConfig(Strict):
+    """How tables are divided over the ranks: TorchRec's planner decides, within these constraints."""
+
+    default: ShardingType = "auto"
+    tables: dict[str, ShardingType] = Field(default_factory=dict, description="per table, over `default`")
+
+
+class TrainingConfig(Strict):
+    """How long, how precise, and what is watched."""
+
+    out: str = Field("runs/{name}", description="run folder; {name} is the run's name")
+    epochs: int = Field(1, ge=1)
+    max_steps: int | None = Field(None, ge=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    eval_every_steps: int | None = Field(
+        None, ge=1, description="also evaluate every N steps; always at an epoch's end"
+    )
+    monitor: str = Field("auc", description="metric of the validation set (of the first label): auc, gauc, logloss, ne")
+    patience: int | None = Field(
+        None, ge=0, description="stop when more evaluations in a row than this bring no better `monitor`"
+    )
+    log_every_steps: int = Field(20, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainingConfig:
+        if self.monitor not in ("auc", "gauc", "logloss", "ne"):
+            raise ValueError(f"monitor {self.monitor!r} is not one of auc, gauc, logloss, ne")
+        return self
+
+
+class RunConfig(Strict):
+    """A run, whole."""
+
+    name: str
+    seed: int = Field(0, ge=0)
+    data: DataConfig
+    features: FeatureSchema
+    model: ModelConfig = ModelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    sharding: ShardingConfig = ShardingConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        if self.model.needs_sequences and not self.features.sequences:
+            raise ValueError("the model needs at least one group under features.sequences; there is none")
+        dim = self.model.embedding_dim
+        dims = {name: self.features.tables[name].embedding_dim or dim for name in sorted(self.features.sequence_tables)}
+        if len(set(dims.values())) > 1:
+            raise ValueError(
+                f"tables read by histories share one EmbeddingCollection, so one embedding_dim; they have {dims}"
+            )
+        for name in self.sharding.tables:
+            if name not in self.features.tables:
+                raise ValueError(f"sharding.tables names {name!r}, which is not under features.tables")
+        if self.training.monitor == "gauc" and self.features.group is None:
+            raise ValueError("training.monitor is gauc, which needs features.group (the column of the user's id)")
+        return self
+
+    @property
+    def run_dir(self) -> Path:
+        """Where the run's files go."""
+        return Path(self.training.out.replace("{name}", self.name))
+
+
+def load(path: str | os.PathLike[str], overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
+    """Read, override (`a.b=c`, c is YAML) and validate. Environment variables (`${NAME}`, `${NAME:-default}`) are filled in.
+
+    Raises InputError that names the file, the key and what to do.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read config {str(path)!r}: {error.strerror or error}") from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"config {str(path)!r} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise InputError(
+            f"config {str(path)!r} must be a mapping of keys (name, data, features, ...), not {type(tree).__name__}"
+        )
+    for override in overrides:
+        _override(tree, override)
+    return parse(_expand(tree, str(path)), str(path))
+
+
+def parse(tree: dict[str, Any], source: str) -> RunConfig:
+    """A mapping -> RunConfig; `source` names it in errors."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        lines = "\n".join(f"  {_location(item['loc'])}: {_explain(item)}" for item in error.errors())
+        raise InputError(f"config {source!r} is not valid:\n{lines}") from None
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The resolved config, every default written out; loading it gives an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"--set {override!r}: write it as key.subkey=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {override!r}: the value is not valid YAML: {error}") from None
+    node: Any = tree
+    parts = key.strip().split(".")
+    for part, following in zip(parts, [*parts[1:], None], strict=True):
+        place: Any = part
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                raise InputError(f"--set {override!r}: {part!r} is not an index of a list of {len(node)}")
+            place = int(part)
+        elif not isinstance(node, dict):
+            raise InputError(f"--set {override!r}: {part!r} is below a value that is not a mapping")
+        if following is None:
+            node[place] = value
+        elif isinstance(node, list):
+            node = node[place]
+        else:
+            if node.get(place) is None:
+                node[place] = {}
+            node = node[place]
+
+
+def _expand(node: Any, source: str) -> Any:
+    """Fill ${NAME} and ${NAME:-default} in strings from the environment."""
+    if isinstance(node, dict):
+        return {key: _expand(value, source) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_expand(value, source) for value in node]
+    if not isinstance(node, str) or "${" not in node:
+        return node
+    out, rest = "", node
+    while "${" in rest:
+        before, _, rest = rest.partition("${")
+        name, closed, rest = rest.partition("}")
+        variable, has_default, default = name.partition(":-")
+        value = os.environ.get(variable, default if has_default else None)
+        if not closed or value is None:
+            raise InputError(
+                f"config {source!r}: {node!r} needs the environment variable {variable!r}, which is not set"
+            )
+        out += before + value
+    return out + rest
+
+
+def _location(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in loc) or "(top level)"
+
+
+def _explain(item: Any) -> str:
+    """Pydantic's message, with the nearest right name for an unknown key."""
+    if item["type"] != "extra_forbidden":
+        return item["msg"].removeprefix("Value error, ") + (
+            f" (got {item['input']!r})"
+            if item["type"] != "missing" and not isinstance(item["input"], (dict, list))
+            else ""
+        )
+    known = _keys_at(item["loc"][:-1])
+    wrong = str(item["loc"][-1])
+    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
+    return (
+        f"unknown key {wrong!r}"
+        + (f"; did you mean {near[0]!r}?" if near else "")
+        + (f" Known here: {', '.join(known)}" if known else "")
+    )
+
+
+def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
+    """Field names of the model at a location, found by walking the annotations."""
+    model: Any = RunConfig
+    for part in loc:
+        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = _model_in(model.model_fields[str(part)].annotation)
+        elif model is None:
+            return []
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _model_in(annotation: Any) -> Any:
+    """The config class inside an annotation such as tuple[X, ...], dict[str, X] or X | None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _model_in(arg)) is not None), None)

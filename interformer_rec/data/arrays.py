@@ -1,0 +1,120 @@
+"""Arrow arrays as numpy arrays, without a loop over rows. In: columns of a decoded table; out: values, null masks, list bounds.
+
+One chunk is viewed in place; several (row groups of several files) are joined by one copy.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Mask = np.ndarray | None  # bool per value, True where Arrow has a null; None: no nulls
+
+
+class Lists(NamedTuple):
+    """A list column: row r holds values[starts[r] : starts[r] + lengths[r]]. Null rows have length 0 (and are in `null`)."""
+
+    starts: np.ndarray  # (rows,) int64
+    lengths: np.ndarray  # (rows,) int64
+    null: Mask  # per row
+    values: pa.ChunkedArray  # may hold values of no row (sliced arrays)
+
+
+def flat(column: pa.ChunkedArray) -> tuple[np.ndarray, Mask]:
+    """Values and null mask of a column of numbers or booleans; what stands at a null is arbitrary."""
+    parts = [_flat(chunk) for chunk in column.chunks if len(chunk)]
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return np.zeros(0, column.type.to_pandas_dtype()), None
+    values = np.concatenate([values for values, _ in parts])
+    if all(null is None for _, null in parts):
+        return values, None
+    return values, np.concatenate([np.zeros(len(v), bool) if null is None else null for v, null in parts])
+
+
+def _flat(array: pa.Array) -> tuple[np.ndarray, Mask]:
+    null = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
+    if pa.types.is_boolean(array.type):
+        return (array.fill_null(False) if null is not None else array).to_numpy(zero_copy_only=False), null
+    buffer = array.buffers()[1]
+    if buffer is None:  # no value at all
+        return np.zeros(len(array), array.type.to_pandas_dtype()), null
+    type_ = np.dtype(array.type.to_pandas_dtype())
+    return np.frombuffer(buffer, type_, len(array), array.offset * type_.itemsize), null
+
+
+def numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, Mask]:
+    """Like `flat`, for integers: dictionaries resolved, timestamps as integers, uint64 as the int64 of the same bits."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64())
+    values, null = flat(column)
+    return (values.view(np.int64) if values.dtype == np.uint64 else values), null
+
+
+def lists(column: pa.ChunkedArray) -> Lists:
+    """Bounds and values of a list column (list, large_list or fixed_size_list)."""
+    parts, base = [], 0
+    for chunk in column.chunks:
+        if pa.types.is_fixed_size_list(chunk.type):
+            chunk = chunk.cast(pa.list_(chunk.type.value_type))
+        bounds = chunk.offsets.to_numpy().astype(np.int64)
+        null = chunk.is_null().to_numpy(zero_copy_only=False) if chunk.null_count else None
+        lengths = np.diff(bounds)
+        if null is not None:
+            lengths[null] = 0  # Arrow allows anything behind a null
+        parts.append((bounds[:-1] + base, lengths, null, chunk.values))
+        base += len(chunk.values)
+    value_type = column.type.value_type
+    if len(parts) == 1:
+        starts, lengths, null, values = parts[0]
+        return Lists(starts, lengths, null, pa.chunked_array([values]))
+    if not parts:
+        return Lists(np.zeros(0, np.int64), np.zeros(0, np.int64), None, pa.chunked_array([], value_type))
+    nulls = None
+    if any(part[2] is not None for part in parts):
+        nulls = np.concatenate([np.zeros(len(p[0]), bool) if p[2] is None else p[2] for p in parts])
+    starts, lengths = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    return Lists(starts, lengths, nulls, pa.chunked_array([p[3] for p in parts], value_type))
+
+
+def dictionaries(column: pa.ChunkedArray) -> list[tuple[pa.Array, np.ndarray, Mask]]:
+    """A column of strings as (distinct strings, index per value, null mask) per chunk; an index at a null is arbitrary but valid.
+
+    A dictionary may hold strings that no value uses; it never holds a null.
+    """
+    out = []
+    for chunk in column.chunks:
+        if not pa.types.is_dictionary(chunk.type):
+            chunk = chunk.dictionary_encode()
+        distinct, indices = chunk.dictionary, chunk.indices
+        null = chunk.is_null().to_numpy(zero_copy_only=False) if chunk.null_count or distinct.null_count else None
+        if distinct.null_count:
+            distinct = pc.fill_null(distinct, "")
+        if indices.null_count:
+            indices = indices.fill_null(0)
+        out.append((distinct, indices.to_numpy(), null))
+    return out
+
+
+def is_string(type_: pa.DataType) -> bool:
+    """Strings in any of Arrow's layouts, dictionaries of strings included."""
+    if pa.types.is_dictionary(type_):
+        type_ = type_.value_type
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
+
+
+def is_id(type_: pa.DataType) -> bool:
+    """Integers and strings, and dictionaries of these."""
+    value_type = type_.value_type if pa.types.is_dictionary(type_) else type_
+    return pa.types.is_integer(value_type) or is_string(value_type)
+
+
+def is_list(type_: pa.DataType) -> bool:
+    """Lists whose offsets we can read."""
+    return pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)

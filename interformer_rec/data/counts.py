@@ -1,0 +1,81 @@
+"""How often each id occurs. In: id columns of row groups; out: the vocabulary of a table, most frequent id first."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from interformer_rec.data.arrays import dictionaries, is_list, is_string, lists, numbers
+
+Counted = tuple[np.ndarray | list[str], np.ndarray]  # distinct ids and how often each occurs
+MERGE = 1 << 20  # distinct ids waiting before they are merged, at least
+
+
+def count_ids(column: pa.ChunkedArray) -> list[Counted]:
+    """Distinct ids of a column of integers, strings or lists of these, nulls left out; an id may be in several parts."""
+    values = lists(column).values if is_list(column.type) else column
+    if not is_string(values.type):
+        ids, null = numbers(values)
+        return [_count_ints(ids if null is None else ids[~null])]
+    parts: list[Counted] = []
+    for distinct, indices, null in dictionaries(values):
+        times = np.bincount(indices if null is None else indices[~null], minlength=len(distinct))
+        used = np.flatnonzero(times)
+        parts.append((distinct.take(pa.array(used)).to_pylist(), times[used]))
+    return parts
+
+
+def _count_ints(ids: np.ndarray) -> Counted:
+    if len(ids):
+        low, high = int(ids.min()), int(ids.max())
+        if high - low <= 4 * len(ids):  # counting beats sorting
+            times = np.bincount(np.subtract(ids, low, dtype=np.int64))
+            used = np.flatnonzero(times)
+            return used + low, times[used]
+    distinct, times = np.unique(ids, return_counts=True)
+    return distinct.astype(np.int64), times
+
+
+class Counts:
+    """Running counts of one table: over all row groups and over all features that share the table."""
+
+    def __init__(self) -> None:
+        self._ids, self._times = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        self._strings: dict[str, int] = {}
+        self._of_strings = False
+
+    def add(self, counted: Counted) -> None:
+        """Add the counts of one part."""
+        ids, times = counted
+        if isinstance(ids, list):
+            self._of_strings = True
+            for text, count in zip(ids, times.tolist(), strict=True):
+                self._strings[text] = self._strings.get(text, 0) + count
+            return
+        self._waiting.append((ids, times))
+        if sum(len(part) for part, _ in self._waiting) > max(MERGE, len(self._ids)):
+            self._merge()
+
+    def _merge(self) -> None:
+        ids = np.concatenate([self._ids, *(part for part, _ in self._waiting)])
+        times = np.concatenate([self._times, *(part for _, part in self._waiting)])
+        self._waiting.clear()
+        order = np.argsort(ids, kind="stable")
+        ids, times = ids[order], times[order]
+        first = np.flatnonzero(np.diff(ids, prepend=ids[:1] - 1)) if len(ids) else np.zeros(0, np.int64)
+        self._ids = ids[first]
+        self._times = np.add.reduceat(times, first) if len(ids) else times
+
+    def vocabulary(self, min_count: int, limit: int | None) -> tuple[pa.Array, np.ndarray]:
+        """Ids seen at least `min_count` times, the `limit` most frequent ones; by falling count, equal counts by rising id."""
+        if self._of_strings:
+            kept = sorted((-count, text) for text, count in self._strings.items() if count >= min_count)[:limit]
+            return pa.array([text for _, text in kept], pa.large_string()), np.array(
+                [-count for count, _ in kept], np.int64
+            )
+        self._merge()
+        enough = self._times >= min_count
+        ids, times = self._ids[enough], self._times[enough]
+        order = np.lexsort((ids, -times))[:limit]
+        return pa.array(ids[order], pa.int64()), times[order]

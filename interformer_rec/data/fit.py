@@ -1,0 +1,173 @@
+"""What must be learned from the training files before training: vocabularies, means and deviations. In: Parquet; out: `Fitted`.
+
+One streaming pass over the columns that need it. Memory: the distinct ids of each vocab table with their counts, and one row group
+a worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from interformer_rec.data.arrays import flat, is_string
+from interformer_rec.data.counts import Counted, Counts, count_ids
+from interformer_rec.data.dense import Moments, transform
+from interformer_rec.data.kinds import check_kinds
+from interformer_rec.data.source import Source, open_source
+from interformer_rec.errors import InputError
+from interformer_rec.schema import DenseFeature, FeatureSchema
+
+FORMAT = 1  # of the saved folder
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Everything the data path knows beyond the schema; saved with a run."""
+
+    table_rows: dict[str, int]  # rows of every table, special rows included
+    vocabularies: dict[str, pa.Array] = field(
+        default_factory=dict
+    )  # vocab table -> ids; the k-th has row special_rows + k
+    counts: dict[str, np.ndarray] = field(default_factory=dict)  # vocab table -> how often each was seen in training
+    moments: dict[str, Moments] = field(default_factory=dict)  # standardised dense feature -> moments
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Write fitted.json and a Parquet file per vocabulary (columns id and count) into a folder, which is made."""
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, ids in self.vocabularies.items():
+            columns = {"id": ids, "count": pa.array(self.counts[name], pa.int64())}
+            pq.write_table(pa.table(columns), folder / _file(name), compression="zstd")
+        values = {
+            "format": FORMAT,
+            "table_rows": self.table_rows,
+            "vocabularies": {name: _file(name) for name in self.vocabularies},
+            "moments": {name: moments._asdict() for name, moments in self.moments.items()},
+        }
+        unfinished = folder / "fitted.json.part"
+        unfinished.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(folder / "fitted.json")  # last, so that a folder with it is whole
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> Fitted:
+        """The inverse of `save`. Raises InputError if the folder is not whole."""
+        folder = Path(directory)
+        try:
+            values = json.loads((folder / "fitted.json").read_text(encoding="utf-8"))
+            if values["format"] != FORMAT:
+                raise InputError(
+                    f"{str(folder)!r} was saved in format {values['format']}; this release reads format {FORMAT}"
+                )
+            tables = {name: pq.read_table(folder / file) for name, file in values["vocabularies"].items()}
+            return cls(
+                table_rows=values["table_rows"],
+                vocabularies={name: table["id"].combine_chunks() for name, table in tables.items()},
+                counts={name: table["count"].to_numpy() for name, table in tables.items()},
+                moments={name: Moments(**pair) for name, pair in values["moments"].items()},
+            )
+        except (OSError, KeyError, TypeError, json.JSONDecodeError, pa.ArrowException) as error:
+            raise InputError(
+                f"cannot read the fitted vocabularies in {str(folder)!r}: {error}; was the run cut short?"
+            ) from None
+
+
+def _file(table: str) -> str:
+    return f"{quote(table, safe=' ')}.parquet"
+
+
+Spread = tuple[int, float, float]  # n, mean, sum of squared deviations
+
+
+class _Piece(NamedTuple):
+    """What one row group adds: counts per vocab table, spread per standardised feature."""
+
+    counts: list[tuple[str, Counted]]
+    spreads: dict[str, Spread]
+
+
+def fit(features: FeatureSchema, path: str | Source, workers: int = 1) -> Fitted:
+    """Count ids and moments over the files of `path` (the training files, on one rank).
+
+    The result does not depend on `workers` nor, moments' last bits apart, on the order of files and row groups. Null, NaN and
+    infinite values are left out: judging rows is the loader's. Raises InputError for unreadable files or columns of a wrong type.
+    """
+    rows = {name: table.special_rows + (table.num_embeddings or 0) for name, table in features.tables.items()}
+    columns = _id_columns(features)
+    scaled = [feature for feature in features.dense if feature.standardise]
+    if not columns and not scaled:
+        return Fitted(table_rows=rows)
+    source = path if isinstance(path, Source) else open_source(path)
+    check_kinds(source, features, labels=False)
+    counts = {name: Counts() for _, name in columns}
+    spreads: dict[str, Spread] = {feature.name: (0, 0.0, 0.0) for feature in scaled}
+    for piece in _pieces(source, columns, scaled, workers):
+        for name, counted in piece.counts:
+            counts[name].add(counted)
+        for name, spread in piece.spreads.items():
+            spreads[name] = _merge(spreads[name], spread)
+    vocabularies, frequencies = {}, {}
+    for name, running in counts.items():
+        table = features.tables[name]
+        vocabularies[name], frequencies[name] = running.vocabulary(table.min_count, table.num_embeddings)
+        rows[name] = table.special_rows + len(vocabularies[name])
+    moments = {name: Moments(mean, (squares / n) ** 0.5 if n else 0.0) for name, (n, mean, squares) in spreads.items()}
+    return Fitted(rows, vocabularies, frequencies, moments)
+
+
+def _id_columns(features: FeatureSchema) -> list[tuple[str, str]]:
+    """(column, vocab table) for every column that feeds one; a column that feeds a table twice counts once."""
+    pairs = [(feature.column, feature.table) for feature in (*features.ids, *features.bags)]
+    pairs += [(column.column, column.table) for group in features.sequences for column in group.columns]
+    return [pair for pair in dict.fromkeys(pairs) if features.tables[pair[1]].ids == "vocab"]
+
+
+def _pieces(
+    source: Source, columns: list[tuple[str, str]], scaled: list[DenseFeature], workers: int
+) -> Iterator[_Piece]:
+    """One piece a row group, in order, computed by `workers` threads (Arrow and numpy release the interpreter's lock)."""
+    wanted = tuple(dict.fromkeys([*(column for column, _ in columns), *(feature.column for feature in scaled)]))
+    dictionary = [item.name for item in source.require(wanted) if is_string(item.type)]
+
+    def piece(group: int) -> _Piece:
+        table = source.read([group], wanted, dictionary)
+        counts = [(name, counted) for column, name in columns for counted in count_ids(table[column])]
+        return _Piece(counts, {feature.name: _spread(table[feature.column], feature) for feature in scaled})
+
+    waiting: deque[Future[_Piece]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for group in range(len(source.group_rows)):
+            waiting.append(pool.submit(piece, group))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _spread(column: pa.ChunkedArray, feature: DenseFeature) -> Spread:
+    """Of the finite values of a row group, after fill, clip and log1p."""
+    values = transform(*flat(column), feature)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0, 0.0, 0.0
+    mean = float(values.mean())
+    return len(values), mean, float(np.square(values - mean).sum())
+
+
+def _merge(a: Spread, b: Spread) -> Spread:
+    """Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances, 1979."""
+    n = a[0] + b[0]
+    if not n:
+        return a
+    gap = b[1] - a[1]
+    return n, a[1] + gap * b[0] / n, a[2] + b[2] + gap * gap * a[0] * b[0] / n

@@ -1,0 +1,122 @@
+"""Paths and URIs -> a file system and sorted file names. In: what the user wrote in `data.train`; out: files that exist.
+
+Schemes pyarrow knows (s3, gs, hdfs, file, ...) go through pyarrow.fs, so `s3://bucket/key?endpoint_override=host:port&scheme=http`
+and AWS_ENDPOINT_URL mean what Arrow's documentation says; every other scheme goes through fsspec.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+import pyarrow as pa
+from pyarrow import fs
+
+from interformer_rec.errors import InputError
+
+SUFFIXES = (".parquet", ".parq", ".pq")
+_WILD = re.compile(r"[*?\[]")
+_WILD_URI = re.compile(r"[*\[]")  # in a URI a ? begins the query
+
+
+class Located(NamedTuple):
+    """Files of one data set, sorted by name."""
+
+    filesystem: fs.FileSystem
+    files: tuple[str, ...]
+
+
+def locate(path: str) -> Located:
+    """Find the Parquet files of a local path, glob, directory or URI.
+
+    In a directory (searched with its subdirectories) files ending in .parquet, .parq or .pq count; names that begin with `_` or `.`
+    are left out, as Spark and Hive do. A glob may hold *, ?, [...] and ** (a URI's glob: *, [...] and **).
+    Raises InputError: nothing there, a directory or glob without files, an unknown scheme, an unreachable store.
+    """
+    if not path:
+        raise InputError("the data path is empty; give a file, a glob, a directory or a URI")
+    try:
+        if "://" in path:
+            return _locate_uri(path)
+        path = os.path.expanduser(path)
+        local = fs.LocalFileSystem()
+        if _WILD.search(path) and not os.path.exists(path):
+            return _expand(local, os.path.abspath(path), _WILD, path)
+        return _list(local, os.path.abspath(path), path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"cannot reach {path!r}: {error}") from None
+
+
+def _locate_uri(uri: str) -> Located:
+    address, question, query = uri.partition("?")
+    wild = _WILD_URI.search(address)
+    fixed = address[: address.rfind("/", 0, wild.start()) + 1] if wild else address
+    filesystem, root = _filesystem(fixed + question + query)
+    if not wild:
+        return _list(filesystem, root, uri)
+    return _expand(filesystem, root.rstrip("/") + "/" + address[len(fixed) :], _WILD_URI, uri)
+
+
+def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
+    """pyarrow's file system for the scheme, or fsspec's wrapped for pyarrow."""
+    try:
+        return fs.FileSystem.from_uri(uri)
+    except pa.ArrowNotImplementedError:
+        pass  # this build of pyarrow lacks the scheme
+    except pa.ArrowInvalid as error:
+        if "nrecognized filesystem type" not in str(error):
+            raise
+    try:
+        import fsspec
+    except ImportError:
+        raise InputError(f"{uri!r} needs fsspec: pip install fsspec (and the package that adds its scheme)") from None
+    try:
+        filesystem, root = fsspec.core.url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"cannot open {uri!r}: {error}") from None
+    return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), root
+
+
+def _list(filesystem: fs.FileSystem, root: str, shown: str) -> Located:
+    info = filesystem.get_file_info(root)
+    if info.type == fs.FileType.NotFound:
+        raise InputError(f"there is no file or directory {shown!r}")
+    if info.type != fs.FileType.Directory:
+        return Located(filesystem, (root,))
+    base = root.rstrip("/") + "/"
+    inside = [item.path for item in filesystem.get_file_info(fs.FileSelector(root, recursive=True)) if item.is_file]
+    files = sorted(name for name in inside if name.endswith(SUFFIXES) and not _hidden(name.removeprefix(base)))
+    if not files:
+        others = f"; it holds {len(inside)} other file(s), such as {min(inside)!r}" if inside else "; it is empty"
+        raise InputError(f"directory {shown!r} has no file that ends in {', '.join(SUFFIXES)}{others}")
+    return Located(filesystem, tuple(files))
+
+
+def _expand(filesystem: fs.FileSystem, pattern: str, wild: re.Pattern[str], shown: str) -> Located:
+    """The files that match a glob; only the folder above the first wildcard is listed."""
+    found = wild.search(pattern)
+    assert found is not None
+    root = pattern[: pattern.rfind("/", 0, found.start())] or "/"
+    selector = fs.FileSelector(root, allow_not_found=True, recursive="/" in pattern[found.start() :])
+    matches = re.compile(_regex(pattern))
+    files = sorted(
+        info.path for info in filesystem.get_file_info(selector) if info.is_file and matches.fullmatch(info.path)
+    )
+    if not files:
+        raise InputError(f"no file matches {shown!r} (looked in {root!r})")
+    return Located(filesystem, tuple(files))
+
+
+def _regex(pattern: str) -> str:
+    """A glob as a regular expression: * and ? stay inside a folder, ** crosses folders."""
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern)
+    special = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return "".join(
+        special.get(p) or (re.sub(r"^\[!", "[^", p) if p.startswith("[") and len(p) > 2 else re.escape(p))
+        for p in parts
+    )
+
+
+def _hidden(relative: str) -> bool:
+    return any(part.startswith(("_", ".")) for part in relative.split("/"))

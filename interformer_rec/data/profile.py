@@ -1,0 +1,231 @@
+"""Facts about the columns of Parquet files nobody has described. In: a Source; out: a Profile, from a sample of
+bounded size.
+
+The sample is up to SAMPLE_ROWS rows, spread over up to SAMPLE_GROUPS row groups; of a row group its first rows are
+read, in small batches. Distinct values are counted up to MOST_DISTINCT a column."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from interformer_rec.data.arrays import is_list, is_string
+from interformer_rec.data.source import Source
+
+SAMPLE_ROWS = 100_000
+SAMPLE_GROUPS = 32
+BATCH_ROWS = 4096
+MOST_DISTINCT = 300_000
+MOST_COMPARED = 50_000_000  # training rows up to which one column is read whole
+KEPT_ROWS = 20_000  # of scalar columns, and of the newest element of list columns
+
+
+@dataclass
+class Column:
+    """What the sample says about one column. Of a list column `kind`, `distinct`, `low`, `high` mean the elements."""
+
+    name: str
+    type: str  # as Arrow writes it
+    kind: str  # int, float, string, bool, time, other
+    is_list: bool
+    rows: int = 0
+    nulls: int = 0
+    element_nulls: int = 0
+    not_finite: int = 0  # NaN or infinite values of a float column
+    whole: bool = True  # no value with a fraction
+    low: float = np.inf
+    high: float = -np.inf
+    rising: bool = True  # a list's elements never decrease; a scalar never decreases from row to row
+    falling: bool = True  # they never increase
+    capped: bool = False  # more than MOST_DISTINCT distinct values
+    values: pa.Array | None = None  # the distinct values, nulls left out
+    pending: list[pa.Array] = field(default_factory=list, repr=False)
+    lengths: list[np.ndarray] = field(default_factory=list, repr=False)
+    digest: str = ""  # lists: equal for columns whose lists are equally long in every sampled row
+    kept: list[pa.Array] = field(default_factory=list, repr=False)
+
+    @property
+    def distinct(self) -> int:
+        """Distinct values in the sample; at least so many when `capped`."""
+        return 0 if self.values is None else len(self.values)
+
+    @property
+    def null_share(self) -> float:
+        """Nulls among the sampled rows, in [0, 1]."""
+        return self.nulls / max(self.rows, 1)
+
+    def length(self, percent: float) -> int:
+        """Percentile of the list length; null lists count as empty."""
+        return int(np.percentile(np.concatenate(self.lengths), percent, method="higher"))
+
+    def sample(self) -> pa.Array:
+        """Up to KEPT_ROWS values, the same rows for every column; of a list its last element (null if empty)."""
+        return pa.concat_arrays(self.kept)
+
+    def median(self) -> float:
+        """Median of the kept values of a numeric column."""
+        return float(np.nanmedian(self.sample().cast(pa.float64()).to_numpy(zero_copy_only=False)))
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The columns in file order, and how much was looked at."""
+
+    columns: dict[str, Column]
+    rows: int
+    sampled: int
+    groups: int
+    sampled_groups: int
+
+
+def profile(source: Source) -> Profile:
+    """Sample `source`. Memory: a batch of BATCH_ROWS rows, the distinct values and the list lengths."""
+    schema = source.schemas[0]
+    columns = {one.name: _column(one) for one in schema}
+    digests = {name: hashlib.blake2b(digest_size=8) for name, column in columns.items() if column.is_list}
+    filled = np.flatnonzero(source.group_rows)
+    chosen, budget = filled, SAMPLE_ROWS
+    if source.rows > SAMPLE_ROWS:
+        chosen = filled[np.unique(np.linspace(0, len(filled) - 1, SAMPLE_GROUPS).round().astype(int))]
+        budget = -(-SAMPLE_ROWS // len(chosen))
+    sampled = 0
+    for group in chosen:
+        for batch in _batches(source, int(group), budget, None):
+            sampled += len(batch)
+            keep = max(1, len(batch) * KEPT_ROWS // SAMPLE_ROWS)
+            for index, column in enumerate(columns.values()):
+                _look(column, batch.column(index), digests.get(column.name), keep)
+    for column in columns.values():
+        _merge(column)
+        column.digest = digests[column.name].hexdigest() if column.is_list else ""
+    return Profile(columns, source.rows, sampled, len(filled), len(chosen))
+
+
+def unseen_share(train: Source, other: Source, name: str) -> float:
+    """Share of the rows of `other` whose value of column `name` is in no row of `train`; reads that column whole.
+
+    In [0, 1]; NaN if it cannot be told: no rows, or more training rows than MOST_COMPARED.
+    """
+    if train.rows > MOST_COMPARED:
+        return float("nan")
+    known: pa.Array | None = None
+    for values in _column_batches(train, name):
+        known = pc.unique(values if known is None else pa.concat_arrays([known, pc.unique(values)]))
+    seen = (
+        [pc.sum(pc.is_in(values, value_set=known)).as_py() or 0 for values in _column_batches(other, name)]
+        if known is not None
+        else []
+    )
+    return 1 - sum(seen) / other.rows if seen else float("nan")
+
+
+def _column_batches(source: Source, name: str) -> Iterator[pa.Array]:
+    for group in np.flatnonzero(source.group_rows):
+        for batch in _batches(source, int(group), int(source.group_rows[group]), [name], 64 * BATCH_ROWS):
+            yield _plain(batch.column(0))
+
+
+def _batches(
+    source: Source, group: int, rows: int, columns: list[str] | None, at_once: int = BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """The first `rows` rows of a row group in batches of at most `at_once`, without decoding the rest."""
+    with source.filesystem.open_input_file(source.files[int(source.group_file[group])]) as handle:
+        parts = pq.ParquetFile(handle).iter_batches(
+            at_once, row_groups=[int(source.group_index[group])], columns=columns
+        )
+        for batch in parts:
+            yield batch.slice(0, rows)
+            rows -= len(batch)
+            if rows <= 0:
+                return
+
+
+def _column(one: pa.Field) -> Column:
+    listed = is_list(one.type)
+    return Column(one.name, str(one.type), _kind(one.type.value_type if listed else one.type), listed)
+
+
+def _kind(kind: pa.DataType) -> str:
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _kind(kind.value_type)
+    for name, test in (
+        ("int", types.is_integer),
+        ("float", types.is_floating),
+        ("bool", types.is_boolean),
+        ("time", types.is_temporal),
+    ):
+        if test(kind):
+            return name
+    return "string" if is_string(kind) else "other"
+
+
+def _look(column: Column, array: pa.Array, digest: hashlib.blake2b | None, keep: int) -> None:
+    """Take one batch of a column into account."""
+    column.rows += len(array)
+    column.nulls += array.null_count
+    array = values = _plain(array)
+    if column.is_list:
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int32)
+        column.lengths.append(lengths)
+        assert digest is not None
+        digest.update(lengths.tobytes())
+        values = _plain(array.flatten())  # of null lists nothing
+        column.element_nulls += values.null_count
+        stops = np.cumsum(lengths)
+        newest = pa.array(np.maximum(stops - 1, 0)[:keep], mask=(lengths == 0)[:keep])
+        column.kept.append(values.take(newest))
+        _look_order(column, values, np.setdiff1d(stops[:-1], [len(values)]))
+    else:
+        column.kept.append(array.slice(0, keep))
+        _look_order(column, values, np.empty(0, np.int64))
+    _look_range(column, values)
+    if column.kind != "other" and not column.capped and len(values):
+        column.pending.append(pc.unique(values.drop_null()))
+        if sum(map(len, column.pending)) > MOST_DISTINCT:
+            _merge(column)
+            column.capped = column.distinct > MOST_DISTINCT
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    """Dictionaries resolved, timestamps as integers of their unit."""
+    if isinstance(array, pa.DictionaryArray):
+        return array.dictionary_decode()
+    return array.cast(pa.int64()) if pa.types.is_timestamp(array.type) else array
+
+
+def _look_order(column: Column, values: pa.Array, boundaries: np.ndarray) -> None:
+    """Whether ints rise or fall; steps over `boundaries` (the first element of another list) do not count."""
+    if column.kind not in ("int", "time") or not (column.rising or column.falling) or values.null_count:
+        column.rising = column.falling = False
+        return
+    if not pa.types.is_integer(values.type):  # dates, times of day
+        column.rising = column.falling = False
+        return
+    steps = np.diff(values.to_numpy(zero_copy_only=False).astype(np.float64))
+    steps[boundaries[boundaries > 0] - 1] = 0
+    column.rising &= not (steps < 0).any()
+    column.falling &= not (steps > 0).any()
+
+
+def _look_range(column: Column, values: pa.Array) -> None:
+    if column.kind not in ("int", "float", "bool"):
+        return
+    numbers = values.drop_null().cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    finite = numbers[np.isfinite(numbers)]
+    column.not_finite += len(numbers) - len(finite)
+    if len(finite):
+        column.low, column.high = min(column.low, float(finite.min())), max(column.high, float(finite.max()))
+        column.whole = column.whole and bool((finite == np.round(finite)).all())
+
+
+def _merge(column: Column) -> None:
+    parts = ([column.values] if column.values is not None else []) + column.pending
+    column.values = pc.unique(pa.concat_arrays(parts)) if parts else None
+    column.pending = []

@@ -1,0 +1,180 @@
+"""A data set as its Parquet footers describe it: files, row groups, columns. In: a path or URI; out: Arrow tables of row groups.
+
+Requests to a remote store: per file one to learn its size and one or two for the footer (the footers of all files once, when the source
+is opened), then per read the column chunks of the row groups asked for, neighbours joined (Arrow's pre-buffering). No request per column.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from interformer_rec.data.locate import locate
+from interformer_rec.errors import InputError
+
+OPEN_FILES = 64  # kept open at once, with their footers
+FOOTER_THREADS = 16  # footers read at once: a remote store answers in tens of milliseconds
+
+
+class _Opened:
+    """Open files and their footers, the most recently used ones, shared by the threads that read."""
+
+    def __init__(self, filesystem: fs.FileSystem) -> None:
+        self._filesystem = filesystem
+        self._files: OrderedDict[str, tuple[pa.NativeFile, pq.FileMetaData]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: str) -> tuple[pa.NativeFile, pq.FileMetaData]:
+        with self._lock:
+            if path in self._files:
+                self._files.move_to_end(path)
+                return self._files[path]
+        opened = _open(self._filesystem, path)
+        with self._lock:
+            self._files[path] = opened
+            while len(self._files) > OPEN_FILES:
+                self._files.popitem(last=False)  # closed when the last thread that reads it lets go
+        return opened
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Sorted files and their row groups. Made by `open_source`; can be pickled (one rank reads the footers, the others get them)."""
+
+    path: str  # as the user wrote it
+    filesystem: fs.FileSystem
+    files: tuple[str, ...]
+    schemas: tuple[pa.Schema, ...]  # of each file
+    group_file: np.ndarray  # (row groups,) index into files
+    group_index: np.ndarray  # (row groups,) its number inside the file
+    group_rows: np.ndarray  # (row groups,) rows
+    group_start: np.ndarray  # (row groups,) its first row inside the file
+    _opened: list[_Opened] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all files."""
+        return int(self.group_rows.sum())
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_opened": []}
+
+    def require(self, columns: Sequence[str]) -> pa.Schema:
+        """The schema of these columns. Raises InputError if a file lacks one or holds it as another type than the first file."""
+        first = self.schemas[0]
+        checked: list[pa.Schema] = []
+        for file, schema in zip(self.files, self.schemas, strict=True):
+            if any(schema is done for done in checked):  # equal schemas are one object
+                continue
+            checked.append(schema)
+            for name in columns:
+                found = schema.get_all_field_indices(name)
+                if len(found) != 1:
+                    what = "is missing" if not found else f"is there {len(found)} times"
+                    raise InputError(f"column {name!r} {what} in {file!r}. Its columns: {', '.join(schema.names)}")
+                if schema.field(name).type != first.field(name).type:
+                    raise InputError(
+                        f"the files of {self.path!r} differ: column {name!r} is {first.field(name).type} in {self.files[0]!r} "
+                        f"but {schema.field(name).type} in {file!r}; write them with one schema"
+                    )
+        return pa.schema([first.field(name) for name in columns])
+
+    def where(self, group: int) -> str:
+        """'file, row group' for messages."""
+        return f"{self.files[self.group_file[group]]!r}, row group {self.group_index[group]}"
+
+    def where_row(self, groups: Sequence[int], row: int) -> str:
+        """'file, row group, row of the file' for messages; `row` counts inside these row groups, laid end to end."""
+        ends = np.cumsum(self.group_rows[list(groups)])
+        at = int(np.searchsorted(ends, row, side="right"))
+        inside = int(self.group_start[groups[at]]) + row - int(ends[at] - self.group_rows[groups[at]])
+        return f"{self.where(groups[at])}, row {inside} of the file (the first is 0)"
+
+    def read(self, groups: Sequence[int], columns: Sequence[str], dictionary: Sequence[str] = ()) -> pa.Table:
+        """Decode row groups (indices into `group_*`, ascending) in one thread; rows in that order, columns as given.
+
+        `dictionary` names string columns to decode as dictionaries, which saves making a string per row. Raises InputError that
+        names the file, the row group and the column that cannot be read.
+        """
+        wanted = np.asarray(groups)
+        tables = []
+        for file in np.unique(self.group_file[wanted]):
+            inside = wanted[self.group_file[wanted] == file]
+            try:
+                tables.append(self._read(file, inside, columns, dictionary))
+            except (OSError, pa.ArrowException) as error:
+                raise InputError(self._name_damage(file, inside, columns, error)) from None
+        return (tables[0] if len(tables) == 1 else pa.concat_tables(tables)).select(list(columns))
+
+    def _read(self, file: int, groups: np.ndarray, columns: Sequence[str], dictionary: Sequence[str] = ()) -> pa.Table:
+        if not self._opened:
+            self._opened.append(_Opened(self.filesystem))
+        handle, metadata = self._opened[0].get(self.files[file])
+        reader = pq.ParquetFile(handle, metadata=metadata, pre_buffer=True, read_dictionary=list(dictionary))
+        table = reader.read_row_groups(self.group_index[groups].tolist(), columns=list(columns), use_threads=False)
+        if table.num_rows != self.group_rows[groups].sum():
+            raise pa.ArrowInvalid(f"{table.num_rows} rows where the footer says {self.group_rows[groups].sum()}")
+        return table
+
+    def _name_damage(self, file: int, groups: np.ndarray, columns: Sequence[str], error: Exception) -> str:
+        """Find the row group and column at fault by reading one at a time; only after a failure."""
+        for group in groups:
+            for column in columns:
+                try:
+                    self._read(file, np.array([group]), [column])
+                except (OSError, pa.ArrowException) as found:
+                    return f"cannot read {self.where(group)}, column {column!r}: {found}. Is the file truncated or damaged?"
+        return f"cannot read {self.where(groups[0])}: {error}"
+
+
+def open_source(path: str) -> Source:
+    """List the files of a local path, glob, directory or URI and read their footers.
+
+    Raises InputError that names the file: missing, empty, truncated or not Parquet; or says that no file has any row.
+    """
+    filesystem, files = locate(path)
+    opened = _Opened(filesystem)
+    with ThreadPoolExecutor(min(FOOTER_THREADS, len(files))) as pool:
+        footers = list(pool.map(lambda file: _footer(opened, file), files))
+    rows = [np.asarray(of_groups, np.int64) for _, of_groups in footers]
+    schemas: list[pa.Schema] = []
+    for schema, _ in footers:
+        schemas.append(next((known for known in schemas[-1:] if known.equals(schema)), schema))
+    group_rows = np.concatenate(rows)
+    if not group_rows.sum():
+        raise InputError(f"{path!r} has no rows: {len(files)} Parquet file(s), all of them empty (first: {files[0]!r})")
+    full = group_rows > 0  # writers may leave row groups without rows
+    return Source(
+        path=path,
+        filesystem=filesystem,
+        files=files,
+        schemas=tuple(schemas),
+        group_file=np.repeat(np.arange(len(files)), [len(r) for r in rows])[full],
+        group_index=np.concatenate([np.arange(len(r)) for r in rows])[full],
+        group_rows=group_rows[full],
+        group_start=np.concatenate([np.cumsum(r) - r for r in rows])[full],
+        _opened=[opened],
+    )
+
+
+def _footer(opened: _Opened, path: str) -> tuple[pa.Schema, list[int]]:
+    _, metadata = opened.get(path)
+    return metadata.schema.to_arrow_schema(), [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+
+
+def _open(filesystem: fs.FileSystem, path: str) -> tuple[pa.NativeFile, pq.FileMetaData]:
+    try:
+        handle = filesystem.open_input_file(path)
+        if handle.size() == 0:
+            raise InputError(f"file {path!r} is empty (0 bytes); remove it or write it again")
+        return handle, pq.read_metadata(handle)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"cannot read {path!r}: {error}. Is it a Parquet file, and whole?") from None

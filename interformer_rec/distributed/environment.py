@@ -1,0 +1,112 @@
+"""Where this process runs: rank, world size, device, process group. In: torchrun's environment variables; out: Environment.
+
+A process started without torchrun is world size 1 of the same path: a process group of one, no second implementation.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from interformer_rec.errors import InputError
+
+T = TypeVar("T")
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # a first batch from cold storage may take minutes on one rank
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One rank's place in the job."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Rank 0 writes the run's files."""
+        return self.rank == 0
+
+    def on_main(self, function: Callable[[], T]) -> T:
+        """Run on rank 0, hand its result to every rank; an InputError there is raised on all, so that none waits forever."""
+        box: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                box[0] = function()
+            except InputError as error:
+                box[1] = str(error)
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        if box[1] is not None:
+            raise InputError(box[1])
+        return box[0]
+
+
+@contextmanager
+def process_group(device: str = "auto", rendezvous: str = "env://") -> Iterator[Environment]:
+    """Join the job (gloo on CPU, NCCL on CUDA) and leave it at the end. `rendezvous` is torch.distributed's init_method.
+
+    Raises InputError if `device` is cuda and there is no GPU, or if torchrun's variables are incomplete.
+    """
+    env = _read_environment(device)
+    _quieten()
+    if env.device.type == "cuda":
+        torch.cuda.set_device(env.device)
+    backend = "nccl" if env.device.type == "cuda" else "gloo"
+    if "WORLD_SIZE" in os.environ:
+        dist.init_process_group(
+            backend, rendezvous, rank=env.rank, world_size=env.world_size, timeout=COLLECTIVE_TIMEOUT
+        )
+    else:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=COLLECTIVE_TIMEOUT)
+    try:
+        yield env
+    finally:
+        dist.destroy_process_group()
+
+
+def _quieten() -> None:
+    """Silence what TorchRec 1.8.0 and torch 2.13 say about each other: nobody who runs a model can act on it."""
+    for message in (
+        "HeuristicalStorageReservation is known",
+        "`broadcast_buffers` is deprecated",
+        "Please use DTensor instead",
+        "fbgemm::dense_embedding_codegen_lookup_function: an autograd kernel was not registered",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+
+
+def _read_environment(device: str) -> Environment:
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    given = [name for name in names if name in os.environ]
+    if given and len(given) < len(names):
+        missing = ", ".join(name for name in names if name not in given)
+        raise InputError(
+            f"environment has {', '.join(given)} but not {missing}: start with torchrun, or unset them all"
+        )
+    rank, world_size, local_rank, local_world_size = (
+        int(os.environ.get(n, d)) for n, d in zip(names, "0101", strict=True)
+    )
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "training.device is cuda, but torch sees no GPU here: run `interformer doctor`, or set training.device=cpu"
+        )
+    if device != "cpu" and torch.cuda.is_available():
+        if local_rank >= torch.cuda.device_count():
+            raise InputError(
+                f"local rank {local_rank} has no GPU of its own: {torch.cuda.device_count()} are visible; "
+                f"start at most that many processes on a host, or set training.device=cpu"
+            )
+        return Environment(rank, world_size, local_rank, local_world_size, torch.device("cuda", local_rank))
+    return Environment(rank, world_size, local_rank, local_world_size, torch.device("cpu"))

@@ -1,0 +1,59 @@
+"""The one ordered function that turns a model into a distributed one. In: a model with tables on meta; out: Parallel.
+
+Order, and why: the plan comes first (it reads tables on meta, so no rank ever holds a whole model); then
+DistributedModelParallel shards tables and wraps the dense part in DDP, which sends rank 0's dense weights to all; then the
+tables get their first weights, by row, in the memory that is really used; last come the optimizers, which need the
+parameters that sharding has made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torchrec.distributed.model_parallel import DistributedModelParallel
+from torchrec.distributed.types import ShardingEnv
+
+from interformer_rec.config import OptimizerConfig, ShardingConfig
+from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
+from interformer_rec.distributed.sharding import describe, make_plan, sharders, tables_of
+from interformer_rec.distributed.tables import initialise_tables
+
+
+@dataclass
+class Parallel:
+    """A model ready to train on all ranks."""
+
+    model: DistributedModelParallel
+    optimizer: RunOptimizer
+    plan: list[dict[str, object]]  # sharding.describe
+
+
+def parallelize(
+    model: nn.Module,
+    env: Environment,
+    *,
+    batch_size: int,
+    sharding: ShardingConfig,
+    optimizer: OptimizerConfig,
+    rate: LearningRate,
+    seed: int,
+    table_std: dict[str, float],
+) -> Parallel:
+    """Plan, shard, wrap, initialise, attach optimizers. Collective: every rank calls it with the same arguments."""
+    infos = tables_of(model)
+    table_sharders = sharders(fused_params(optimizer.embedding, env.device))
+    plan = make_plan(model, table_sharders, env, batch_size, sharding.default, sharding.tables)
+    distributed = DistributedModelParallel(
+        module=model,
+        env=ShardingEnv.from_process_group(torch.distributed.group.WORLD),
+        device=env.device,
+        plan=plan,
+        sharders=table_sharders,
+    )
+    initialise_tables(distributed, seed, table_std)
+    return Parallel(
+        distributed, RunOptimizer(distributed, optimizer.dense, optimizer.embedding, rate), describe(plan, infos)
+    )

@@ -1,0 +1,163 @@
+"""Which rank holds which part of which table. In: the model with tables on meta, and constraints; out: a TorchRec ShardingPlan.
+
+TorchRec's planner decides; what each kind of module supports on each device is checked first, so that an impossible wish
+is an error that names the table and what it may ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psutil
+import torch
+import torch.distributed as dist
+from torch import nn
+from torchrec.distributed.embedding import EmbeddingCollectionSharder
+from torchrec.distributed.embedding_types import EmbeddingComputeKernel
+from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints
+from torchrec.distributed.planner.planners import HeuristicalStorageReservation
+from torchrec.distributed.planner.types import (
+    HardwareConfig,
+    KernelConfig,
+    PlannerError,
+    Topology,
+    TopologyFactory,
+    TrainerConfig,
+)
+from torchrec.distributed.types import ModuleSharder, ShardingPlan
+from torchrec.modules.embedding_configs import BaseEmbeddingConfig
+from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
+
+from interformer_rec.distributed.environment import Environment
+from interformer_rec.errors import InputError
+
+RESERVED = 0.15  # share of device memory kept free of tables: activations, communication buffers, fragmentation
+MIN_COLUMN_SHARD = 64  # floats; auto does not cut a row into narrower pieces
+DENSE_COPIES = 6  # weights, gradients, two Adam moments, DDP buckets, and one spare
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """One table as the sharders see it."""
+
+    config: BaseEmbeddingConfig
+    pooled: bool  # in an EmbeddingBagCollection
+    path: str  # parameter's name in the model's state dict
+
+
+def tables_of(model: nn.Module) -> dict[str, TableInfo]:
+    """Every table of an unsharded model by name."""
+    found: dict[str, TableInfo] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, EmbeddingBagCollection):
+            for bag in module.embedding_bag_configs():
+                found[bag.name] = TableInfo(bag, True, f"{path}.embedding_bags.{bag.name}.weight")
+        elif isinstance(module, EmbeddingCollection):
+            for config in module.embedding_configs():
+                found[config.name] = TableInfo(config, False, f"{path}.embeddings.{config.name}.weight")
+    return found
+
+
+def sharders(fused_params: dict[str, object]) -> list[ModuleSharder[nn.Module]]:
+    """The sharders of the two collections, with the optimizer that runs inside their backward kernels."""
+    return [
+        EmbeddingBagCollectionSharder(fused_params=fused_params),
+        EmbeddingCollectionSharder(fused_params=fused_params),
+    ]
+
+
+def make_plan(
+    model: nn.Module,
+    table_sharders: list[ModuleSharder[nn.Module]],
+    env: Environment,
+    batch_size: int,
+    default: str = "auto",
+    wishes: Mapping[str, str] | None = None,
+) -> ShardingPlan:
+    """Plan on rank 0, the same on every rank. `wishes`: table -> sharding type, over `default`; auto lets the planner choose.
+
+    Raises InputError where a wish cannot be fulfilled or the tables do not fit.
+    """
+    infos = tables_of(model)
+    constraints = {
+        name: ParameterConstraints(
+            sharding_types=_allowed(
+                name, info, (wishes or {}).get(name, default), env, explicit=name in (wishes or {})
+            ),
+            compute_kernels=[EmbeddingComputeKernel.FUSED.value, EmbeddingComputeKernel.DENSE.value],
+        )
+        for name, info in infos.items()
+    }
+    dense_bytes = sum(p.numel() * p.element_size() for p in model.parameters() if p.device.type != "meta")
+    planner = EmbeddingShardingPlanner(
+        topology=_topology(env),
+        batch_size=batch_size,
+        constraints=constraints,
+        storage_reservation=HeuristicalStorageReservation(RESERVED, dense_tensor_estimate=DENSE_COPIES * dense_bytes),
+        debug=False,
+    )
+    try:
+        return planner.collective_plan(model, table_sharders, dist.group.WORLD)
+    except (PlannerError, RuntimeError) as error:  # an impossible constraint is a RuntimeError of the enumerator
+        raise InputError(
+            f"no sharding plan for {len(infos)} tables on {env.world_size} {env.device.type} rank(s): {str(error).strip()} "
+            f"Allow more sharding types (sharding.default=auto), use more ranks, or shrink the tables."
+        ) from error
+
+
+def describe(plan: ShardingPlan, infos: dict[str, TableInfo]) -> list[dict[str, object]]:
+    """One JSON-able row a table: sharding type, kernel, ranks, rows, dim, bytes of the weights."""
+    rows: list[dict[str, object]] = []
+    for module_plan in plan.plan.values():
+        for name, sharding in module_plan.items():  # type: ignore[attr-defined]
+            config = infos[name].config
+            shape = (config.num_embeddings, config.embedding_dim)
+            rows.append(
+                {
+                    "table": name,
+                    "sharding": sharding.sharding_type,
+                    "kernel": sharding.compute_kernel,
+                    "ranks": sorted(set(sharding.ranks or [])),
+                    "rows": shape[0],
+                    "dim": shape[1],
+                    "bytes": shape[0] * shape[1] * 4,
+                }
+            )
+    return sorted(rows, key=lambda row: str(row["table"]))
+
+
+def _allowed(name: str, info: TableInfo, wish: str, env: Environment, explicit: bool) -> list[str]:
+    """Sharding types the planner may use for a table."""
+    sharder = EmbeddingBagCollectionSharder() if info.pooled else EmbeddingCollectionSharder()
+    possible = list(sharder.sharding_types(env.device.type))
+    if not info.pooled:
+        possible.remove("data_parallel")  # TorchRec 1.8.0 fails in split_with_sizes for an EmbeddingCollection
+    if wish == "auto":
+        # Narrow column shards waste memory transactions, and split row-wise accumulators: only by wish.
+        wide = info.config.embedding_dim >= 2 * MIN_COLUMN_SHARD
+        # One rank has nothing to replicate for, and a dense gradient of the whole table to lose.
+        return [
+            kind
+            for kind in possible
+            if (wide or "column" not in kind) and (env.world_size > 1 or kind != "data_parallel")
+        ]
+    if wish not in possible and explicit:
+        kind = "pooled (EmbeddingBagCollection)" if info.pooled else "read by a history (EmbeddingCollection)"
+        raise InputError(
+            f"sharding.tables.{name} is {wish}, but table {name!r} is {kind} and on {env.device.type} may only be "
+            f"{', '.join(possible)} or auto"
+        )
+    return [wish] if wish in possible else possible
+
+
+def _topology(env: Environment) -> Topology:
+    """This job's machines: memory as measured here, the rest TorchRec's defaults."""
+    hbm = torch.cuda.get_device_properties(env.device).total_memory if env.device.type == "cuda" else 0
+    ddr = psutil.virtual_memory().total // env.local_world_size
+    return TopologyFactory.create_topology(
+        trainer_config=TrainerConfig(world_size=env.world_size, local_world_size=env.local_world_size),
+        hardware_config=HardwareConfig(hbm_cap_bytes=hbm or None, ddr_cap_bytes=ddr),
+        kernel_config=KernelConfig(compute_device=env.device.type),
+    )

@@ -1,0 +1,64 @@
+"""Local shards of the sharded tables, and their first weights. In: a sharded model; out: views of what this rank holds.
+
+First weights depend on (seed, table, row) alone: whatever the plan and the world size, a row starts the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.distributed._shard.sharded_tensor import ShardedTensor
+
+BLOCK_ROWS = 8192  # rows drawn from one generator; a shard regenerates only the blocks it overlaps
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A rectangle of a table on this rank; `tensor` is a view of the live memory."""
+
+    table: str
+    shape: tuple[int, int]  # of the whole table
+    row: int
+    column: int
+    tensor: torch.Tensor
+    replicated: bool  # data-parallel: every rank holds the whole table
+
+
+def local_shards(model: nn.Module) -> Iterator[Shard]:
+    """Weights of every table's part on this rank, in the order of the state dict."""
+    for name, value in model.state_dict().items():
+        parts = name.split(".")
+        if len(parts) < 3 or parts[-3] not in ("embedding_bags", "embeddings") or parts[-1] != "weight":
+            continue
+        if isinstance(value, ShardedTensor):
+            rows, columns = value.size()
+            for shard in value.local_shards():
+                row, column = shard.metadata.shard_offsets
+                yield Shard(parts[-2], (rows, columns), row, column, shard.tensor, False)
+        else:
+            yield Shard(parts[-2], (value.shape[0], value.shape[1]), 0, 0, value, True)
+
+
+@torch.no_grad()
+def initialise_tables(model: nn.Module, seed: int, std: dict[str, float]) -> None:
+    """Fill this rank's shards with N(0, std[table]^2), drawn by table and row block."""
+    for shard in local_shards(model):
+        rows, columns = shard.tensor.shape
+        for block in range(shard.row // BLOCK_ROWS, -(-(shard.row + rows) // BLOCK_ROWS)):
+            first = max(block * BLOCK_ROWS, shard.row)
+            last = min((block + 1) * BLOCK_ROWS, shard.row + rows)
+            drawn = _block(seed, shard.table, block, shard.shape)[
+                first - block * BLOCK_ROWS : last - block * BLOCK_ROWS
+            ]
+            drawn = drawn[:, shard.column : shard.column + columns] * std[shard.table]
+            shard.tensor[first - shard.row : last - shard.row].copy_(drawn)
+
+
+def _block(seed: int, table: str, block: int, shape: tuple[int, int]) -> torch.Tensor:
+    digest = hashlib.blake2b(f"{seed}/{table}/{block}".encode(), digest_size=8).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return torch.randn(min(BLOCK_ROWS, shape[0] - block * BLOCK_ROWS), shape[1], generator=generator)

@@ -1,0 +1,1 @@
+"""A Batch becomes logits: lookup, preprocessing, the layers of InterFormer, heads and loss."""

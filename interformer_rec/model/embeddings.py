@@ -1,0 +1,174 @@
+"""The only lookup: a Batch's table rows come in, embedded fields and events go out; the all-to-all of sharded tables is here.
+
+Tables that a history reads live in one EmbeddingCollection with every field that shares them, the others in one
+EmbeddingBagCollection: the two never share weights. Legend: B samples, F fields, E events, k columns of a group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchrec import EmbeddingBagCollection, EmbeddingCollection, JaggedTensor, KeyedJaggedTensor, KeyedTensor
+from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConfig, PoolingType
+
+from interformer_rec.batch import Batch
+from interformer_rec.errors import InputError
+from interformer_rec.ops.pooling import segment_pool
+from interformer_rec.schema import FeatureSchema, Lookup
+
+
+def row_init_scale(dim: int) -> float:
+    """Standard deviation of the normal distribution that fills new table rows of `dim` floats: rows of length about 1."""
+    return 1.0 / math.sqrt(dim)
+
+
+@dataclass
+class Events:
+    """One group's events of all samples, oldest first, aligned columns side by side."""
+
+    values: Tensor  # (E, k * dim)
+    lengths: Tensor  # (B,) int64
+
+
+@dataclass
+class Embedded:
+    """What the tables say about a batch."""
+
+    fields: dict[int, Tensor]  # embedding dim -> (B, F, dim), fields in the order of `field_groups`
+    events: dict[str, Events]  # by sequence group
+
+
+def table_dims(features: FeatureSchema, embedding_dim: int) -> dict[str, int]:
+    """Floats a row of each table."""
+    return {name: table.embedding_dim or embedding_dim for name, table in features.tables.items()}
+
+
+def field_groups(features: FeatureSchema, embedding_dim: int) -> dict[int, tuple[Lookup, ...]]:
+    """Ids and bags by embedding dim: the order of the fields' tokens."""
+    dims = table_dims(features, embedding_dim)
+    fields = [*features.pooled_lookups, *(lookup for lookup in features.jagged_lookups if lookup.pooling)]
+    return {
+        dim: tuple(lookup for lookup in fields if dims[lookup.table] == dim)
+        for dim in sorted({dims[lookup.table] for lookup in fields})
+    }
+
+
+class _RowL2(torch.autograd.Function):
+    """Identity; the gradient gains scale * e, that of scale / 2 * |e|^2 summed over the looked-up vectors."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(vectors)
+        ctx.scale = scale
+        return vectors.view_as(vectors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (vectors,) = ctx.saved_tensors
+        return torch.add(grad, vectors, alpha=ctx.scale), None
+
+
+class Embeddings(nn.Module):
+    """Batch -> Embedded. `table_rows` counts a table's rows, special rows included; tables are made on `device`.
+
+    `l2`: l2 / 2 * |e|^2 for every vector that a sample looks up (a bag's: its pooled vector) joins the objective, divided by
+    the step's rows like the loss. It is an objective, not an optimizer's weight decay, because FBGEMM's CPU kernels ignore
+    theirs; so it does not depend on device, sharding or world size. The reported loss is without it.
+    """
+
+    def __init__(
+        self,
+        features: FeatureSchema,
+        table_rows: Mapping[str, int],
+        embedding_dim: int,
+        l2: float = 0.0,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        missing = [name for name in features.tables if table_rows.get(name, 0) < 1]
+        if missing:
+            raise InputError(
+                f"table {missing[0]!r} has no rows: table_rows needs a count >= 1 for it; it names {sorted(table_rows)}"
+            )
+        dims = table_dims(features, embedding_dim)
+        bags, sequences = [], []
+        for name in features.tables:
+            base: dict[str, Any] = {
+                "name": name,
+                "num_embeddings": table_rows[name],
+                "embedding_dim": dims[name],
+                "init_fn": partial(nn.init.normal_, std=row_init_scale(dims[name])),
+            }
+            pooled = [lookup for lookup in features.pooled_lookups if lookup.table == name]
+            jagged = [lookup for lookup in features.jagged_lookups if lookup.table == name]
+            if pooled:
+                mean = any(
+                    lookup.pooling == "mean" for lookup in pooled
+                )  # of an id's one row, sum and mean are the same
+                pooling = PoolingType.MEAN if mean else PoolingType.SUM
+                bags.append(
+                    EmbeddingBagConfig(**base, feature_names=[lookup.key for lookup in pooled], pooling=pooling)
+                )
+            if jagged:
+                sequences.append(EmbeddingConfig(**base, feature_names=[lookup.key for lookup in jagged]))
+        self.ebc = EmbeddingBagCollection(tables=bags, device=device) if bags else None
+        self.ec = EmbeddingCollection(tables=sequences, device=device) if sequences else None
+        self.assemble = Assemble(features, embedding_dim, l2)
+
+    def forward(self, batch: Batch) -> Embedded:
+        """Look everything up. Nothing else: TorchRec's sparse pipeline traces this method to start the all-to-all early."""
+        pooled = self.ebc(batch.sparse) if self.ebc is not None else None
+        jagged = self.ec(batch.sequences) if self.ec is not None else None
+        return self.assemble(batch.sequences, pooled, jagged, batch.loss_rows)
+
+
+class Assemble(nn.Module):
+    """Looked-up vectors -> Embedded: L2 hook, pooling of fields that share a history's table, columns side by side."""
+
+    def __init__(self, features: FeatureSchema, embedding_dim: int, l2: float) -> None:
+        super().__init__()
+        self.l2 = l2
+        self.groups = field_groups(features, embedding_dim)
+        self.dims = {lookup.key: dim for dim, lookups in self.groups.items() for lookup in lookups}
+        self.events = {
+            group.name: [f"{group.name}.{column.name}" for column in group.columns] for group in features.sequences
+        }
+
+    def forward(
+        self,
+        sequences: KeyedJaggedTensor,
+        pooled: KeyedTensor | None,
+        jagged: dict[str, JaggedTensor] | None,
+        loss_rows: float,
+    ) -> Embedded:
+        """Collect the vectors of both collections."""
+        scale = self.l2 / loss_rows if self.l2 and torch.is_grad_enabled() else 0.0
+        lengths = dict(zip(sequences.keys(), sequences.lengths().view(len(sequences.keys()), -1), strict=True))
+        vectors = {} if jagged is None else {key: self._with_l2(jagged[key].values(), scale) for key in lengths}
+        bags: dict[str, Tensor] = {}
+        if pooled is not None:
+            values = self._with_l2(pooled.values(), scale)
+            # one split, not a slice a key: a slice's gradient is a whole tensor of zeros
+            bags = dict(zip(pooled.keys(), values.split(pooled.length_per_key(), dim=1), strict=True))
+        fields = {}
+        for dim, lookups in self.groups.items():
+            columns = [
+                bags[f.key] if f.key in bags else segment_pool(vectors[f.key], lengths[f.key], f.pooling or "sum")
+                for f in lookups
+            ]
+            fields[dim] = torch.cat(columns, dim=1).unflatten(1, (len(lookups), dim))
+        events = {
+            name: Events(torch.cat([vectors[key] for key in keys], dim=1), lengths[keys[0]].to(torch.int64))
+            for name, keys in self.events.items()
+        }
+        return Embedded(fields, events)
+
+    @staticmethod
+    def _with_l2(vectors: Tensor, scale: float) -> Tensor:
+        return _RowL2.apply(vectors, scale) if scale else vectors

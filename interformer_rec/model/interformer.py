@@ -1,0 +1,116 @@
+"""InterFormer (Zeng et al., CIKM 2025, Algorithm 1): tokens of fields and sequences inform each other, layer by layer.
+
+In: dense columns and an Embedded; out: logits. Legend: B samples, n non-sequence tokens, c tokens of X_sum, d channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from interformer_rec.errors import InputError
+from interformer_rec.model.cross_arch import SSummary, XSummary
+from interformer_rec.model.embeddings import Embedded, field_groups, table_dims
+from interformer_rec.model.interaction_arch import InteractionArch
+from interformer_rec.model.layers import MLP, block_norm
+from interformer_rec.model.preprocess import EventTokens, Preprocess
+from interformer_rec.model.sequence import Sequence
+from interformer_rec.model.sequence_arch import SequenceArch
+from interformer_rec.model_config import ModelConfig
+from interformer_rec.ops.jagged import JaggedLayout
+from interformer_rec.ops.rotary import rotary_table
+from interformer_rec.schema import FeatureSchema
+
+
+class CrossArch(nn.Module):
+    """A layer's two summaries (paper, Eq. 10-11), with the norm before the layer's blocks."""
+
+    def __init__(self, n: int, groups: list[int], model: ModelConfig) -> None:
+        super().__init__()
+        summary, d = model.summary, model.d
+        self.x_norm = block_norm(d, model.normalise)
+        self.x_summary = XSummary(n, summary.x_tokens, d, summary.gating, model.activation)
+        self.s_norms = nn.ModuleList(block_norm(d, model.normalise) for _ in groups)
+        options = summary.model_dump() | {"activation": model.activation}
+        self.s_summaries = nn.ModuleList(SSummary(d, model.heads, groups=count, **options) for count in groups)
+        self.s_tokens = sum(s.tokens for s in self.s_summaries)
+
+    def of_x(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
+        """Normed X and X_sum (B, c, d)."""
+        x = self.x_norm(x_BND)
+        return x, self.x_summary(x)
+
+    def of_s(self, sequences: list[Sequence]) -> tuple[list[Sequence], Tensor]:
+        """Normed sequences and S_sum: the sequences' summaries one after another on the token axis."""
+        normed = [s._replace(values=norm(s.values)) for norm, s in zip(self.s_norms, sequences, strict=True)]
+        return normed, torch.cat([summary(s) for summary, s in zip(self.s_summaries, normed, strict=True)], dim=1)
+
+
+class Layer(nn.Module):
+    """Interaction Arch and Sequence Arch of one layer: they read only the layer's inputs, so neither waits for the other."""
+
+    def __init__(self, n: int, s_tokens: int, sequences: int, model: ModelConfig) -> None:
+        super().__init__()
+        options = model.sequence.model_dump(exclude={"merge", "rope_base"}) | {
+            "x_tokens": model.summary.x_tokens,
+            "normalise": model.normalise,
+        }
+        self.interaction_arch = InteractionArch(
+            n, s_tokens, model.d, model.interaction, model.activation, model.dropout
+        )
+        self.sequence_archs = nn.ModuleList(SequenceArch(model.d, model.heads, **options) for _ in range(sequences))
+
+
+class InterFormer(nn.Module):
+    """Logits (B, tasks). With several sequences (merge: separate) each has its own Sequence Arch and summaries.
+
+    `final_cross`: L layers, then a last Cross Arch feeds the heads. Otherwise Algorithm 1 to the letter, whose heads read layer
+    L's summaries: nothing would read layer L's update, so it is not built. Each task has a head of its own on [X_sum ; S_sum].
+    """
+
+    def __init__(self, features: FeatureSchema, model: ModelConfig) -> None:
+        super().__init__()
+        if not features.sequences:
+            raise InputError(
+                "InterFormer needs a group under features.sequences: fields and sequences inform each other in it"
+            )
+        groups = {dim: len(fields) for dim, fields in field_groups(features, model.embedding_dim).items()}
+        if not (groups or features.dense):
+            raise InputError(
+                "InterFormer needs at least one feature under features.dense, ids or bags beside the sequences"
+            )
+        dims = table_dims(features, model.embedding_dim)
+        event_width = dims[features.sequences[0].columns[0].table]
+        self.preprocess = Preprocess(features, groups, event_width, model.d, model.sequence.merge)
+        n, parts = self.preprocess.tokens, self.preprocess.groups
+        updates = model.layers if model.final_cross else model.layers - 1
+        self.cross_archs = nn.ModuleList(CrossArch(n, parts, model) for _ in range(updates + 1))
+        s_tokens = self.cross_archs[0].s_tokens
+        self.layers = nn.ModuleList(Layer(n, s_tokens, len(parts), model) for _ in range(updates))
+        width = (model.summary.x_tokens + s_tokens) * model.d
+        self.heads = nn.ModuleList(MLP(width, model.head, 1, model.activation, model.dropout) for _ in features.labels)
+        self.head_dim, self.attention_heads = model.d // model.heads, model.heads
+        self.rope_base = model.sequence.rope_base
+
+    def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor:
+        """(B, m) dense columns and what the tables say -> (B, tasks) logits."""
+        x, events = self.preprocess(dense_BM, embedded)
+        x_in, x_sum = self.cross_archs[0].of_x(x)
+        sequences = [self.prepend(x_sum, part) for part in events]  # X_sum^(1) is the CLS of every sequence
+        s_in, s_sum = self.cross_archs[0].of_s(sequences)
+        for layer, cross in zip(self.layers, self.cross_archs[1:], strict=True):
+            x = layer.interaction_arch(x, x_in, s_sum)
+            sequences = [
+                arch(x_sum, s, normed.values)
+                for arch, s, normed in zip(layer.sequence_archs, sequences, s_in, strict=True)
+            ]
+            x_in, x_sum = cross.of_x(x)
+            s_in, s_sum = cross.of_s(sequences)
+        summaries = torch.cat([x_sum, s_sum], dim=1).flatten(1)
+        return torch.cat([head(summaries) for head in self.heads], dim=1)
+
+    def prepend(self, x_sum_BCD: Tensor, events: EventTokens) -> Sequence:
+        """CLS tokens in front of each sample's events; the layout and the rotary table serve all layers."""
+        layout = JaggedLayout(events.lengths_BG.sum(1), x_sum_BCD.shape[1], events.lengths_BG)
+        rotary = rotary_table(layout.ages, 2 * self.attention_heads, self.head_dim, self.rope_base, events.values.dtype)
+        return Sequence(layout.prepend(x_sum_BCD, events.values), layout, rotary)

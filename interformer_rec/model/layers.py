@@ -1,0 +1,111 @@
+"""The small parts every block is made of: linear maps with a stated start, RMSNorm, MLP, LCE, Gating.
+
+Legend: B samples, n tokens, d channels. All weights start with variance 1 / fan-in, so a block keeps its input's scale.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interformer_rec.model_config import Activation, Gating
+from interformer_rec.ops.norm import rms_norm
+from interformer_rec.ops.token_mix import mix_tokens
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu}
+
+
+def fan_in_(weight: Tensor, fan_in: int) -> Tensor:
+    """Fill uniformly with variance 1 / fan_in."""
+    bound = math.sqrt(3.0 / fan_in)
+    with torch.no_grad():
+        return weight.uniform_(-bound, bound)
+
+
+class Linear(nn.Linear):
+    """(..., d_in) -> (..., d_out); weights of variance 1 / d_in, bias 0."""
+
+    def reset_parameters(self) -> None:
+        """Called by nn.Linear's constructor."""
+        fan_in_(self.weight, self.in_features)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class RMSNorm(nn.Module):
+    """(..., d) -> (..., d), root mean square 1 times a learned gain."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(d))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis."""
+        return rms_norm(x, self.gain)
+
+
+def block_norm(d: int, normalise: bool) -> nn.Module:
+    """The norm before a block; the paper's letter has none."""
+    return RMSNorm(d) if normalise else nn.Identity()
+
+
+class MLP(nn.Module):
+    """(..., d_in) -> (..., d_out): linear maps with the activation, then dropout, between them."""
+
+    def __init__(
+        self, d_in: int, hidden: Sequence[int], d_out: int, activation: Activation, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        widths = [d_in, *hidden, d_out]
+        self.linears = nn.ModuleList(Linear(a, b) for a, b in itertools.pairwise(widths))
+        self.activation = ACTIVATIONS[activation]
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the maps in turn."""
+        for linear in self.linears[:-1]:
+            x = self.activation(linear(x))
+            if self.dropout:
+                x = F.dropout(x, self.dropout, self.training)
+        return self.linears[-1](x)
+
+
+class LCE(nn.Module):
+    """(B, n_in, d) -> (B, n_out, d): a linear map on the token axis, the same for all channels (paper, Eq. 10)."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(fan_in_(torch.empty(n_out, n_in), n_in))
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """Mix tokens."""
+        return mix_tokens(x_BND, self.weight)
+
+
+class GatingUnit(nn.Module):
+    """(..., d) -> (..., d). swish: X * sigmoid(MLP(X)); sigmoid, tanh, identity: sigma(X * MLP(X)) (paper, Eq. 11).
+
+    The paper's forms start with MLP(X) around 1, so that the product of small numbers does not vanish.
+    """
+
+    def __init__(self, d: int, kind: Gating, activation: Activation) -> None:
+        super().__init__()
+        self.kind = kind
+        self.mlp = MLP(d, (d,), d, activation)
+        if kind != "swish":
+            nn.init.ones_(self.mlp.linears[-1].bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Select what passes."""
+        gate = self.mlp(x)
+        if self.kind == "swish":
+            return x * torch.sigmoid(gate)
+        product = x * gate
+        if self.kind == "identity":
+            return product
+        return torch.sigmoid(product) if self.kind == "sigmoid" else torch.tanh(product)

@@ -1,0 +1,109 @@
+"""Preprocessing (paper, Eq. 5-6 and the text before): raw and looked-up features become tokens of one width d.
+
+All dense columns are ONE token, every id or bag is one token, every event is one token. RMSNorm follows each lookup, whatever
+the preset: products of tiny embeddings would vanish. Legend: B samples, n tokens, E events, k columns of width w, d channels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from interformer_rec.model.embeddings import Embedded
+from interformer_rec.model.layers import Linear, RMSNorm, fan_in_
+from interformer_rec.ops.glue import glue_by_age, glue_in_turn
+from interformer_rec.schema import FeatureSchema
+
+
+class EventTokens(NamedTuple):
+    """One sequence before its CLS tokens: events of G groups, one group after another inside a sample."""
+
+    values: Tensor  # (E, d)
+    lengths_BG: Tensor  # (B, G)
+
+
+class FieldTokens(nn.Module):
+    """(B, F, w) -> (B, F, d): normalised, then projected by a map of each field's own where w is not d."""
+
+    def __init__(self, fields: int, width: int, d: int) -> None:
+        super().__init__()
+        self.norm = RMSNorm(width)
+        self.weight = nn.Parameter(fan_in_(torch.empty(fields, width, d), width)) if width != d else None
+
+    def forward(self, fields_BFW: Tensor) -> Tensor:
+        """Fields to tokens."""
+        x = self.norm(fields_BFW)
+        return x if self.weight is None else torch.bmm(x.transpose(0, 1), self.weight).transpose(0, 1)
+
+
+class EventNorm(nn.Module):
+    """(E, k * w) -> (E, k * w): each column normalised by itself."""
+
+    def __init__(self, columns: int, width: int) -> None:
+        super().__init__()
+        self.shape = (columns, width)
+        self.norm = RMSNorm(width)
+
+    def forward(self, events_EK: Tensor) -> Tensor:
+        """Normalise after the lookup."""
+        return self.norm(events_EK.unflatten(1, self.shape)).flatten(1)
+
+
+class MaskNet(nn.Module):
+    """S = MLP_lce(S_cat * MLP_mask(S_cat)), kd -> kd -> d (paper, Eq. 5-6). The mask starts around 1."""
+
+    def __init__(self, width: int, d: int) -> None:
+        super().__init__()
+        self.mask = Linear(width, width)
+        nn.init.ones_(self.mask.bias)
+        self.lce = Linear(width, d)
+        fan_in_(self.lce.weight, 2 * width)  # the product of x and its mask, 1 + N(0, 1), has twice the power of x
+
+    def forward(self, s_cat_EK: Tensor) -> Tensor:
+        """Merge aligned columns."""
+        return self.lce(s_cat_EK * self.mask(s_cat_EK))
+
+
+class Preprocess(nn.Module):
+    """(dense, Embedded) -> X^(1) (B, n, d) and one EventTokens for each sequence of the chosen merge."""
+
+    def __init__(
+        self, features: FeatureSchema, field_counts: dict[int, int], event_width: int, d: int, merge: str
+    ) -> None:
+        super().__init__()
+        columns = {group.name: len(group.columns) for group in features.sequences}
+        self.dense = nn.Sequential(Linear(len(features.dense), d), RMSNorm(d)) if features.dense else None
+        self.fields = nn.ModuleDict({str(width): FieldTokens(count, width, d) for width, count in field_counts.items()})
+        self.event_norms = nn.ModuleList(EventNorm(count, event_width) for count in columns.values())
+        self.merge = merge if len(columns) > 1 else "separate"  # of one group, all three merges are the same
+        widths = [count * event_width for count in columns.values()]
+        self.masknets = nn.ModuleList(
+            MaskNet(width, d) for width in ([sum(widths)] if self.merge == "masknet" else widths)
+        )
+        self.group_embedding = nn.Parameter(torch.randn(len(columns), d)) if self.merge == "concat" else None
+        self.names = tuple(columns)
+        self.tokens = (self.dense is not None) + sum(field_counts.values())  # n
+        # groups inside each sequence
+        self.groups = {"masknet": [1], "separate": [1] * len(columns), "concat": [len(columns)]}[self.merge]
+
+    def forward(self, dense_BM: Tensor, embedded: Embedded) -> tuple[Tensor, list[EventTokens]]:
+        """Make all tokens."""
+        tokens = [] if self.dense is None else [self.dense(dense_BM)[:, None]]
+        tokens += [self.fields[str(width)](fields) for width, fields in embedded.fields.items()]
+        groups = [
+            (norm(embedded.events[name].values), embedded.events[name].lengths)
+            for norm, name in zip(self.event_norms, self.names, strict=True)
+        ]
+        return torch.cat(tokens, dim=1), self._events(groups)
+
+    def _events(self, groups: list[tuple[Tensor, Tensor]]) -> list[EventTokens]:
+        if self.merge == "masknet":
+            glued, lengths = glue_by_age(groups)
+            return [EventTokens(self.masknets[0](glued), lengths[:, None])]
+        merged = [(masknet(values), lengths) for masknet, (values, lengths) in zip(self.masknets, groups, strict=True)]
+        if self.group_embedding is None:
+            return [EventTokens(values, lengths[:, None]) for values, lengths in merged]
+        named = [(values + name, lengths) for (values, lengths), name in zip(merged, self.group_embedding, strict=True)]
+        return [EventTokens(*glue_in_turn(named))]

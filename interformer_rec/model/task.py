@@ -1,0 +1,66 @@
+"""CTRTask: a Batch comes in, the training loss and the logits go out. The one module the trainer trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interformer_rec.batch import Batch
+from interformer_rec.model.embeddings import Embeddings
+from interformer_rec.model.interformer import InterFormer
+from interformer_rec.model_config import ModelConfig
+from interformer_rec.schema import FeatureSchema
+
+
+class WeightedBCE(nn.Module):
+    """sum_t label_weight_t * sum_i weight_i * BCE(logit_it, label_it) / loss_rows; 0 for prediction batches (no labels)."""
+
+    def __init__(self, label_weights: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("label_weights", torch.tensor(label_weights), persistent=False)
+
+    def forward(self, logits_BT: Tensor, labels_BT: Tensor, weights_B: Tensor, loss_rows: float) -> Tensor:
+        """Scalar loss, in float32 or wider."""
+        if labels_BT.shape[1] == 0:
+            return logits_BT.new_zeros(())
+        logits = logits_BT if logits_BT.dtype == torch.float64 else logits_BT.float()
+        losses = F.binary_cross_entropy_with_logits(logits, labels_BT.to(logits.dtype), reduction="none")
+        return (losses * self.label_weights * weights_B[:, None]).sum() / loss_rows
+
+
+class CTRTask(nn.Module):
+    """InterFormer with its tables and its loss. forward(batch) -> (loss, logits (B, tasks) float32, detached)."""
+
+    def __init__(self, embeddings: Embeddings, model: nn.Module, loss: WeightedBCE) -> None:
+        super().__init__()
+        self.embeddings = embeddings
+        self.model = model
+        self.loss = loss
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """No branch here: TorchRec's sparse pipeline traces this method down to the lookups."""
+        embedded = self.embeddings(batch)
+        logits = self.model(batch.dense, embedded)
+        loss = self.loss(logits, batch.labels, batch.weights, batch.loss_rows)
+        return loss, logits.detach().float()
+
+
+def build_task(
+    features: FeatureSchema,
+    model: ModelConfig,
+    table_rows: Mapping[str, int],
+    *,
+    l2: float = 0.0,
+    device: torch.device | None = None,
+) -> CTRTask:
+    """The task, untrained: tables on `device` (meta: nothing is allocated), the dense part on the CPU.
+
+    The dense part draws from torch's global generator, and before the tables: its start depends on the seed alone, not on
+    where the tables are made. Raises InputError for features the model cannot work with.
+    """
+    dense = InterFormer(features, model)
+    embeddings = Embeddings(features, table_rows, model.embedding_dim, l2, device or torch.device("meta"))
+    return CTRTask(embeddings, dense, WeightedBCE([label.weight for label in features.labels]))

@@ -1,0 +1,131 @@
+"""The model's options and presets, in the paper's words. In: the `model:` part of a run's YAML. No torch.
+
+`preset: default` is the form we stand for, `preset: paper` the letter of the paper; any key given beside it overrides it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from interformer_rec.schema import Strict
+
+Activation = Literal["silu", "gelu", "relu"]
+Gating = Literal["swish", "sigmoid", "tanh", "identity"]
+Interaction = Literal["dot", "dcn", "dhen", "wukong"]
+
+
+class SummaryConfig(Strict):
+    """Cross Arch (paper, Eq. 10-11): how many tokens tell each mode about the other."""
+
+    x_tokens: int = Field(4, ge=1, description="tokens of X_sum (LCE), also the CLS tokens of every sequence")
+    pma_tokens: int = Field(2, ge=0, description="learned queries of pooling by multi-head attention")
+    recent_tokens: int = Field(2, ge=0, description="newest valid events")
+    gating: Gating = Field(
+        "swish", description="swish: X * sigmoid(MLP(X)); others: the paper's activation(X * MLP(X))"
+    )
+
+
+class InteractionConfig(Strict):
+    """Interaction Arch (paper, Eq. 7)."""
+
+    kind: Interaction = "dhen"
+    parts: tuple[Literal["dot", "dcn", "wukong"], ...] = Field(
+        ("dot", "dcn"), min_length=1, description="members of a dhen ensemble"
+    )
+    merge: Literal["sum", "concat"] = Field("sum", description="dhen: how its members' tokens are merged")
+    residual: bool = Field(True, description="X + MLP(Interaction(...)); false: the paper's MLP(Interaction(...))")
+    dcn_rank: int = Field(32, ge=1, description="low rank of DCNv2's cross layers")
+    dcn_layers: int = Field(1, ge=1)
+    dot_tokens: int = Field(
+        16, ge=2, description="tokens kept (a learned compression) before the pairwise inner products"
+    )
+    fmb_tokens: int = Field(
+        8, ge=1, description="wukong: tokens from the factorisation-machine block; the rest come from LCB"
+    )
+    fmb_rank: int = Field(8, ge=1, description="wukong: columns of Y in the optimised FM, X (X^T Y)")
+    hidden: tuple[int, ...] = Field((128,), description="hidden widths of the interactions' MLPs")
+
+
+class SequenceConfig(Strict):
+    """Sequence Arch (paper, Eq. 8-9)."""
+
+    merge: Literal["masknet", "separate", "concat"] = Field(
+        "separate",
+        description="several groups: masknet glues them by age on the embedding axis (paper), separate gives each its own "
+        "Sequence Arch and summaries, concat makes one sequence of them on the time axis",
+    )
+    pffn: Literal["two_layer", "appendix"] = "two_layer"
+    pffn_rank: int = Field(16, ge=1, description="two_layer: inner width of the per-sample FFN")
+    pffn_residual: bool = True
+    attention_residual: bool = True
+    rope_base: float = Field(10_000.0, gt=1)
+
+
+class ModelConfig(Strict):
+    """InterFormer (Zeng et al., CIKM 2025)."""
+
+    preset: Literal["default", "paper"] = "default"
+    embedding_dim: int = Field(32, ge=1, description="floats a table row; a table may override it")
+    d: int = Field(32, ge=2, description="width of a token")
+    layers: int = Field(2, ge=1)
+    heads: int = Field(2, ge=1)
+    summary: SummaryConfig = SummaryConfig()
+    interaction: InteractionConfig = InteractionConfig()
+    sequence: SequenceConfig = SequenceConfig()
+    final_cross: bool = Field(True, description="a last Cross Arch feeds the head; false: Algorithm 1 to the letter")
+    normalise: bool = Field(True, description="RMSNorm before each block; the one after the lookup is always there")
+    head: tuple[int, ...] = Field((128, 64), description="hidden widths of the classifier")
+    dropout: float = Field(0.0, ge=0, lt=1, description="on the hidden units of the interactions' and the head's MLPs")
+    activation: Activation = "silu"
+
+    @property
+    def needs_sequences(self) -> bool:
+        """InterFormer informs fields by histories; without one it is not InterFormer."""
+        return True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("preset", "default") in PRESETS:
+            return _under(PRESETS[value.get("preset", "default")], value)
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if self.d % self.heads:
+            raise ValueError(f"d = {self.d} is not divisible by heads = {self.heads}")
+        if (self.d // self.heads) % 2:
+            raise ValueError(
+                f"d / heads = {self.d // self.heads} must be even: rotary positions turn pairs of channels"
+            )
+        if self.layers == 1 and not self.final_cross:
+            raise ValueError(
+                "layers: 1 with final_cross: false leaves a head that reads summaries of raw features: the only layer's update "
+                "would be thrown away (Algorithm 1 to the letter). Use layers >= 2 or final_cross: true"
+            )
+        return self
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        "summary": {"gating": "sigmoid"},
+        "interaction": {"residual": False},
+        "sequence": {"merge": "masknet", "pffn": "appendix", "pffn_residual": False, "attention_residual": False},
+        "final_cross": False,
+        "normalise": False,
+    },
+}
+
+
+def _under(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """`given`, with `defaults` where it is silent."""
+    merged = dict(given)
+    for key, value in defaults.items():
+        if isinstance(value, dict) and isinstance(given.get(key, {}), dict):
+            merged[key] = _under(value, given.get(key, {}))
+        else:
+            merged.setdefault(key, value)
+    return merged

@@ -1,0 +1,55 @@
+"""The plain references of ops/: loops over samples, obviously right, slow. Every other implementation is tested against these."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def split(values_J: Tensor, lengths: list[int]) -> list[Tensor]:
+    """Rows of each sample."""
+    return list(values_J.split(lengths))
+
+
+def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * gain."""
+    return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * gain
+
+
+def rotate(x_HC: Tensor, age: int, base: float) -> Tensor:
+    """One token's heads, turned pair by pair."""
+    out, channels = [], x_HC.shape[-1]
+    for j in range(0, channels, 2):
+        angle = age * base ** (-j / channels)
+        first, second = x_HC[:, j], x_HC[:, j + 1]
+        out += [first * math.cos(angle) - second * math.sin(angle), first * math.sin(angle) + second * math.cos(angle)]
+    return torch.stack(out, 1)
+
+
+def attention(q_THC: Tensor, k_THC: Tensor, v_THC: Tensor) -> Tensor:
+    """One sample's tokens: softmax(q k^T / sqrt(C)) v, head by head."""
+    heads = []
+    for h in range(q_THC.shape[1]):
+        scores = q_THC[:, h] @ k_THC[:, h].T / math.sqrt(q_THC.shape[2])
+        heads.append(scores.softmax(1) @ v_THC[:, h])
+    return torch.stack(heads, 1)
+
+
+def attention_pool(maps_KD: Tensor, values_ED: Tensor) -> Tensor:
+    """One sample's events -> (K, d)."""
+    if values_ED.shape[0] == 0:
+        return maps_KD * 0
+    return (values_ED @ maps_KD.T).softmax(0).T @ values_ED
+
+
+def ffn(x_TD: Tensor, w1_DR: Tensor, w2_RD: Tensor) -> Tensor:
+    """One sample's tokens through its own FFN."""
+    return torch.nn.functional.gelu(x_TD @ w1_DR) @ w2_RD
+
+
+def segment_pool(values_ED: Tensor, mean: bool) -> Tensor:
+    """One sample's rows -> (d,)."""
+    total = values_ED.sum(0)
+    return total / max(values_ED.shape[0], 1) if mean else total

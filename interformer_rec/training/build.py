@@ -1,0 +1,70 @@
+"""A config becomes things that run. In: RunConfig, Environment, fitted features; out: the parallel model and the loaders."""
+
+from __future__ import annotations
+
+import torch
+
+from interformer_rec.config import RunConfig
+from interformer_rec.data.fit import Fitted
+from interformer_rec.data.loader import Loader
+from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.optimizer import LearningRate
+from interformer_rec.distributed.parallelize import Parallel, parallelize
+from interformer_rec.errors import InputError
+from interformer_rec.model.embeddings import row_init_scale
+from interformer_rec.model.task import build_task
+from interformer_rec.training.stopping import HIGHER_IS_BETTER
+
+
+def build_parallel(config: RunConfig, env: Environment, fitted: Fitted, total_steps: int = 1) -> Parallel:
+    """Model, plan, optimizers, with first weights that depend on the seed alone (collective)."""
+    torch.manual_seed(config.seed)
+    task = build_task(
+        config.features,
+        config.model,
+        fitted.table_rows,
+        l2=config.optimizer.embedding.l2,
+        device=torch.device("meta"),
+    )
+    dims = {name: table.embedding_dim or config.model.embedding_dim for name, table in config.features.tables.items()}
+    return parallelize(
+        task,
+        env,
+        batch_size=config.data.batch_size,
+        sharding=config.sharding,
+        optimizer=config.optimizer,
+        rate=LearningRate(config.optimizer.schedule, total_steps, HIGHER_IS_BETTER[config.training.monitor]),
+        seed=config.seed,
+        table_std={name: row_init_scale(dim) for name, dim in dims.items()},
+    )
+
+
+def train_loader(config: RunConfig, env: Environment, fitted: Fitted) -> Loader:
+    """Shuffled rows of data.train."""
+    if config.data.train is None:
+        raise InputError("data.train is not set: name the training files in the config, or with --set data.train=PATH")
+    return _loader(config, config.data.train, env, fitted, config.data.batch_size, config.data.shuffle_rows)
+
+
+def eval_loader(config: RunConfig, path: str, env: Environment, fitted: Fitted, labels: bool = True) -> Loader:
+    """Rows in file order, in evaluation batches; without labels for prediction."""
+    return _loader(config, path, env, fitted, config.data.eval_batch_size, 0, labels)
+
+
+def _loader(
+    config: RunConfig, path: str, env: Environment, fitted: Fitted, batch_size: int, shuffle: int, labels: bool = True
+) -> Loader:
+    return Loader(
+        path,
+        config.features,
+        fitted,
+        batch_size=batch_size,
+        rank=env.rank,
+        world_size=env.world_size,
+        seed=config.seed,
+        shuffle_rows=shuffle,
+        workers=config.data.workers,
+        prefetch=config.data.prefetch,
+        on_bad_row=config.data.on_bad_row,
+        labels=labels,
+    )

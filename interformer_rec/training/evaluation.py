@@ -1,0 +1,38 @@
+"""A data set becomes metrics. In: a Pipeline and a Loader; out: one flat dict, the same on every rank."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from interformer_rec.data.loader import Loader
+from interformer_rec.distributed.environment import Environment
+from interformer_rec.schema import FeatureSchema
+from interformer_rec.training.metrics import EvalMetrics
+from interformer_rec.training.pipeline import Pipeline
+
+
+@dataclass
+class Evaluation:
+    """Metrics of a data set, and what the calibration plot needs."""
+
+    metrics: dict[str, float]
+    calibration_bins: dict[str, list[dict[str, float]]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For evaluation.json."""
+        return {**self.metrics, "calibration_bins": self.calibration_bins}
+
+
+def evaluate(pipeline: Pipeline, loader: Loader, features: FeatureSchema, env: Environment) -> Evaluation:
+    """Score every row once, over all ranks, and compute exact metrics (collective)."""
+    tasks = [label.name for label in features.labels]
+    metrics = EvalMetrics(tasks, group=features.group is not None, device=env.device)
+    start = time.perf_counter()
+    for step in pipeline.run(loader.batches(), train=False):
+        if step.batch.rows:  # a filler is nobody's row
+            metrics.update(step.logits, step.batch.labels, step.batch.weights, step.batch.groups)
+    values = metrics.compute()
+    values["seconds"] = time.perf_counter() - start
+    return Evaluation(values, {task: metrics.calibration_bins(task) for task in tasks})

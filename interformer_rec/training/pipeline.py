@@ -1,0 +1,93 @@
+"""TorchRec's three-stage pipeline, for training and evaluation. In: an iterator of (Batch, cursor); out: one Step a batch.
+
+While batch i is computed, batch i+1's ids are on their way between ranks and batch i+2 is copied to the device
+(TrainPipelineSparseDist). The pipeline is drained at the end of every iterator, so training and evaluation can take turns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+
+from interformer_rec.batch import Batch
+from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.parallelize import Parallel
+
+C = TypeVar("C")
+
+
+@dataclass
+class Step(Generic[C]):
+    """What one batch gave. Tensors stay on the device; reading them waits for it."""
+
+    batch: Batch  # on the host
+    cursor: C  # the loader's position after this batch
+    loss: torch.Tensor  # () this rank's share: the mean over ranks is the step's loss
+    logits: torch.Tensor  # (B, tasks) float32
+    wait_seconds: float  # spent waiting for the loader
+
+
+class Pipeline:
+    """One model's pipeline; `run` may be called again and again, one iterator at a time."""
+
+    def __init__(self, parallel: Parallel, env: Environment, precision: str = "fp32", seed: int = 0) -> None:
+        self.model = parallel.model
+        self.optimizer = parallel.optimizer
+        self.seed = seed
+        self.env = env
+        self.precision = precision
+        self.pipeline = TrainPipelineSparseDist(
+            parallel.model,
+            parallel.optimizer,  # type: ignore[arg-type]  # it needs zero_grad and step
+            env.device,
+            execute_all_batches=True,
+            custom_model_fwd=self._forward,
+        )
+
+    def run(self, batches: Iterator[tuple[Batch, C]], train: bool) -> Iterator[Step[C]]:
+        """Forward (and with `train` backward and update) every batch; yields in order, ends when `batches` ends.
+
+        Every rank must bring the same number of batches: each step is collective.
+        """
+        self.model.train(train)
+        pending: deque[tuple[Batch, C]] = deque()
+        waited = [0.0]
+        source = self._feed(batches, pending, waited)
+        while True:
+            with nullcontext() if train else torch.no_grad():
+                try:
+                    loss, logits = self.pipeline.progress(source)
+                except StopIteration:
+                    return
+            batch, cursor = pending.popleft()
+            yield Step(batch, cursor, loss, logits, waited[0])
+            waited[0] = 0.0
+
+    def _feed(
+        self, batches: Iterator[tuple[Batch, C]], pending: deque[tuple[Batch, C]], waited: list[float]
+    ) -> Iterator[Batch]:
+        while True:
+            start = time.perf_counter()
+            item = next(batches, None)
+            waited[0] += time.perf_counter() - start
+            if item is None:
+                return
+            pending.append(item)
+            yield item[0].pin_memory() if self.env.device.type == "cuda" else item[0]
+
+    def _forward(self, batch: Batch | None) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        if self.model.training:
+            # Dropout of a step depends on seed, rank and step alone: a resumed run needs no generator's state.
+            place = f"{self.seed}/{self.env.rank}/{self.optimizer.step_count}".encode()
+            torch.manual_seed(int.from_bytes(hashlib.blake2b(place, digest_size=7).digest(), "little"))
+        with torch.autocast(self.env.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            loss, logits = self.model(batch)
+        return loss, (loss.detach(), logits)

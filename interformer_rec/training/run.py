@@ -1,0 +1,175 @@
+"""The three things one does with a model: train, evaluate, predict. In: a config or a run's path; out: files and metrics."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from interformer_rec import __version__, stack
+from interformer_rec import config as run_config
+from interformer_rec.config import EmbeddingOptimizer, RunConfig
+from interformer_rec.data.fit import Fitted, fit
+from interformer_rec.data.loader import Loader
+from interformer_rec.distributed import checkpoint
+from interformer_rec.distributed.environment import Environment, process_group
+from interformer_rec.distributed.parallelize import Parallel
+from interformer_rec.errors import InputError
+from interformer_rec.training.build import build_parallel, eval_loader, train_loader
+from interformer_rec.training.evaluation import Evaluation
+from interformer_rec.training.evaluation import evaluate as run_evaluation
+from interformer_rec.training.pipeline import Pipeline
+from interformer_rec.training.prediction import write_scores
+from interformer_rec.training.progress import RunLog
+from interformer_rec.training.report import write_report
+from interformer_rec.training.run_folder import RunFolder, locate
+from interformer_rec.training.trainer import Trainer
+
+
+def train(config: RunConfig, resume: bool = False) -> int:
+    """Train a run from its config, test it with its best checkpoint, write its report.
+
+    Returns 0, or 128 + n if signal n ended it (everything is saved; `resume` continues). Raises InputError.
+    """
+    with process_group(config.training.device) as env:
+        folder = RunFolder(config.run_dir)
+        env.on_main(lambda: folder.create(run_config.to_yaml(config), resume))
+        last = env.on_main(lambda: folder.checkpoint("last")) if resume else None
+        fitted = env.on_main(lambda: _fit(config, folder, reuse=last is not None))
+        loader = train_loader(config, env, fitted)
+        valid = eval_loader(config, config.data.valid, env, fitted) if config.data.valid else None
+        test = eval_loader(config, config.data.test, env, fitted) if config.data.test else None
+        total_steps = min(config.training.max_steps or sys.maxsize, loader.steps * config.training.epochs)
+        parallel = build_parallel(config, env, fitted, total_steps)
+        pipeline = Pipeline(parallel, env, config.training.precision, config.seed)
+        if env.is_main:
+            folder.write_json("plan.json", parallel.plan)
+            folder.write_json("environment.json", _environment(env, parallel))
+        with RunLog(folder.path, enabled=env.is_main, total_steps=total_steps) as log:
+            trainer = Trainer(config, env, parallel, pipeline, loader, valid, folder, log)
+            if last is not None:
+                checkpoint.load(last, parallel)
+                trainer.restore(checkpoint.read_state(last))
+                log.message(f"continuing from {last} at step {trainer.position.step}")
+            stopped_by = trainer.fit()
+            if not stopped_by:
+                _finish(config, env, folder, parallel, pipeline, trainer, test, log)
+        loaders = {"train": loader, "valid": valid, "test": test}
+        facts = _data_facts(config, fitted, trainer, {name: used for name, used in loaders.items() if used is not None})
+        if env.is_main:
+            folder.write_json("data.json", facts)
+            report = write_report(folder.path)
+            print(f"report: {report}", flush=True)
+        return 128 + stopped_by if stopped_by else 0
+
+
+def evaluate(path: str, data: str | None = None) -> dict[str, Any]:
+    """Metrics of a run's best checkpoint (or the named checkpoint) on `data`, default: the run's test or valid files."""
+    folder, weights = locate(path)
+    config = run_config.load(folder.config)
+    files = data or config.data.test or config.data.valid
+    if files is None:
+        raise InputError("the run has neither data.test nor data.valid: name the files with --data PATH")
+    with process_group(config.training.device) as env:
+        fitted, pipeline = _restore(config, env, folder, weights)
+        loader = eval_loader(config, files, env, fitted)
+        metrics = run_evaluation(pipeline, loader, config.features, env).metrics
+        return {"checkpoint": str(weights), "data": files, **metrics}
+
+
+def predict(path: str, data: str, out: str) -> dict[str, Any]:
+    """Write the rows of `data` with one score column a label (`score_<label>`) to `out`; returns what was written.
+
+    `out` ending in .parquet is one file (one rank only); else a folder with one part a rank, rows in the input's order.
+    """
+    folder, weights = locate(path)
+    config = run_config.load(folder.config)
+    with process_group(config.training.device) as env:
+        fitted, pipeline = _restore(config, env, folder, weights)
+        loader = eval_loader(config, data, env, fitted, labels=False)
+        rows = write_scores(pipeline, loader, [label.name for label in config.features.labels], out, env)
+        return {"checkpoint": str(weights), "data": data, "out": out, "rows": rows}
+
+
+def _fit(config: RunConfig, folder: RunFolder, reuse: bool) -> Fitted:
+    """Vocabularies and statistics from the training files; a resumed run keeps the ones it started with."""
+    if reuse or config.data.train is None:
+        return Fitted.load(folder.features)
+    fitted = fit(config.features, config.data.train, config.data.workers)
+    fitted.save(folder.features)
+    return fitted
+
+
+def _restore(config: RunConfig, env: Environment, folder: RunFolder, weights: Path) -> tuple[Fitted, Pipeline]:
+    """The model of a run with the weights of a checkpoint, on this world size and plan."""
+    fitted = env.on_main(lambda: Fitted.load(folder.features))
+    # SGD has no state: no memory for accumulators that nobody reads, and it exists on every device.
+    stateless = config.optimizer.model_copy(update={"embedding": EmbeddingOptimizer(kind="sgd")})
+    parallel = build_parallel(config.model_copy(update={"optimizer": stateless}), env, fitted)
+    checkpoint.load(weights, parallel, weights_only=True)
+    return fitted, Pipeline(parallel, env, config.training.precision)
+
+
+def _finish(
+    config: RunConfig,
+    env: Environment,
+    folder: RunFolder,
+    parallel: Parallel,
+    pipeline: Pipeline,
+    trainer: Trainer,
+    test: Loader | None,
+    log: RunLog,
+) -> None:
+    """Test once, with the best checkpoint, and write evaluation.json."""
+    found: dict[str, Evaluation] = {}
+    if trainer.best_evaluation is not None:
+        found["valid"] = trainer.best_evaluation
+    best = env.on_main(lambda: folder.checkpoint("best"))
+    if test is not None and best is not None:
+        checkpoint.load(best, parallel, weights_only=True)
+        found["test"] = run_evaluation(pipeline, test, config.features, env)
+        log.evaluation(
+            "test", {"epoch": trainer.position.epoch, "step": trainer.position.step, **found["test"].metrics}
+        )
+    if env.is_main:
+        folder.write_json("evaluation.json", {split: item.to_dict() for split, item in found.items()})
+
+
+def _environment(env: Environment, parallel: Parallel) -> dict[str, Any]:
+    """Versions, machine and size of the job, for the report."""
+    facts = asdict(stack.read())
+    versions = {name: facts[name] for name in ("torch", "torchrec", "fbgemm_cpu", "fbgemm_cuda") if facts[name]}
+    return {
+        "interformer_rec": __version__,
+        "python": platform.python_version(),
+        **versions,
+        "machine": platform.platform(),
+        "device": torch.cuda.get_device_name(env.device) if env.device.type == "cuda" else platform.machine(),
+        "ranks": env.world_size,
+        "threads_per_rank": torch.get_num_threads(),
+        "dense_parameters": sum(p.numel() for p in parallel.optimizer.dense_parameters),
+        "command": " ".join(sys.argv),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }
+
+
+def _data_facts(config: RunConfig, fitted: Fitted, trainer: Trainer, loaders: dict[str, Loader]) -> dict[str, Any]:
+    """Rows, skipped rows, tables and history lengths, for the report (collective)."""
+    facts: dict[str, Any] = {}
+    for split, loader in loaders.items():
+        skipped: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(skipped, loader.bad_rows)
+        bad_rows = dict(sum((Counter(part) for part in skipped), Counter()))
+        facts[split] = {"path": getattr(config.data, split), "rows": loader.rows, "bad_rows": bad_rows}
+    facts["tables"] = {
+        name: {"rows": fitted.table_rows[name], "ids": table.ids} for name, table in config.features.tables.items()
+    }
+    facts["sequences"] = trainer.lengths.to_dict()
+    return facts

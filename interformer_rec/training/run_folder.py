@@ -1,0 +1,85 @@
+"""A run's folder: what is where, and which checkpoint is last and which is best. In and out: files.
+
+runs/NAME/config.yaml  features/  checkpoints/{step-*, index.json}  metrics.jsonl  tensorboard/
+          data.json  plan.json  environment.json  evaluation.json  report.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from interformer_rec.distributed import checkpoint
+from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.parallelize import Parallel
+from interformer_rec.errors import InputError
+from interformer_rec.strict_json import finite
+
+
+class RunFolder:
+    """Paths and checkpoints of one run."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.features = self.path / "features"
+        self.checkpoints = self.path / "checkpoints"
+
+    def create(self, config_text: str, resume: bool) -> None:
+        """Make the folder and save the config; refuse to write over another run."""
+        if self.config.exists() and not resume:
+            raise InputError(
+                f"run folder {str(self.path)!r} already holds a run: continue it with --resume, "
+                f"choose another with --set training.out=DIR, or delete it"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(config_text, encoding="utf-8")
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write NAME into the folder, whole or not at all; numbers that are not finite become null."""
+        part = self.path / f".{name}.part"
+        part.write_text(json.dumps(finite(content), indent=1), encoding="utf-8")
+        part.replace(self.path / name)
+
+    def save_checkpoint(self, parallel: Parallel, env: Environment, state: dict[str, Any], best: bool) -> Path:
+        """Save (collective), point `last` (and `best`) at it, and drop what neither names."""
+        folder = self.checkpoints / f"step-{state['step']:08d}"
+        checkpoint.save(folder, parallel, env, state)
+        if env.is_main:
+            index = {**self._index(), "last": folder.name, **({"best": folder.name} if best else {})}
+            part = self.checkpoints / ".index.json.part"
+            part.write_text(json.dumps(index))
+            part.replace(self.checkpoints / "index.json")
+            for other in self.checkpoints.glob("step-*"):
+                if other.name not in index.values():
+                    shutil.rmtree(other)
+        return folder
+
+    def checkpoint(self, which: str) -> Path | None:
+        """Folder of the `last` or `best` checkpoint; `best` falls back to `last`. None before the first."""
+        index = self._index()
+        name = index.get(which, index.get("last"))
+        return self.checkpoints / name if name else None
+
+    def _index(self) -> dict[str, str]:
+        try:
+            return json.loads((self.checkpoints / "index.json").read_text())
+        except FileNotFoundError:
+            return {}
+
+
+def locate(path: str) -> tuple[RunFolder, Path]:
+    """A run folder or one of its checkpoints, as named by the user -> (run folder, checkpoint to use)."""
+    given = Path(path)
+    if (given / "config.yaml").exists():
+        folder = RunFolder(given)
+        found = folder.checkpoint("best")
+        if found is None:
+            raise InputError(f"run {path!r} has no checkpoint yet: train it first")
+        return folder, found
+    if (given / "state.json").exists() and (given.resolve().parent.parent / "config.yaml").exists():
+        return RunFolder(given.resolve().parent.parent), given
+    raise InputError(f"{path!r} is neither a run folder (with config.yaml) nor a checkpoint inside one")

@@ -1,0 +1,45 @@
+"""Name, version, dependencies, extras and the console script. The facts are read from where they live:
+the version from interformer_rec/__init__.py (without importing it), the requirements from requirements/."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def version() -> str:
+    """The version string of interformer_rec/__init__.py."""
+    found = re.search(r'^__version__ = "(.+)"$', (ROOT / "interformer_rec/__init__.py").read_text(), re.MULTILINE)
+    if found is None:
+        raise ValueError('interformer_rec/__init__.py has no line `__version__ = "..."`')
+    return found.group(1)
+
+
+def requirements(name: str) -> list[str]:
+    """The requirement lines of requirements/<name>.txt, files included with -r not followed."""
+    lines = (line.strip() for line in (ROOT / "requirements" / f"{name}.txt").read_text().splitlines())
+    return [line for line in lines if line and not line.startswith(("#", "-r "))]
+
+
+# TorchRec is in the cuda extra and not in the cpu extra: its metadata asks for the CUDA wheel fbgemm-gpu, which pip
+# would unpack over fbgemm-gpu-cpu. See docs/decisions/0001-versions-that-fit.md; interformer_rec/stack.py tells who
+# installs by hand what is still missing.
+setup(
+    name="interformer-rec",
+    version=version(),
+    description="InterFormer click-through-rate models on PyTorch and TorchRec, from one CPU to many GPUs",
+    long_description=(ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    python_requires=">=3.10",
+    packages=find_packages(include=["interformer_rec", "interformer_rec.*"]),
+    package_data={"interformer_rec.training": ["*.j2"]},
+    install_requires=requirements("base"),
+    extras_require={
+        "cpu": requirements("torch") + requirements("cpu"),
+        "cuda": requirements("torch") + requirements("cuda") + requirements("torchrec"),
+        "dev": requirements("dev"),
+    },
+    entry_points={"console_scripts": ["interformer=interformer_rec.cli:main"]},
+)

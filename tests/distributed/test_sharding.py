@@ -1,0 +1,39 @@
+"""What the planner may choose, and the error for what it may not."""
+
+import pytest
+
+from interformer_rec.errors import InputError
+from tests.distributed.tiny import ROWS, build
+from tests.launch import on_one
+
+
+def _plan(env, default, wishes):
+    return {row["table"]: row for row in build(env, default, **wishes).plan}
+
+
+def test_plan_describes_every_table():
+    plan = on_one(_plan, "auto", {})
+    assert {name: row["rows"] for name, row in plan.items()} == ROWS
+    assert all(row["bytes"] == row["rows"] * 64 * 4 and row["ranks"] == [0] for row in plan.values())
+
+
+def test_auto_does_not_cut_narrow_rows():
+    assert not any("column" in row["sharding"] for row in on_one(_plan, "auto", {}).values())
+
+
+def test_a_wish_holds_for_its_table_only():
+    plan = on_one(_plan, "table_wise", {"seq_a": "row_wise"})
+    assert {name: row["sharding"] for name, row in plan.items()} == {
+        "bag_a": "table_wise",
+        "bag_b": "table_wise",
+        "seq_a": "row_wise",
+        "seq_b": "table_wise",
+    }
+
+
+@pytest.mark.parametrize(
+    ("table", "wish"), [("seq_a", "data_parallel"), ("bag_a", "row_wise"), ("bag_b", "grid_shard")]
+)
+def test_an_impossible_wish_names_table_and_choices(table, wish):
+    with pytest.raises(InputError, match=f"sharding.tables.{table} is {wish}.*may only be .*table_wise"):
+        on_one(_plan, "auto", {table: wish})

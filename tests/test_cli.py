@@ -1,0 +1,156 @@
+"""The command line: arguments arrive where they belong, errors read well, exit codes are as documented."""
+
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from interformer_rec import cli
+from interformer_rec.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Every function of the table notes its arguments; `answers` says what it returns or raises."""
+    seen, answers = [], {"load": "CONFIG", "to_yaml": "a: 1\n", "inspect": "features: []\n", "data": {"train": 1234}}
+    answers |= {"train": 0, "doctor": 0, "evaluate": {"auc": 0.75, "rows": 10}, "predict": {"rows": 3}}
+
+    def call(name, *args):
+        seen.append((name, *args))
+        if isinstance(answers[name], BaseException):
+            raise answers[name]
+        return answers[name]
+
+    monkeypatch.setattr(cli, "call", call)
+    return seen, answers
+
+
+@pytest.mark.parametrize(
+    "argv, expected",
+    [
+        (["doctor", "--json"], [("doctor", True)]),
+        (["config", "c.yaml", "--set", "a.b=1", "--set", "c=2"], [("load", "c.yaml", ["a.b=1", "c=2"])]),
+        (["inspect", "folder"], [("inspect", "folder")]),
+        (
+            ["data", "synthetic", "--out", "d", "--set", "rows=9", "--set", "where=a=b"],
+            [("data", "synthetic", "d", None, {"rows": "9", "where": "a=b"})],
+        ),
+        (["train", "c.yaml"], [("load", "c.yaml", []), ("train", "CONFIG", False)]),
+        (["train", "c.yaml", "--resume"], [("load", "c.yaml", []), ("train", "CONFIG", True)]),
+        (["evaluate", "run"], [("evaluate", "run", None)]),
+        (["predict", "run", "--data", "d", "--out", "o"], [("predict", "run", "d", "o")]),
+    ],
+)
+def test_arguments_arrive(calls, argv, expected):
+    assert cli.main(argv) == 0
+    assert calls[0][: len(expected)] == expected
+
+
+def test_exit_codes_of_the_work_are_passed_on(calls):
+    calls[1].update(doctor=1, train=1)
+    assert cli.main(["doctor"]) == 1 and cli.main(["train", "c.yaml"]) == 1
+
+
+def test_inspect_writes_a_file(calls, tmp_path, capsys):
+    assert cli.main(["inspect", "folder", "--out", str(tmp_path / "s.yaml")]) == 0
+    assert (tmp_path / "s.yaml").read_text() == "features: []\n"
+    assert cli.main(["inspect", "folder", "--out", str(tmp_path / "no/s.yaml")]) == 2
+    assert "cannot write the schema there: No such file" in capsys.readouterr().err
+
+
+def test_evaluate_prints_one_json_object_without_nan(calls, capsys):
+    calls[1]["evaluate"] = {"click": {"auc": float("nan"), "logloss": 0.5}}
+    assert cli.main(["evaluate", "run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"click": {"auc": None, "logloss": 0.5}}
+
+
+def test_only_rank_0_prints_results(calls, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert cli.main(["evaluate", "run", "--json"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_row_counts_are_readable(calls, capsys):
+    cli.main(["data", "synthetic", "--out", "d"])
+    assert "1,234 rows" in capsys.readouterr().out
+
+
+def test_bad_input_is_one_paragraph_and_2(calls, capsys):
+    calls[1]["load"] = InputError("c.yaml: `trian` is no key of the config; did you mean `train`?")
+    assert cli.main(["train", "c.yaml"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "interformer train: c.yaml: `trian` is no key of the config; did you mean `train`?\n"
+
+
+def test_a_malformed_recipe_option_is_bad_input(calls, capsys):
+    assert cli.main(["data", "synthetic", "--out", "d", "--set", "rows"]) == 2
+    assert "--set rows: expected name=value" in capsys.readouterr().err
+
+
+class Unusual(BaseException):
+    """Like torch's CheckpointException, which `except Exception` misses."""
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no such shard"), Unusual("no such shard")])
+def test_a_failed_run_is_1_and_shows_its_traceback_on_demand(calls, capsys, error):
+    calls[1]["train"] = error
+    assert cli.main(["train", "c.yaml"]) == 1
+    short = capsys.readouterr().err
+    assert f"{type(error).__name__}: no such shard" in short and "--debug" in short and "Traceback" not in short
+    for argv in (["--debug", "train", "c.yaml"], ["train", "c.yaml", "--debug"]):
+        assert cli.main(argv) == 1
+        assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_an_error_under_torchrun_names_its_rank(calls, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    calls[1]["train"] = RuntimeError("boom")
+    cli.main(["train", "c.yaml"])
+    assert "(rank 1 of 2) failed: RuntimeError: boom" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_130(calls):
+    calls[1]["train"] = KeyboardInterrupt()
+    assert cli.main(["train", "c.yaml"]) == 130
+
+
+@pytest.mark.parametrize("argv", [[], ["plan"], ["train"], ["predict", "run"], ["doctor", "--jsno"]])
+def test_wrong_usage_is_2(argv, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(argv)
+    assert left.value.code == 2 and "usage: interformer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", cli.CALLS)
+def test_the_table_names_functions_that_exist(name):
+    module = ROOT / (cli.CALLS[name].partition(":")[0].replace(".", "/") + ".py")
+    package = module.with_suffix("") / "__init__.py"
+    if not (module.exists() or package.exists()):
+        pytest.skip(f"{module.relative_to(ROOT)} is not written yet")
+    assert callable(pkgutil.resolve_name(cli.CALLS[name]))
+
+
+@pytest.mark.parametrize("module", ["interformer_rec", "interformer_rec.cli"])
+def test_both_ways_to_run_it_as_a_module(module):
+    said = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert said.returncode == 0 and "doctor" in said.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    code = (
+        "import sys; from interformer_rec import cli; cli.call = lambda *a: 'x' * 10**6;"
+        "sys.exit(cli.main(['inspect', 'p']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 0)

@@ -1,0 +1,158 @@
+"""The Dockerfile, read instead of built: no test machine has a Docker engine. Rules in the manner of hadolint, each shown to fail."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+class Line(NamedTuple):
+    instruction: str
+    text: str
+
+
+def parse(text: str) -> list[Line]:
+    """Instructions in order, continued lines joined, comments dropped, ARG defaults filled in where they are used."""
+    joined = re.sub(r"\\\n", " ", "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#")))
+    lines = [Line(line.split()[0], line.partition(" ")[2].strip()) for line in joined.splitlines() if line.strip()]
+    defaults = dict(line.text.split("=", 1) for line in lines if line.instruction == "ARG" and "=" in line.text)
+    return [Line(i, re.sub(r"\$\{(\w+)\}", lambda m: defaults.get(m[1], m[0]), t)) for i, t in lines]
+
+
+def of(lines: list[Line], instruction: str) -> list[str]:
+    return [line.text for line in lines if line.instruction == instruction]
+
+
+def shell(lines: list[Line]) -> list[str]:
+    """Every command of every RUN."""
+    return [command.strip() for run in of(lines, "RUN") for command in run.split("&&")]
+
+
+def bases_are_pinned(lines: list[Line]) -> list[str]:
+    stages = {text.split()[-1] for text in of(lines, "FROM") if " AS " in text}
+    images = [text.split()[0] for text in of(lines, "FROM")]
+    return [
+        f"{image}: pin a tag"
+        for image in images
+        if image not in stages and not re.search(r":(?!latest)[\w.-]+$", image)
+    ]
+
+
+def the_base_is_an_argument(lines: list[Line]) -> list[str]:
+    return [] if lines[0].instruction == "ARG" and lines[0].text.startswith("BASE=") else ["ARG BASE= comes first"]
+
+
+def apt_leaves_nothing_behind(lines: list[Line]) -> list[str]:
+    complaints = []
+    for run in (run for run in of(lines, "RUN") if "apt-get" in run or "apt " in run):
+        commands = [command.strip() for command in run.split("&&")]
+        good = commands[0] == "apt-get update" and commands[-1] == "rm -rf /var/lib/apt/lists/*"
+        good &= all(c.startswith("apt-get install -y --no-install-recommends ") for c in commands[1:-1])
+        complaints += (
+            [] if good else [f"RUN {run}: update, install -y --no-install-recommends, rm the lists, in one layer"]
+        )
+    return complaints
+
+
+def nothing_runs_as_root(lines: list[Line]) -> list[str]:
+    final = lines[max(i for i, line in enumerate(lines) if line.instruction == "FROM") :]
+    user = (of(final, "USER") or ["root"])[-1]
+    complaints = [f"{command}: RUN is root already" for command in shell(lines) if "sudo" in command.split()]
+    # Kubernetes' runAsNonRoot cannot judge a name.
+    return complaints + ([] if re.match(r"[1-9]\d*(:|$)", user) else [f"USER {user}: want a number that is not 0"])
+
+
+def pip_installs_what_requirements_say(lines: list[Line]) -> list[str]:
+    complaints = []
+    for words in (shlex.split(command) for command in shell(lines) if "pip install" in command):
+        given = words[words.index("install") + 1 :]
+        files = [value for option, value in pairwise(given) if option == "-r"]
+        complaints += [f"{name}: no such file in requirements/" for name in files
+                       if not (ROOT / name).is_file() or Path(name).parts[0] != "requirements"]  # fmt: skip
+        loose = [word for word in given if not word.startswith("-") and word not in (*files, ".")]
+        complaints += [f"pip install {word}: versions belong in requirements/" for word in loose]
+    return complaints
+
+
+def no_hosts(lines: list[Line]) -> list[str]:
+    return [
+        f"{line.text}: hosts are given at build time"
+        for line in lines
+        if re.search(r"https?://|--index-url|\w+\.\w+/\w+:", line.text)
+    ]
+
+
+def copies_exist_and_are_sent(lines: list[Line]) -> list[str]:
+    sent = {line[1:].rstrip("/") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    sources = [word.rstrip("/") for text in of(lines, "COPY") if "--from" not in text for word in text.split()[:-1]]
+    return [
+        f"COPY {name}: not there, or left out by .dockerignore"
+        for name in sources
+        if name not in sent or not (ROOT / name).exists()
+    ]
+
+
+def commands_are_lists(lines: list[Line]) -> list[str]:
+    complaints = [f"ADD {text}: use COPY" for text in of(lines, "ADD")] + [
+        f"ENTRYPOINT {t}" for t in of(lines, "ENTRYPOINT")
+    ]
+    for text in [*of(lines, "CMD"), *(check.partition("CMD ")[2] for check in of(lines, "HEALTHCHECK"))]:
+        complaints += [] if text.startswith('["') and json.loads(text) else [f"{text}: write a JSON list"]
+    return complaints
+
+
+def doctor_checks_health(lines: list[Line]) -> list[str]:
+    checks = of(lines, "HEALTHCHECK")
+    good = len(checks) == 1 and checks[0].endswith('CMD ["interformer", "doctor"]')
+    return [] if good else [f"HEALTHCHECK {checks}: want interformer doctor"]
+
+
+def folders_are_absolute(lines: list[Line]) -> list[str]:
+    return [f"WORKDIR {text}" for text in of(lines, "WORKDIR") if not text.startswith("/")] + [
+        f"{command}: use WORKDIR" for command in shell(lines) if command.startswith("cd ")
+    ]
+
+
+BROKEN = {
+    bases_are_pinned: "FROM python:latest",
+    the_base_is_an_argument: "FROM python:3.12",
+    apt_leaves_nothing_behind: "RUN apt-get update && apt-get install -y gcc",
+    nothing_runs_as_root: "FROM a:1 AS b\nUSER 10001\nFROM b\nRUN sudo true",
+    pip_installs_what_requirements_say: "ARG V=tpu\nRUN pip install torch -r requirements/${V}.txt",
+    no_hosts: "RUN pip install --index-url https://example.org/simple -r requirements/cpu.txt",
+    copies_exist_and_are_sent: "COPY tests/ nothing.txt ./",
+    commands_are_lists: "ADD a b\nCMD interformer --help",
+    doctor_checks_health: "HEALTHCHECK CMD true",
+    folders_are_absolute: "WORKDIR app\nRUN cd app && make",
+}
+
+
+@pytest.mark.parametrize("rule", BROKEN, ids=lambda rule: rule.__name__)
+def test_rule(rule):
+    assert rule(parse((ROOT / "Dockerfile").read_text())) == []
+    assert rule(parse(BROKEN[rule])) != []
+
+
+def test_installs_with_the_steps_of_install_py(monkeypatch):
+    """The same pip commands as `make setup VARIANT=cuda`, without dev.txt and with the package copied instead of linked."""
+    spec = importlib.util.spec_from_file_location("install", ROOT / "requirements" / "install.py")
+    assert spec is not None and spec.loader is not None
+    install = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(install)
+    steps: list[list[str]] = []
+    monkeypatch.setattr(install, "run", lambda *command: steps.append(list(command[1:])))
+    install.install("cuda", fresh=True)
+    without = {"--disable-pip-version-check", "--quiet", "--editable"}
+    wanted = [[word for word in step if word not in without] for step in steps]
+    wanted[0] = wanted[0][: wanted[0].index("requirements/dev.txt") - 1]
+    python = [shlex.split(command) for command in shell(parse((ROOT / "Dockerfile").read_text()))]
+    assert [words[1:] for words in python if words[0] == ".venv/bin/python"] == wanted

@@ -1,0 +1,183 @@
+"""Train, evaluate, predict, as a user does: real files, real processes, real signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from interformer_rec import config
+from interformer_rec.errors import InputError
+from interformer_rec.training import run
+from interformer_rec.training.sanity import NonFiniteLoss
+
+CLI = [sys.executable, "-m", "interformer_rec.cli"]
+TWO_RANKS = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc_per_node",
+    "2",
+    "-m",
+    "interformer_rec.cli",
+]
+
+
+def records(folder: Path, split: str) -> list[dict]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["split"] == split]
+
+
+def save_config(small, tmp_path: Path, *overrides: str) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml(small(*overrides)))
+    return path
+
+
+def test_train_evaluate_predict_agree(small, tmp_path, synthetic):
+    assert run.train(small()) == 0
+    folder = tmp_path / "run"
+    for name in (
+        "config.yaml",
+        "metrics.jsonl",
+        "evaluation.json",
+        "data.json",
+        "plan.json",
+        "report.html",
+        "features",
+    ):
+        assert (folder / name).exists(), name
+    assert len(records(folder, "valid")) == 2
+    assert records(folder, "train")[-1]["step"] == 2 * 12  # ceil(1501 / 128) = 12 an epoch
+    assert sum(r["rows"] for r in records(folder, "train")) == 2 * 1501
+    kept = json.loads((folder / "checkpoints" / "index.json").read_text())
+    assert {p.name for p in (folder / "checkpoints").glob("step-*")} == set(kept.values())
+
+    test = json.loads((folder / "evaluation.json").read_text())["test"]
+    again = run.evaluate(str(folder))
+    assert again["label/auc"] == test["label/auc"] and again["rows"] == 150
+
+    done = run.predict(str(folder), str(synthetic / "test.parquet"), str(tmp_path / "scores.parquet"))
+    table = pq.read_table(tmp_path / "scores.parquet")
+    source = pq.read_table(synthetic / "test.parquet")
+    assert done["rows"] == table.num_rows == 150
+    assert table.select(source.column_names).equals(source)
+    auc = roc_auc_score(table["label"].to_numpy(), table["score_label"].to_numpy())
+    assert auc == pytest.approx(test["label/auc"], abs=1e-6)
+
+
+def test_the_saved_config_replays_the_run(small, tmp_path):
+    overrides = ("training.epochs=1", "training.max_steps=5", "data.test=null")
+    assert run.train(small(*overrides)) == 0
+    replay = config.load(tmp_path / "run" / "config.yaml", [f"training.out={tmp_path}/again"])
+    assert run.train(replay) == 0
+    first, second = (records(tmp_path / name, "valid")[-1] for name in ("run", "again"))
+    assert first["label/logloss"] == second["label/logloss"] and first["step"] == 5
+
+
+def test_two_ranks_see_every_row_and_write_one_run(small, tmp_path, synthetic):
+    path = save_config(small, tmp_path)
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*TWO_RANKS, "train", str(path)], check=True, env=env, capture_output=True)
+    folder = tmp_path / "run"
+    assert sum(r["rows"] for r in records(folder, "train")) == 2 * 1501
+    assert [r["rows"] for r in records(folder, "valid")] == [150, 150]
+    scores = tmp_path / "scores"
+    command = [*TWO_RANKS, "predict", str(folder), "--data", str(synthetic / "test.parquet"), "--out", str(scores)]
+    subprocess.run(command, check=True, env=env, capture_output=True)
+    test = json.loads((folder / "evaluation.json").read_text())["test"]
+    table = pq.read_table(scores)  # parts in rank order are the input's order
+    source = pq.read_table(synthetic / "test.parquet")
+    assert table.select(source.column_names).equals(source)
+    assert roc_auc_score(table["label"], table["score_label"]) == pytest.approx(test["label/auc"], abs=1e-6)
+    assert run.evaluate(str(folder))["label/auc"] == pytest.approx(test["label/auc"], abs=1e-6)  # two ranks -> one
+
+
+def test_a_run_is_not_written_over(small, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("name: precious")
+    with pytest.raises(InputError, match=r"already holds a run.*--resume"):
+        run.train(small())
+    assert (tmp_path / "run" / "config.yaml").read_text() == "name: precious"
+
+
+def test_patience_ends_training(small, tmp_path):
+    frozen = ("optimizer.dense.lr=1e-30", "optimizer.embedding.lr=1e-30")
+    assert run.train(small(*frozen, "training.epochs=9", "training.patience=1", "training.monitor=logloss")) == 0
+    losses = [r["label/logloss"] for r in records(tmp_path / "run", "valid")]
+    assert 2 <= len(losses) <= 4
+
+
+def test_evaluation_between_epochs_and_max_steps(small, tmp_path):
+    assert run.train(small("training.eval_every_steps=5", "training.max_steps=17", "data.test=null")) == 0
+    assert [r["step"] for r in records(tmp_path / "run", "valid")] == [5, 10, 12, 15, 17]
+    assert sum(r["rows"] for r in records(tmp_path / "run", "train")) == 1501 + 5 * 128
+
+
+def test_bf16_trains(small, tmp_path):
+    assert run.train(small("training.precision=bf16", "training.epochs=1", "data.test=null")) == 0
+    assert 0.3 < records(tmp_path / "run", "valid")[0]["label/logloss"] < 1.0
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_batch(small, tmp_path):
+    with pytest.raises(NonFiniteLoss, match=r"at step .* on rank 0; its batch of 128 rows is saved in") as caught:
+        run.train(small("optimizer.dense.lr=1e30"))
+    assert Path(str(caught.value).split("'")[1]).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_resume_finishes(small, tmp_path, number):
+    path = save_config(small, tmp_path, "training.epochs=400", "training.log_every_steps=1")
+    folder = tmp_path / "run"
+    process = subprocess.Popen([*CLI, "train", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not ((folder / "metrics.jsonl").exists() and records(folder, "valid")):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    step = records(folder, "train")[-1]["step"]
+    last = json.loads((folder / "checkpoints" / "index.json").read_text())["last"]
+    assert last == f"step-{step:08d}"
+    assert run.train(config.load(folder / "config.yaml", [f"training.max_steps={step + 7}"]), resume=True) == 0
+    steps = [r["step"] for r in records(folder, "train")]
+    assert steps == list(range(1, step + 8))
+
+
+def test_errors_are_one_paragraph_and_exit_code_2(small, tmp_path):
+    path = save_config(small, tmp_path, "data.train=/nowhere/at/all")
+    done = subprocess.run([*CLI, "train", str(path)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "/nowhere/at/all" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_resumed_is_the_same_run_bit_for_bit(small, tmp_path):
+    overrides = (
+        "model.dropout=0.2",
+        "training.eval_every_steps=7",
+        "optimizer.schedule.warmup_steps=9",
+        "data.test=null",
+    )
+    whole, parts = f"training.out={tmp_path}/whole", f"training.out={tmp_path}/parts"
+    assert run.train(small(*overrides, whole)) == 0
+    assert run.train(small(*overrides, parts, "training.max_steps=10")) == 0  # in mid-epoch
+    assert run.train(small(*overrides, parts), resume=True) == 0
+    for name in ("rank-00000.safetensors", "dense.safetensors"):
+        ends = [(tmp_path / part / "checkpoints" / "step-00000024" / name).read_bytes() for part in ("whole", "parts")]
+        assert ends[0] == ends[1], name
+
+
+def test_resume_on_more_ranks_reads_the_unread_rows_once(small, tmp_path):
+    assert run.train(small("training.epochs=1", "training.max_steps=5", "data.test=null")) == 0
+    path = save_config(small, tmp_path, "training.epochs=1", "data.test=null")
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*TWO_RANKS, "train", str(path), "--resume"], check=True, env=env, capture_output=True)
+    done = records(tmp_path / "run", "train")
+    assert sum(r["rows"] for r in done) == 1501
+    assert done[-1]["step"] == 5 + 4  # 1501 - 5 * 128 = 861 rows: 4 steps of 2 x 128

@@ -10,7 +10,7 @@ NAME ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench
+.PHONY: help setup demo test check format bench image
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -39,3 +39,7 @@ bench: setup ## list the benchmarks, or run one: make bench NAME=data ARGS="--js
 	@if [ -n "$(NAME)" ]; then $(BIN)/python -m benchmarks.$(NAME) $(ARGS); else \
 	for file in benchmarks/[a-z]*.py; do test -e "$$file" || { echo "no benchmarks yet"; break; }; \
 	printf '%-14s %s\n' "$$(basename $$file .py)" "$$(sed -n '1s/^"*//;1s/"*$$//;1p' $$file)"; done; fi
+
+image: ## the container image for GPU clusters (needs a Docker engine)
+	docker build --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL \
+	  -t interformer-rec:$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' interformer_rec/__init__.py) .

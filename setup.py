@@ -33,7 +33,7 @@ setup(
     long_description=(ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
-    packages=find_packages(include=["interformer_rec", "interformer_rec.*"]),
+    packages=find_packages(include=["interformer_rec", "interformer_rec.*", "launch"]),
     package_data={"interformer_rec.training": ["*.j2"]},
     install_requires=requirements("base"),
     extras_require={
@@ -41,5 +41,13 @@ setup(
         "cuda": requirements("torch") + requirements("cuda") + requirements("torchrec"),
         "dev": requirements("dev"),
     },
-    entry_points={"console_scripts": ["interformer=interformer_rec.cli:main"]},
+    entry_points={
+        "console_scripts": ["interformer=interformer_rec.cli:main"],
+        # Any entry in this group hides TorchX's own components, so those are named too.
+        "torchx.components": [
+            "interformer=launch.components",
+            "dist=torchx.components.dist",
+            "utils=torchx.components.utils",
+        ],
+    },
 )

@@ -106,6 +106,8 @@ class TrainingConfig(Strict):
         None, ge=0, description="stop when more evaluations in a row than this bring no better `monitor`"
     )
     log_every_steps: int = Field(20, ge=1)
+    keep_checkpoints: int = Field(2, ge=1, description="newest ones that stay, beside the best")
+    on_save_error: Literal["stop", "continue"] = Field("stop", description="when a checkpoint cannot be written")
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @model_validator(mode="after")

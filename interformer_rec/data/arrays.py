@@ -29,11 +29,16 @@ def flat(column: pa.ChunkedArray) -> tuple[np.ndarray, Mask]:
     if len(parts) == 1:
         return parts[0]
     if not parts:
-        return np.zeros(0, column.type.to_pandas_dtype()), None
+        return np.zeros(0, _dtype(column.type)), None
     values = np.concatenate([values for values, _ in parts])
     if all(null is None for _, null in parts):
         return values, None
     return values, np.concatenate([np.zeros(len(v), bool) if null is None else null for v, null in parts])
+
+
+def _dtype(type_: pa.DataType) -> np.dtype:
+    """NumPy's type of a number or boolean. Arrow's own `to_pandas_dtype` wants pandas installed in some releases."""
+    return np.dtype({"halffloat": "float16", "float": "float32", "double": "float64"}.get(str(type_), str(type_)))
 
 
 def _flat(array: pa.Array) -> tuple[np.ndarray, Mask]:
@@ -42,8 +47,8 @@ def _flat(array: pa.Array) -> tuple[np.ndarray, Mask]:
         return (array.fill_null(False) if null is not None else array).to_numpy(zero_copy_only=False), null
     buffer = array.buffers()[1]
     if buffer is None:  # no value at all
-        return np.zeros(len(array), array.type.to_pandas_dtype()), null
-    type_ = np.dtype(array.type.to_pandas_dtype())
+        return np.zeros(len(array), _dtype(array.type)), null
+    type_ = _dtype(array.type)
     return np.frombuffer(buffer, type_, len(array), array.offset * type_.itemsize), null
 
 

@@ -2,19 +2,20 @@
 
 Tables are stored as rectangles of (row, column) with their optimizer state beside them; a rank that loads reads the
 rectangles that overlap its own shards, whatever plan and world size wrote them. Tensors are safetensors files, the rest is
-JSON: nothing is ever unpickled. A checkpoint is written into a hidden folder and renamed when every rank is done, so a
-folder that can be seen is whole.
+JSON: nothing is ever unpickled. A checkpoint is written into a hidden folder; when every rank is done its manifest is added
+and the folder renamed, so one that can be seen is whole, and later damage shows in the checksums.
 
     checkpoints/step-00000120/rank-00000.safetensors    <table>|<row>|<column>|weight, ...|momentum1: this rank's rectangles
                               dense.safetensors         dense weights and Adam moments, from rank 0
-                              state.json                step, epoch, cursors, schedule, shapes of the tables
+                              state.json                step, epoch, cursor, schedule, shapes of the tables
+                              manifest.json             size and checksum of every file
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,44 +23,102 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch.distributed._shard.sharded_tensor import ShardedTensor
 
+from interformer_rec.distributed import manifest
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
-from interformer_rec.distributed.tables import Shard, local_shards
+from interformer_rec.distributed.state import dense_parameters, local_state
+from interformer_rec.distributed.tables import Shard
 from interformer_rec.errors import InputError
 
-# What the torch.optim twin of a fused optimizer calls the fused optimizer's state.
-REPLICATED_STATE = {"sum": "momentum1", "exp_avg": "momentum1", "exp_avg_sq": "momentum2"}
+
+class SaveError(RuntimeError):
+    """A checkpoint could not be written; the ones before it are untouched."""
 
 
 def save(folder: Path, parallel: Parallel, env: Environment, state: dict[str, Any]) -> None:
-    """Write `folder` (collective). Memory: a contiguous copy of one rank's column shards; other shards are not copied."""
+    """Write `folder` (collective). Memory: a contiguous copy of one rank's column shards; other shards are not copied.
+
+    Raises SaveError on all ranks, with the message of the rank that failed (disk full, permission denied, ...); nothing
+    of the failed attempt stays.
+    """
     hidden = folder.with_name(f".{folder.name}.part")
-    if env.is_main:
-        shutil.rmtree(hidden, ignore_errors=True)
-        hidden.mkdir(parents=True)
-    dist.barrier()
+    errors = _everywhere(env, lambda: _prepare(hidden) if env.is_main else {})[1]
+    files: dict[str, dict[str, Any]] = {}
+    if not errors:
+        shapes, errors = _everywhere(env, lambda: _write_tables(hidden, parallel, env))
+        if not errors:
+            written, errors = _everywhere(
+                env, lambda: _write_rest(hidden, parallel, env, {**state, "tables": shapes[0]})
+            )
+            files = {name: entry for part in written for name, entry in part.items()}
+    if not errors:
+        errors = _everywhere(env, lambda: _commit(hidden, folder, files) if env.is_main else {})[1]
+    if errors:
+        if env.is_main:
+            shutil.rmtree(hidden, ignore_errors=True)
+        raise SaveError(f"checkpoint {str(folder)!r} was not written: {'; '.join(errors)}")
+
+
+def _everywhere(env: Environment, work: Callable[[], dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Do `work` on every rank and share results and failures, so that no rank goes on alone."""
+    mine: tuple[dict[str, Any], str | None]
+    try:
+        mine = work(), None
+    except (OSError, SafetensorError) as error:
+        mine = {}, f"rank {env.rank}: {error}"
+    gathered: list[Any] = [None] * env.world_size
+    dist.all_gather_object(gathered, mine)
+    return [part for part, _ in gathered], [error for _, error in gathered if error]
+
+
+def _prepare(hidden: Path) -> dict[str, Any]:
+    """A fresh hidden folder; what killed runs have left of others goes."""
+    for part in hidden.parent.glob(".*.part"):
+        shutil.rmtree(part, ignore_errors=True)
+    hidden.mkdir(parents=True)
+    return {}
+
+
+def _write_tables(hidden: Path, parallel: Parallel, env: Environment) -> dict[str, Any]:
+    """This rank's rectangles; returns the shapes of the tables it knows."""
     tensors = {}
-    shapes = {}
+    shapes = {str(row["table"]): [row["rows"], row["dim"]] for row in parallel.plan}
     for shard, parts in local_state(parallel):
-        shapes[shard.table] = list(shard.shape)
         if shard.replicated and not env.is_main:
             continue
         for name, tensor in parts.items():
             tensors[f"{shard.table}|{shard.row}|{shard.column}|{name}"] = tensor.detach().contiguous()
-    save_file(tensors, hidden / f"rank-{env.rank:05d}.safetensors")
-    gathered: list[Any] = [None] * env.world_size
-    dist.all_gather_object(gathered, shapes)
+    save_file(tensors, hidden / _rank_file(env))
+    return shapes
+
+
+def _write_rest(hidden: Path, parallel: Parallel, env: Environment, state: dict[str, Any]) -> dict[str, Any]:
+    """Dense part and state on rank 0; every rank describes the files it has written."""
+    names = [_rank_file(env)]
     if env.is_main:
         save_file(_dense_state(parallel), hidden / "dense.safetensors")
-        tables = {name: shape for part in gathered for name, shape in part.items()}
-        (hidden / "state.json").write_text(json.dumps({**state, "tables": tables}, indent=1))
-    dist.barrier()
-    if env.is_main:
-        shutil.rmtree(folder, ignore_errors=True)
-        hidden.rename(folder)
-    dist.barrier()
+        (hidden / "state.json").write_text(json.dumps(state, indent=1))
+        names += ["dense.safetensors", "state.json"]
+    return {name: manifest.describe(hidden / name) for name in names}
+
+
+def _commit(hidden: Path, folder: Path, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    manifest.write(hidden, files)
+    shutil.rmtree(folder, ignore_errors=True)
+    hidden.rename(folder)
+    return {}
+
+
+def _rank_file(env: Environment) -> str:
+    return f"rank-{env.rank:05d}.safetensors"
+
+
+def damage(folder: Path, env: Environment) -> list[str]:
+    """What is wrong with a checkpoint, the same on every rank (collective: the ranks share the reading)."""
+    gathered: list[Any] = [None] * env.world_size
+    dist.all_gather_object(gathered, manifest.damage(folder, env.rank, env.world_size))
+    return list(dict.fromkeys(sentence for part in gathered for sentence in part))
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -90,49 +149,6 @@ def load(folder: Path, parallel: Parallel, weights_only: bool = False) -> None:
             if name == "weight" or not weights_only:
                 _fill(shard, name, tensor, rectangles)
     _load_dense(folder, parallel, weights_only)
-
-
-def local_state(parallel: Parallel) -> Iterator[tuple[Shard, dict[str, torch.Tensor]]]:
-    """Every shard of this rank with its weight and optimizer state, as views of the live memory."""
-    fused = _fused_state(parallel)
-    seen: dict[str, int] = {}
-    replicated = _replicated_state(parallel)
-    for shard in local_shards(parallel.model):
-        number = seen.get(shard.table, 0)
-        seen[shard.table] = number + 1
-        state = (
-            replicated.get(shard.table, {}) if shard.replicated else fused.get(shard.table, [{}] * (number + 1))[number]
-        )
-        yield shard, {"weight": shard.tensor, **state}
-
-
-def _fused_state(parallel: Parallel) -> dict[str, list[dict[str, torch.Tensor]]]:
-    """table -> one dict of optimizer tensors a local shard, in the order of the weight's local shards."""
-    found: dict[str, list[dict[str, torch.Tensor]]] = {}
-    for path, state in parallel.optimizer.fused.state_dict()["state"].items():
-        table = path.split(".")[-2]
-        for key, value in state.items():
-            name = key.split(".")[-1]
-            parts = [s.tensor for s in value.local_shards()] if isinstance(value, ShardedTensor) else [value]
-            rows = found.setdefault(table, [{} for _ in parts])
-            for row, tensor in zip(rows, parts, strict=True):
-                row[name] = tensor
-    return found
-
-
-def _replicated_state(parallel: Parallel) -> dict[str, dict[str, torch.Tensor]]:
-    """table -> optimizer tensors of the data-parallel tables."""
-    optimizer = parallel.optimizer.replicated
-    if optimizer is None:
-        return {}
-    names = {id(parameter): name for name, parameter in parallel.model.named_parameters()}
-    found: dict[str, dict[str, torch.Tensor]] = {}
-    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-        for key, value in optimizer.state.get(parameter, {}).items():
-            if key in REPLICATED_STATE:  # row-wise sums are (rows, 1) here and (rows,) in the fused form
-                flat = value.view(-1) if value.ndim == 2 and value.shape[1] == 1 and parameter.shape[1] != 1 else value
-                found.setdefault(names[id(parameter)].split(".")[-2], {})[REPLICATED_STATE[key]] = flat
-    return found
 
 
 def _index(files: list[Path]) -> dict[str, list[tuple[Path, str, int, int, tuple[int, ...]]]]:
@@ -196,16 +212,11 @@ def _fill(shard: Shard, name: str, tensor: torch.Tensor, index: dict[str, list[A
 def _dense_state(parallel: Parallel) -> dict[str, torch.Tensor]:
     """Dense weights and Adam moments under the parameter's name, on the host."""
     tensors = {}
-    for name, parameter in _dense_parameters(parallel):
+    for name, parameter in dense_parameters(parallel):
         tensors[f"weight|{name}"] = parameter.detach().cpu().contiguous()
         for key, value in parallel.optimizer.dense.state.get(parameter, {}).items():
             tensors[f"{key}|{name}"] = value.detach().cpu().contiguous()
     return tensors
-
-
-def _dense_parameters(parallel: Parallel) -> list[tuple[str, torch.nn.Parameter]]:
-    dense = {id(parameter) for parameter in parallel.optimizer.dense_parameters}
-    return [(name, parameter) for name, parameter in parallel.model.named_parameters() if id(parameter) in dense]
 
 
 @torch.no_grad()
@@ -214,7 +225,7 @@ def _load_dense(folder: Path, parallel: Parallel, weights_only: bool) -> None:
         stored = load_file(folder / "dense.safetensors")
     except (OSError, SafetensorError) as error:
         raise InputError(f"checkpoint file {str(folder / 'dense.safetensors')!r} cannot be read: {error}") from None
-    for name, parameter in _dense_parameters(parallel):
+    for name, parameter in dense_parameters(parallel):
         weight = stored.get(f"weight|{name}")
         if weight is None or weight.shape != parameter.shape:
             there = "missing" if weight is None else list(weight.shape)

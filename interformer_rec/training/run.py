@@ -41,7 +41,7 @@ def train(config: RunConfig, resume: bool = False) -> int:
     with process_group(config.training.device) as env:
         folder = RunFolder(config.run_dir)
         env.on_main(lambda: folder.create(run_config.to_yaml(config), resume))
-        last = env.on_main(lambda: folder.checkpoint("last")) if resume else None
+        last, damaged = folder.newest_good_checkpoint(env) if resume else (None, [])
         fitted = env.on_main(lambda: _fit(config, folder, reuse=last is not None))
         loader = train_loader(config, env, fitted)
         valid = eval_loader(config, config.data.valid, env, fitted) if config.data.valid else None
@@ -55,6 +55,8 @@ def train(config: RunConfig, resume: bool = False) -> int:
         with RunLog(folder.path, enabled=env.is_main, total_steps=total_steps) as log:
             trainer = Trainer(config, env, parallel, pipeline, loader, valid, folder, log)
             if last is not None:
+                for sentence in damaged:
+                    log.message(f"damaged checkpoint passed over: {sentence}")
                 checkpoint.load(last, parallel)
                 trainer.restore(checkpoint.read_state(last))
                 log.message(f"continuing from {last} at step {trainer.position.step}")
@@ -109,6 +111,9 @@ def _fit(config: RunConfig, folder: RunFolder, reuse: bool) -> Fitted:
 
 def _restore(config: RunConfig, env: Environment, folder: RunFolder, weights: Path) -> tuple[Fitted, Pipeline]:
     """The model of a run with the weights of a checkpoint, on this world size and plan."""
+    damaged = checkpoint.damage(weights, env)
+    if damaged:
+        raise InputError(f"checkpoint {str(weights)!r} is damaged: {'; '.join(damaged)}. Name another one of the run.")
     fitted = env.on_main(lambda: Fitted.load(folder.features))
     # SGD has no state: no memory for accumulators that nobody reads, and it exists on every device.
     stateless = config.optimizer.model_copy(update={"embedding": EmbeddingOptimizer(kind="sgd")})
@@ -131,7 +136,7 @@ def _finish(
     found: dict[str, Evaluation] = {}
     if trainer.best_evaluation is not None:
         found["valid"] = trainer.best_evaluation
-    best = env.on_main(lambda: folder.checkpoint("best"))
+    best = env.on_main(folder.best_checkpoint)
     if test is not None and best is not None:
         checkpoint.load(best, parallel, weights_only=True)
         found["test"] = run_evaluation(pipeline, test, config.features, env)

@@ -44,8 +44,10 @@ class RunFolder:
         part.write_text(json.dumps(finite(content), indent=1), encoding="utf-8")
         part.replace(self.path / name)
 
-    def save_checkpoint(self, parallel: Parallel, env: Environment, state: dict[str, Any], best: bool) -> Path:
-        """Save (collective), point `last` (and `best`) at it, and drop what neither names."""
+    def save_checkpoint(
+        self, parallel: Parallel, env: Environment, state: dict[str, Any], best: bool, keep: int
+    ) -> Path:
+        """Save (collective), note `last` (and `best`), and drop all but the newest `keep` and the best."""
         folder = self.checkpoints / f"step-{state['step']:08d}"
         checkpoint.save(folder, parallel, env, state)
         if env.is_main:
@@ -53,21 +55,39 @@ class RunFolder:
             part = self.checkpoints / ".index.json.part"
             part.write_text(json.dumps(index))
             part.replace(self.checkpoints / "index.json")
-            for other in self.checkpoints.glob("step-*"):
+            for other in self._newest_first()[keep:]:
                 if other.name not in index.values():
                     shutil.rmtree(other)
         return folder
 
-    def checkpoint(self, which: str) -> Path | None:
-        """Folder of the `last` or `best` checkpoint; `best` falls back to `last`. None before the first."""
+    def best_checkpoint(self) -> Path | None:
+        """The best by the monitored metric, else the last; None before the first."""
         index = self._index()
-        name = index.get(which, index.get("last"))
+        name = index.get("best", index.get("last"))
         return self.checkpoints / name if name else None
+
+    def newest_good_checkpoint(self, env: Environment) -> tuple[Path | None, list[str]]:
+        """The newest checkpoint that is whole, and what is wrong with newer ones (collective). None if there is none at all.
+
+        Raises InputError if there are checkpoints and all of them are damaged.
+        """
+        complaints: list[str] = []
+        for folder in env.on_main(self._newest_first):
+            found = checkpoint.damage(folder, env)
+            if not found:
+                return folder, complaints
+            complaints += found
+        if complaints:
+            raise InputError(f"run {str(self.path)!r} has no checkpoint that is whole: {'; '.join(complaints)}")
+        return None, []
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.checkpoints.glob("step-*"), reverse=True)
 
     def _index(self) -> dict[str, str]:
         try:
             return json.loads((self.checkpoints / "index.json").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
 
 
@@ -76,7 +96,7 @@ def locate(path: str) -> tuple[RunFolder, Path]:
     given = Path(path)
     if (given / "config.yaml").exists():
         folder = RunFolder(given)
-        found = folder.checkpoint("best")
+        found = folder.best_checkpoint()
         if found is None:
             raise InputError(f"run {path!r} has no checkpoint yet: train it first")
         return folder, found

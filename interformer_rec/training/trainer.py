@@ -11,7 +11,6 @@ import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ import torch.distributed as dist
 from interformer_rec.config import RunConfig
 from interformer_rec.data.loader import Loader
 from interformer_rec.data.plan import Cursor
+from interformer_rec.distributed.checkpoint import SaveError
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.training.evaluation import Evaluation, evaluate
@@ -186,7 +186,7 @@ class Trainer:
                 self.best_evaluation = evaluation
         self._save(best)
 
-    def _save(self, best: bool = False) -> Path:
+    def _save(self, best: bool = False) -> None:
         cursor = self.position.cursor  # the same on every rank
         state = {
             "epoch": self.position.epoch,
@@ -198,7 +198,12 @@ class Trainer:
             "lengths": self.lengths.state_dict(),
             "best_evaluation": self.best_evaluation.to_dict() if self.best_evaluation else None,
         }
-        return self.folder.save_checkpoint(self.parallel, self.env, state, best)
+        try:
+            self.folder.save_checkpoint(self.parallel, self.env, state, best, self.options.keep_checkpoints)
+        except SaveError as error:  # on all ranks alike
+            if self.options.on_save_error == "stop":
+                raise
+            self.log.message(f"{error}; training goes on")
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint's state (tables and dense part are loaded already)."""

@@ -1,6 +1,8 @@
 """Saved on one plan and world size, loaded on another: the same tables, optimizer state and dense part; and bad files."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -97,12 +99,66 @@ def _not_json(folder):
     ],
 )
 def test_a_bad_checkpoint_says_what_is_wrong(saved, tmp_path, change, message):
-    import re
-    import shutil
-
     folder = tmp_path / "copy"
     shutil.copytree(saved[0] / "row_wise-rowwise_adagrad", folder)
     assert re.search(message, on_one(_bad, folder, change))
+
+
+def _flip(folder):
+    file = folder / "rank-00001.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: None, None),
+        (_flip, "rank-00001.safetensors is not what was written: its checksum differs"),
+        (_truncate, "rank-00000.safetensors has 100 bytes"),
+        (_lose, "rank-00001.safetensors is missing"),
+        (
+            lambda folder: (folder / "manifest.json").unlink(),
+            "manifest.json is missing: the checkpoint was never finished",
+        ),
+        (
+            lambda folder: (folder / "manifest.json").write_text('{"format": 9}'),
+            "format 9; this release reads format 1",
+        ),
+    ],
+)
+def test_damage_is_found_and_named(saved, tmp_path, change, message):
+    folder = tmp_path / "copy"
+    shutil.copytree(saved[0] / "row_wise-rowwise_adagrad", folder)
+    change(folder)
+    found = on_one(lambda env: checkpoint.damage(folder, env))
+    assert found == [] if message is None else message in found[0]
+
+
+def _save_where_one_cannot(env, folder):
+    """Rank 1's file cannot be written: a folder is in its way."""
+    parallel = build(env)
+    checkpoint.save(folder / "good", parallel, env, {"step": 1})
+    original = checkpoint.save_file
+
+    def full(tensors, path, *rest):
+        if env.rank == 1:
+            raise OSError(28, "No space left on device", str(path))
+        original(tensors, path, *rest)
+
+    checkpoint.save_file = full
+    try:
+        checkpoint.save(folder / "bad", parallel, env, {"step": 2})
+    except checkpoint.SaveError as error:
+        return str(error), checkpoint.damage(folder / "good", env), sorted(p.name for p in folder.iterdir())
+    return "saved"
+
+
+def test_a_full_disk_on_one_rank_is_an_error_on_all_and_leaves_nothing(tmp_path):
+    for message, good, left in on_ranks(2, _save_where_one_cannot, tmp_path):
+        assert "rank 1: [Errno 28] No space left on device" in message
+        assert good == [] and left == ["good"]
 
 
 def test_the_optimizers_kind_must_match(saved, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from interformer_rec import config
+from interformer_rec.distributed.checkpoint import SaveError
 from interformer_rec.errors import InputError
 from interformer_rec.training import run
 from interformer_rec.training.sanity import NonFiniteLoss
@@ -181,3 +182,29 @@ def test_resume_on_more_ranks_reads_the_unread_rows_once(small, tmp_path):
     done = records(tmp_path / "run", "train")
     assert sum(r["rows"] for r in done) == 1501
     assert done[-1]["step"] == 5 + 4  # 1501 - 5 * 128 = 861 rows: 4 steps of 2 x 128
+
+
+def test_resume_passes_over_a_damaged_checkpoint_and_names_it(small, tmp_path, capfd):
+    overrides = ("training.eval_every_steps=4", "data.test=null", "training.keep_checkpoints=3")
+    assert run.train(small(*overrides, "training.max_steps=10")) == 0
+    folder = tmp_path / "run"
+    steps = sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
+    assert steps[-3:] == ["step-00000004", "step-00000008", "step-00000010"]
+    (folder / "checkpoints" / "step-00000010" / "dense.safetensors").write_bytes(b"half a file")
+    assert run.train(small(*overrides, "training.max_steps=12"), resume=True) == 0
+    said = capfd.readouterr().err
+    assert "dense.safetensors has 11 bytes" in said and "step-00000008 at step 8" in said
+    with pytest.raises(InputError, match=r"state.json is not what was written"):
+        (folder / "checkpoints" / "step-00000012" / "state.json").write_bytes(
+            (folder / "checkpoints" / "step-00000012" / "state.json").read_bytes().replace(b'"epoch"', b'"EPOCH"')
+        )
+        run.evaluate(str(folder / "checkpoints" / "step-00000012"))
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_the_run_or_not(small, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").write_text("a file where the folder should be")
+    with pytest.raises(SaveError, match=r"was not written: rank 0: .*checkpoints"):
+        run.train(small("training.max_steps=3", "data.test=null"))
+    (tmp_path / "run" / "config.yaml").unlink()
+    assert run.train(small("training.max_steps=3", "data.test=null", "training.on_save_error=continue")) == 0

@@ -1,0 +1,181 @@
+"""`interformer` commands as TorchX jobs. In: the options of `torchx run`; out: an AppDef that every TorchX scheduler takes.
+
+    torchx run -s local_cwd  launch/components.py:train -j 1x2 --config run.yaml -- --set=training.epochs=1
+    torchx run -s slurm      interformer.train -j 16x8 --gpu 8 --cpu 96 --memMB 1500000 --config run.yaml
+
+The first form reads this file, the second finds it by its entry point. Each component is one call of TorchX's own torchrun
+component. TorchX reads signatures and docstrings: it wants typing.Optional and no postponed annotations, and executes the
+file in a namespace of its own, so no name here may mean something else there (its `validate`, `Path`, `logger`).
+docs/decisions/0007-launching.md says why what is chosen, docs/guides/laptop-to-cluster.md how to use it.
+"""
+
+from typing import Dict, List, Optional  # noqa: UP035  TorchX 0.7.0 parses these spellings only
+
+import torchx.specs as specs
+from torchx.components import dist
+
+from interformer_rec import __version__
+
+# What `make image` builds. A cluster needs it under a registry's name: --image, or .torchxconfig.
+IMAGE = f"interformer-rec:{__version__}"
+# TorchX's nightlies have dist.torchrun and deprecate dist.ddp; 0.7.0 has dist.ddp alone. Same arguments.
+torchrun = getattr(dist, "torchrun", dist.ddp)
+
+
+def train(
+    *args: str,
+    config: str,
+    image: str = IMAGE,
+    name: str = "/interformer-train",
+    j: str = "1x1",
+    h: Optional[str] = None,  # noqa: UP045
+    cpu: int = 4,
+    gpu: int = 0,
+    memMB: int = 16384,
+    shmMB: int = 2048,
+    env: Optional[Dict[str, str]] = None,  # noqa: UP006, UP045
+    max_retries: int = 0,
+    max_restarts: int = 3,
+    rdzv_port: int = 29500,
+    mounts: Optional[List[str]] = None,  # noqa: UP006, UP045
+) -> specs.AppDef:
+    """Train: `interformer train CONFIG --resume ARGS` on every rank.
+
+    Always with --resume, because schedulers start jobs again without asking: a fresh run folder is begun, one that holds
+    checkpoints is continued. For a new run choose a new folder (training.out).
+
+    Args:
+        args: further arguments of `interformer train` after `--`; write --set=A.B=C, because TorchX refuses `--set` given twice
+        config: the run config, a YAML file as the job sees it
+        image: container image; schedulers without containers ignore it
+        name: job name, {experiment}/{run} or /{run}
+        j: [{min_nodes}:]{nodes}x{processes a node}; one process a GPU
+        h: a named resource of the site; replaces cpu, gpu, memMB and shmMB
+        cpu: CPUs a node
+        gpu: GPUs a node
+        memMB: host memory a node for the processes, in MB
+        shmMB: host memory a node for /dev/shm, in MB; on top of memMB, because schedulers count both against one limit
+        env: environment of the job (NAME=VALUE,NAME=VALUE), over the defaults OMP_NUM_THREADS (cpu / processes) and NCCL_DEBUG
+        max_retries: how often the scheduler starts the job again, for example after the loss of a node
+        max_restarts: how often the agents start the processes again in place after one has failed
+        rdzv_port: port on the first node where the nodes meet; used with more than one node
+        mounts: volumes of containers (type=bind,src=/data,dst=/data,readonly)
+    """
+    command = ["train", config, "--resume", *args]
+    return _job(
+        "train", "interformer_rec.cli", command, image, name, j, specs.resource(cpu, gpu, memMB + shmMB, h), env,
+        max_retries, max_restarts, rdzv_port, mounts,
+    )  # fmt: skip
+
+
+def evaluate(
+    *args: str,
+    run: str,
+    image: str = IMAGE,
+    name: str = "/interformer-evaluate",
+    j: str = "1x1",
+    h: Optional[str] = None,  # noqa: UP045
+    cpu: int = 4,
+    gpu: int = 0,
+    memMB: int = 16384,
+    shmMB: int = 2048,
+    env: Optional[Dict[str, str]] = None,  # noqa: UP006, UP045
+    max_retries: int = 0,
+    max_restarts: int = 0,
+    rdzv_port: int = 29500,
+    mounts: Optional[List[str]] = None,  # noqa: UP006, UP045
+) -> specs.AppDef:
+    """Evaluate: `interformer evaluate RUN ARGS` on every rank; rank 0 prints the metrics.
+
+    Args:
+        args: further arguments of `interformer evaluate` after `--`, for example -- --data new/ --json
+        run: a run folder or one of its checkpoints, as the job sees it
+        image: container image; schedulers without containers ignore it
+        name: job name, {experiment}/{run} or /{run}
+        j: [{min_nodes}:]{nodes}x{processes a node}; one process a GPU
+        h: a named resource of the site; replaces cpu, gpu, memMB and shmMB
+        cpu: CPUs a node
+        gpu: GPUs a node
+        memMB: host memory a node for the processes, in MB
+        shmMB: host memory a node for /dev/shm, in MB; on top of memMB
+        env: environment of the job (NAME=VALUE,NAME=VALUE), over the defaults OMP_NUM_THREADS (cpu / processes) and NCCL_DEBUG
+        max_retries: how often the scheduler starts the job again
+        max_restarts: how often the agents start the processes again in place after one has failed
+        rdzv_port: port on the first node where the nodes meet; used with more than one node
+        mounts: volumes of containers (type=bind,src=/data,dst=/data,readonly)
+    """
+    command = ["evaluate", run, *args]
+    return _job(
+        "evaluate", "interformer_rec.cli", command, image, name, j, specs.resource(cpu, gpu, memMB + shmMB, h), env,
+        max_retries, max_restarts, rdzv_port, mounts,
+    )  # fmt: skip
+
+
+def benchmark(
+    *args: str,
+    bench: str,
+    image: str = IMAGE,
+    name: str = "/interformer-benchmark",
+    j: str = "1x1",
+    h: Optional[str] = None,  # noqa: UP045
+    cpu: int = 4,
+    gpu: int = 0,
+    memMB: int = 16384,
+    shmMB: int = 2048,
+    env: Optional[Dict[str, str]] = None,  # noqa: UP006, UP045
+    rdzv_port: int = 29500,
+    mounts: Optional[List[str]] = None,  # noqa: UP006, UP045
+) -> specs.AppDef:
+    """Measure: `python -m benchmarks.BENCH ARGS` on every rank. Never started again by itself: half a measurement is none.
+
+    Args:
+        args: arguments of the benchmark after `--`, for example -- --json out.json
+        bench: the benchmark's module in benchmarks/, for example data
+        image: container image; schedulers without containers ignore it
+        name: job name, {experiment}/{run} or /{run}
+        j: [{min_nodes}:]{nodes}x{processes a node}; one process a GPU
+        h: a named resource of the site; replaces cpu, gpu, memMB and shmMB
+        cpu: CPUs a node
+        gpu: GPUs a node
+        memMB: host memory a node for the processes, in MB
+        shmMB: host memory a node for /dev/shm, in MB; on top of memMB
+        env: environment of the job (NAME=VALUE,NAME=VALUE), over the defaults OMP_NUM_THREADS (cpu / processes) and NCCL_DEBUG
+        rdzv_port: port on the first node where the nodes meet; used with more than one node
+        mounts: volumes of containers (type=bind,src=/data,dst=/data,readonly)
+    """
+    return _job(
+        "benchmark", f"benchmarks.{bench}", list(args), image, name, j, specs.resource(cpu, gpu, memMB + shmMB, h), env,
+        0, 0, rdzv_port, mounts,
+    )  # fmt: skip
+
+
+def _job(
+    role: str,
+    module: str,
+    command: List[str],  # noqa: UP006
+    image: str,
+    name: str,
+    j: str,
+    resource: specs.Resource,
+    env: Optional[Dict[str, str]],  # noqa: UP006, UP045
+    max_retries: int,
+    max_restarts: int,
+    rdzv_port: int,
+    mounts: Optional[List[str]],  # noqa: UP006, UP045
+) -> specs.AppDef:
+    """torchrun -m MODULE COMMAND as a job of one role."""
+    processes = dist.parse_nnodes(j)[2]
+    defaults = {
+        # torchrun would set 1 with more than one process a node and leave the cores idle.
+        "OMP_NUM_THREADS": str(max(1, int(resource.cpu) // processes)),
+        "NCCL_DEBUG": "WARN",
+        # How TorchX's component, which has no argument for it, lets torchrun know --max-restarts.
+        "PET_MAX_RESTARTS": str(max_restarts),
+    }
+    app = torchrun(
+        *command, m=module, image=image, name=name, j=j, env={**defaults, **(env or {})}, max_retries=max_retries,
+        rdzv_port=rdzv_port, mounts=mounts,
+    )  # fmt: skip
+    app.roles[0].name = role  # else "cli", the module's name
+    app.roles[0].resource = resource
+    return app

@@ -147,7 +147,7 @@ def measure(path: str, workers: list[int], batch_size: int, repeats: int, shuffl
                 cpu_seconds[name].append(time.process_time() - cpu_began)
     rates = {name: source.rows / statistics.median(times) for name, times in seconds.items()}
     return {
-        "data": path,
+        "data": "/".join(Path(path).parts[-2:]),
         "rows": source.rows,
         "columns": len(columns),
         "batch_size": batch_size,

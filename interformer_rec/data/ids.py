@@ -141,6 +141,9 @@ class _Direct:
         self._table[ids - low] = np.arange(UNKNOWN_ROW + 1, UNKNOWN_ROW + 1 + len(ids))
 
     def rows(self, ids: np.ndarray, out: np.ndarray) -> None:
+        if self._low == 0 and ids.dtype == np.int32:
+            self._table.take(ids.view(np.uint32), mode="clip", out=out)  # ids below 0 are beyond the end: one pass less
+            return
         # The difference to a far larger id wraps round to below 0, which is the unknown row as well.
         places = ids if self._low == 0 else np.subtract(ids, self._low, dtype=np.int64)
         self._table.take(places, mode="clip", out=out)

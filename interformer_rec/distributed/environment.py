@@ -59,7 +59,7 @@ def process_group(device: str = "auto", rendezvous: str = "env://") -> Iterator[
     Raises InputError if `device` is cuda and there is no GPU, or if torchrun's variables are incomplete.
     """
     env = _read_environment(device)
-    _quieten()
+    _CHATTER.install()
     if env.device.type == "cuda":
         torch.cuda.set_device(env.device)
     backend = "nccl" if env.device.type == "cuda" else "gloo"
@@ -75,16 +75,35 @@ def process_group(device: str = "auto", rendezvous: str = "env://") -> Iterator[
         dist.destroy_process_group()
 
 
-def _quieten() -> None:
-    """Silence what TorchRec 1.8.0 and torch 2.13 say about each other: nobody who runs a model can act on it."""
-    for message in (
+class _Chatter(logging.Filter):
+    """Drops what TorchRec 1.8.0 and torch 2.13 say about each other: nobody who runs a model can act on it."""
+
+    WARNINGS = (
         "HeuristicalStorageReservation is known",
         "`broadcast_buffers` is deprecated",
         "Please use DTensor instead",
         "fbgemm::dense_embedding_codegen_lookup_function: an autograd kernel was not registered",
-    ):
-        warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+    )
+    # logger -> how its message begins
+    LOGS = {  # noqa: RUF012 - not a dataclass
+        "": "Sharding spec not found for",
+        "torchrec.distributed.utils": "Sharding Type is data_parallel, caching params will be ignored",
+        "torch.fx._symbolic_trace": "is_fx_tracing will return true",
+    }
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for a message of the list."""
+        return not record.getMessage().startswith(tuple(self.LOGS.values()))
+
+    def install(self) -> None:
+        """Twice does no harm."""
+        for message in self.WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        for name in self.LOGS:
+            logging.getLogger(name).addFilter(self)
+
+
+_CHATTER = _Chatter()
 
 
 def _read_environment(device: str) -> Environment:

@@ -40,7 +40,7 @@ def train(config: RunConfig, resume: bool = False) -> int:
     """
     with process_group(config.training.device) as env:
         folder = RunFolder(config.run_dir)
-        env.on_main(lambda: folder.create(run_config.to_yaml(config), resume))
+        env.on_main(lambda: folder.claim(resume))
         last, damaged = folder.newest_good_checkpoint(env) if resume else (None, [])
         fitted = env.on_main(lambda: _fit(config, folder, reuse=last is not None))
         loader = train_loader(config, env, fitted)
@@ -50,6 +50,7 @@ def train(config: RunConfig, resume: bool = False) -> int:
         parallel = build_parallel(config, env, fitted, total_steps)
         pipeline = Pipeline(parallel, env, config.training.precision, config.seed)
         if env.is_main:
+            folder.config.write_text(run_config.to_yaml(config), encoding="utf-8")
             folder.write_json("plan.json", parallel.plan)
             folder.write_json("environment.json", _environment(env, parallel))
         with RunLog(folder.path, enabled=env.is_main, total_steps=total_steps) as log:

@@ -28,15 +28,17 @@ class RunFolder:
         self.features = self.path / "features"
         self.checkpoints = self.path / "checkpoints"
 
-    def create(self, config_text: str, resume: bool) -> None:
-        """Make the folder and save the config; refuse to write over another run."""
+    def claim(self, resume: bool) -> None:
+        """Refuse to write over another run; nothing is written yet, so a start that fails can simply be repeated."""
         if self.config.exists() and not resume:
             raise InputError(
                 f"run folder {str(self.path)!r} already holds a run: continue it with --resume, "
                 f"choose another with --set training.out=DIR, or delete it"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(config_text, encoding="utf-8")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the run folder {str(self.path)!r}: {error.strerror}") from None
 
     def write_json(self, name: str, content: Any) -> None:
         """Write NAME into the folder, whole or not at all; numbers that are not finite become null."""

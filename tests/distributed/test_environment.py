@@ -1,5 +1,7 @@
 """Rank, world size, and errors that reach every rank."""
 
+import logging
+
 import pytest
 import torch.distributed as dist
 
@@ -46,3 +48,12 @@ def test_cuda_without_a_gpu_is_an_error(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match=r"training.device=cpu"), process_group("cuda"):
         pass
+
+
+def test_chatter_is_dropped_and_the_rest_is_heard(caplog):
+    def speak(env):
+        logging.getLogger().warning("Sharding spec not found for embeddings.ebc.tab")
+        logging.getLogger().warning("disk is slow")
+
+    on_one(speak)
+    assert [record.getMessage() for record in caplog.records] == ["disk is slow"]

@@ -109,6 +109,12 @@ def test_a_run_is_not_written_over(small, tmp_path):
     assert (tmp_path / "run" / "config.yaml").read_text() == "name: precious"
 
 
+def test_a_start_that_failed_can_be_repeated(small):
+    with pytest.raises(InputError, match="/nowhere"):
+        run.train(small("data.valid=/nowhere", "training.max_steps=1"))
+    assert run.train(small("training.max_steps=1", "data.test=null")) == 0
+
+
 def test_patience_ends_training(small, tmp_path):
     frozen = ("optimizer.dense.lr=1e-30", "optimizer.embedding.lr=1e-30")
     assert run.train(small(*frozen, "training.epochs=9", "training.patience=1", "training.monitor=logloss")) == 0

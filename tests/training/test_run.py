@@ -157,6 +157,21 @@ def test_a_signal_saves_and_resume_finishes(small, tmp_path, number):
     assert steps == list(range(1, step + 8))
 
 
+def test_a_killed_run_resumes_from_its_last_checkpoint(small, tmp_path):
+    path = save_config(small, tmp_path, "training.epochs=400", "training.log_every_steps=1", "data.test=null")
+    folder = tmp_path / "run"
+    process = subprocess.Popen([*CLI, "train", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not ((folder / "metrics.jsonl").exists() and len(records(folder, "valid")) > 1):
+        time.sleep(0.01)
+    process.kill()  # in training, in an evaluation or in a save: wherever it is
+    process.wait()
+    last = max(int(found.name.split("-")[1]) for found in (folder / "checkpoints").glob("step-*"))
+    assert last >= 12  # of the first epoch
+    assert run.train(config.load(folder / "config.yaml", [f"training.max_steps={last + 3}"]), resume=True) == 0
+    assert records(folder, "train")[-1]["step"] == last + 3
+    assert not list((folder / "checkpoints").glob(".*.part"))
+
+
 def test_errors_are_one_paragraph_and_exit_code_2(small, tmp_path):
     path = save_config(small, tmp_path, "data.train=/nowhere/at/all")
     done = subprocess.run([*CLI, "train", str(path)], capture_output=True, text=True)

@@ -43,24 +43,24 @@ def save(folder: Path, parallel: Parallel, env: Environment, state: dict[str, An
     of the failed attempt stays.
     """
     hidden = folder.with_name(f".{folder.name}.part")
-    errors = _everywhere(env, lambda: _prepare(hidden) if env.is_main else {})[1]
+    errors = everywhere(env, lambda: _prepare(hidden) if env.is_main else {})[1]
     files: dict[str, dict[str, Any]] = {}
     if not errors:
-        shapes, errors = _everywhere(env, lambda: _write_tables(hidden, parallel, env))
+        shapes, errors = everywhere(env, lambda: _write_tables(hidden, parallel, env))
         if not errors:
-            written, errors = _everywhere(
+            written, errors = everywhere(
                 env, lambda: _write_rest(hidden, parallel, env, {**state, "tables": shapes[0]})
             )
             files = {name: entry for part in written for name, entry in part.items()}
     if not errors:
-        errors = _everywhere(env, lambda: _commit(hidden, folder, files) if env.is_main else {})[1]
+        errors = everywhere(env, lambda: _commit(hidden, folder, files) if env.is_main else {})[1]
     if errors:
         if env.is_main:
             shutil.rmtree(hidden, ignore_errors=True)
         raise SaveError(f"checkpoint {str(folder)!r} was not written: {'; '.join(errors)}")
 
 
-def _everywhere(env: Environment, work: Callable[[], dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+def everywhere(env: Environment, work: Callable[[], dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
     """Do `work` on every rank and share results and failures, so that no rank goes on alone."""
     mine: tuple[dict[str, Any], str | None]
     try:

@@ -52,15 +52,21 @@ class RunFolder:
         """Save (collective), note `last` (and `best`), and drop all but the newest `keep` and the best."""
         folder = self.checkpoints / f"step-{state['step']:08d}"
         checkpoint.save(folder, parallel, env, state)
-        if env.is_main:
-            index = {**self._index(), "last": folder.name, **({"best": folder.name} if best else {})}
-            part = self.checkpoints / ".index.json.part"
-            part.write_text(json.dumps(index))
-            part.replace(self.checkpoints / "index.json")
-            for other in self._newest_first()[keep:]:
-                if other.name not in index.values():
-                    shutil.rmtree(other)
+        _, errors = checkpoint.everywhere(env, lambda: self._note(folder, best, keep) if env.is_main else {})
+        if errors:  # a disk that is full by now, say; the checkpoint itself is whole, and `--resume` finds it
+            raise checkpoint.SaveError(f"checkpoint {str(folder)!r} was not noted in index.json: {'; '.join(errors)}")
         return folder
+
+    def _note(self, folder: Path, best: bool, keep: int) -> dict[str, Any]:
+        """Update index.json, then drop what neither it nor `keep` holds."""
+        index = {**self._index(), "last": folder.name, **({"best": folder.name} if best else {})}
+        part = self.checkpoints / ".index.json.part"
+        part.write_text(json.dumps(index))
+        part.replace(self.checkpoints / "index.json")
+        for other in self._newest_first()[keep:]:
+            if other.name not in index.values():
+                shutil.rmtree(other)
+        return {}
 
     def best_checkpoint(self) -> Path | None:
         """The best by the monitored metric, else the last; None before the first."""

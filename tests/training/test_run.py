@@ -229,3 +229,10 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run_or_not(small, tmp_pat
         run.train(small("training.max_steps=3", "data.test=null"))
     (tmp_path / "run" / "config.yaml").unlink()
     assert run.train(small("training.max_steps=3", "data.test=null", "training.on_save_error=continue")) == 0
+
+
+def test_an_index_that_cannot_be_written_leaves_the_checkpoint(small, tmp_path):
+    (tmp_path / "run" / "checkpoints" / "index.json").mkdir(parents=True)
+    with pytest.raises(SaveError, match=r"step-00000003' was not noted in index.json: rank 0"):
+        run.train(small("training.max_steps=3", "data.test=null"))
+    assert (tmp_path / "run" / "checkpoints" / "step-00000003" / "manifest.json").exists()

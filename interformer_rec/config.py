@@ -6,14 +6,14 @@ cross-field checks. A run saves its resolved config (`to_yaml`), and that file r
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from interformer_rec.config_errors import explain
 from interformer_rec.errors import InputError
 from interformer_rec.model_config import ModelConfig
 from interformer_rec.schema import FeatureSchema, Strict
@@ -91,6 +91,19 @@ class ShardingConfig(Strict):
     tables: dict[str, ShardingType] = Field(default_factory=dict, description="per table, over `default`")
 
 
+class CheckpointConfig(Strict):
+    """When and where a run's state is saved; an evaluation and the end of an epoch always save."""
+
+    path: str | None = Field(
+        None, description="folder or fsspec URI (s3://, gs://, ...); default: checkpoints/ in the run folder"
+    )
+    every_steps: int | None = Field(None, ge=1, description="also save every N steps")
+    keep: int = Field(2, ge=1, description="newest ones that stay, beside the best")
+    asynchronous: bool = Field(True, description="training waits for the copy to host memory only, not for the files")
+    full_every: int = Field(1, ge=1, description="of N checkpoints one is full, the others hold the rows touched since")
+    on_error: Literal["stop", "continue"] = Field("stop", description="when a checkpoint cannot be written")
+
+
 class TrainingConfig(Strict):
     """How long, how precise, and what is watched."""
 
@@ -106,8 +119,9 @@ class TrainingConfig(Strict):
         None, ge=0, description="stop when more evaluations in a row than this bring no better `monitor`"
     )
     log_every_steps: int = Field(20, ge=1)
-    keep_checkpoints: int = Field(2, ge=1, description="newest ones that stay, beside the best")
-    on_save_error: Literal["stop", "continue"] = Field("stop", description="when a checkpoint cannot be written")
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    hang_seconds: float = Field(600, gt=0, description="a rank without progress for so long ends the job")
+    stop_seconds: float = Field(20, gt=0, description="SIGTERM: the ranks agree to stop and save within this time")
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @model_validator(mode="after")
@@ -161,17 +175,22 @@ def load(path: str | os.PathLike[str], overrides: list[str] | tuple[str, ...] = 
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot read config {str(path)!r}: {error.strerror or error}") from None
+    return parse_yaml(text, str(path), overrides)
+
+
+def parse_yaml(text: str, source: str, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
+    """The content of a config file -> RunConfig; `source` names it in errors."""
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"config {str(path)!r} is not valid YAML: {error}") from None
+        raise InputError(f"config {source!r} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise InputError(
-            f"config {str(path)!r} must be a mapping of keys (name, data, features, ...), not {type(tree).__name__}"
+            f"config {source!r} must be a mapping of keys (name, data, features, ...), not {type(tree).__name__}"
         )
     for override in overrides:
         _override(tree, override)
-    return parse(_expand(tree, str(path)), str(path))
+    return parse(_expand(tree, source), source)
 
 
 def parse(tree: dict[str, Any], source: str) -> RunConfig:
@@ -179,8 +198,7 @@ def parse(tree: dict[str, Any], source: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        lines = "\n".join(f"  {_location(item['loc'])}: {_explain(item)}" for item in error.errors())
-        raise InputError(f"config {source!r} is not valid:\n{lines}") from None
+        raise InputError(f"config {source!r} is not valid:\n{explain(error, RunConfig)}") from None
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -236,43 +254,3 @@ def _expand(node: Any, source: str) -> Any:
             )
         out += before + value
     return out + rest
-
-
-def _location(loc: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in loc) or "(top level)"
-
-
-def _explain(item: Any) -> str:
-    """Pydantic's message, with the nearest right name for an unknown key."""
-    if item["type"] != "extra_forbidden":
-        return item["msg"].removeprefix("Value error, ") + (
-            f" (got {item['input']!r})"
-            if item["type"] != "missing" and not isinstance(item["input"], (dict, list))
-            else ""
-        )
-    known = _keys_at(item["loc"][:-1])
-    wrong = str(item["loc"][-1])
-    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
-    return (
-        f"unknown key {wrong!r}"
-        + (f"; did you mean {near[0]!r}?" if near else "")
-        + (f" Known here: {', '.join(known)}" if known else "")
-    )
-
-
-def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
-    """Field names of the model at a location, found by walking the annotations."""
-    model: Any = RunConfig
-    for part in loc:
-        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
-            model = _model_in(model.model_fields[str(part)].annotation)
-        elif model is None:
-            return []
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def _model_in(annotation: Any) -> Any:
-    """The config class inside an annotation such as tuple[X, ...], dict[str, X] or X | None."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for arg in get_args(annotation) if (found := _model_in(arg)) is not None), None)

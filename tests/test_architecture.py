@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "interformer_rec"
 # Lowest first. Modules and folders in one row do not import each other; a module imports only from rows above its own.
 ORDER = [
-    ["errors", "probe", "strict_json"],
-    ["stack"],
+    ["errors", "probe", "strict_json", "config_errors"],
+    ["stack", "filesystem"],
     ["schema"],
     ["model_config"],
     ["config", "batch"],
@@ -43,6 +43,8 @@ NO_TORCHREC = {
     "errors",
     "probe",
     "strict_json",
+    "config_errors",
+    "filesystem",
     "doctor",
     "cli",
     "__main__",

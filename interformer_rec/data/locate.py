@@ -1,7 +1,6 @@
 """Paths and URIs -> a file system and sorted file names. In: what the user wrote in `data.train`; out: files that exist.
 
-Schemes pyarrow knows (s3, gs, hdfs, file, ...) go through pyarrow.fs, so `s3://bucket/key?endpoint_override=host:port&scheme=http`
-and AWS_ENDPOINT_URL mean what Arrow's documentation says; every other scheme goes through fsspec.
+interformer_rec/filesystem.py says which library serves which scheme.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from interformer_rec.errors import InputError
+from interformer_rec.filesystem import open_filesystem
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 _WILD = re.compile(r"[*?\[]")
@@ -52,30 +52,10 @@ def _locate_uri(uri: str) -> Located:
     address, question, query = uri.partition("?")
     wild = _WILD_URI.search(address)
     fixed = address[: address.rfind("/", 0, wild.start()) + 1] if wild else address
-    filesystem, root = _filesystem(fixed + question + query)
+    filesystem, root = open_filesystem(fixed + question + query)
     if not wild:
         return _list(filesystem, root, uri)
     return _expand(filesystem, root.rstrip("/") + "/" + address[len(fixed) :], _WILD_URI, uri)
-
-
-def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
-    """pyarrow's file system for the scheme, or fsspec's wrapped for pyarrow."""
-    try:
-        return fs.FileSystem.from_uri(uri)
-    except pa.ArrowNotImplementedError:
-        pass  # this build of pyarrow lacks the scheme
-    except pa.ArrowInvalid as error:
-        if "nrecognized filesystem type" not in str(error):
-            raise
-    try:
-        import fsspec
-    except ImportError:
-        raise InputError(f"{uri!r} needs fsspec: pip install fsspec (and the package that adds its scheme)") from None
-    try:
-        filesystem, root = fsspec.core.url_to_fs(uri)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"cannot open {uri!r}: {error}") from None
-    return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), root
 
 
 def _list(filesystem: fs.FileSystem, root: str, shown: str) -> Located:

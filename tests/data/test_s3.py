@@ -4,69 +4,30 @@ from __future__ import annotations
 
 import functools
 import operator
-import socket
 from collections import Counter
 from collections.abc import Iterator
 
 import pyarrow.parquet as pq
 import pytest
-from pyarrow import fs
 
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.data.source import open_source
 from interformer_rec.errors import InputError
 from tests.data.files import numbered, numbered_table
-
-moto_server = pytest.importorskip("moto.server", reason="needs moto[server] (requirements/dev.txt)")
-
-
-class Store:
-    """The server's address and the requests it has answered."""
-
-    def __init__(self, endpoint: str, requests: list[tuple[str, str]]) -> None:
-        self.endpoint, self.requests = endpoint, requests
-
-    def uri(self, key: str) -> str:
-        return f"s3://bucket/{key}?endpoint_override={self.endpoint}&scheme=http&region=us-east-1"
+from tests.s3 import Store, s3_server
 
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[Store]:
     """A bucket with three files of 4 row groups of 25 rows each, under train/."""
-    values = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
-    with pytest.MonkeyPatch.context() as patch, socket.socket() as probe:
-        for name, value in values.items():
-            patch.setenv(name, value)
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        server = moto_server.ThreadedMotoServer("127.0.0.1", port, verbose=False)
-        server.start()
-        requests: list[tuple[str, str]] = []
-        application = server._server.app
-
-        def counting(environ, start_response):
-            requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
-            return application(environ, start_response)
-
-        server._server.app = counting
-        endpoint = f"127.0.0.1:{port}"
-        s3 = fs.S3FileSystem(
-            endpoint_override=endpoint,
-            scheme="http",
-            region="us-east-1",
-            allow_bucket_creation=True,
-            background_writes=False,
-        )
-        s3.create_dir("bucket")
+    with s3_server() as server:
         for number in range(3):
             table = numbered_table(100 * number, 100 * number + 100)
-            pq.write_table(table, f"bucket/train/part-{number}.parquet", filesystem=s3, row_group_size=25)
-        with s3.open_output_stream("bucket/train/_SUCCESS"):
+            pq.write_table(table, f"bucket/train/part-{number}.parquet", filesystem=server.client, row_group_size=25)
+        with server.client.open_output_stream("bucket/train/_SUCCESS"):
             pass
-        yield Store(endpoint, requests)
-        server.stop()
+        yield server
 
 
 @pytest.mark.parametrize("key", ["train", "train/", "train/*.parquet", "**/part-[012].parquet"])

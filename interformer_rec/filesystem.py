@@ -1,0 +1,36 @@
+"""Paths and URIs -> a pyarrow file system and a path on it. In: what the user wrote; out: where to read and write.
+
+Schemes pyarrow knows (s3, gs, hdfs, file, ...) go through pyarrow.fs, so `s3://bucket/key?endpoint_override=host:port&scheme=http`
+and AWS_ENDPOINT_URL mean what Arrow's documentation says; every other scheme goes through fsspec.
+"""
+
+from __future__ import annotations
+
+import os
+
+import fsspec
+import pyarrow as pa
+from pyarrow import fs
+
+from interformer_rec.errors import InputError
+
+
+def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a path or URI, and the path on it.
+
+    Raises InputError for an unknown scheme or one whose package is missing, OSError or pa.ArrowException for the rest.
+    """
+    if "://" not in location:
+        return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(location))
+    try:
+        return fs.FileSystem.from_uri(location)
+    except pa.ArrowNotImplementedError:
+        pass  # this build of pyarrow lacks the scheme
+    except pa.ArrowInvalid as error:
+        if "nrecognized filesystem type" not in str(error):
+            raise
+    try:
+        filesystem, root = fsspec.core.url_to_fs(location)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"cannot open {location!r}: {error}") from None
+    return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), root

@@ -1,0 +1,36 @@
+"""Run configs: what is refused, and where the message points."""
+
+import pytest
+
+from interformer_rec import config
+from interformer_rec.errors import InputError
+
+MINIMAL = {"name": "run", "data": {}, "features": {"tables": {"user": {}}, "ids": ["user"], "labels": ["click"]}}
+
+
+def refused(**changes):
+    with pytest.raises(InputError) as caught:
+        config.parse({**MINIMAL, **changes}, "run.yaml")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trainng": {}}, "trainng: unknown key 'trainng'; did you mean 'training'?"),
+        ({"training": {"epoch": 2}}, "training.epoch: unknown key 'epoch'; did you mean 'epochs'?"),
+        ({"training": {"checkpoint": {"kep": 2}}}, "training.checkpoint.kep: unknown key 'kep'; did you mean 'keep'?"),
+        ({"training": {"epochs": 0}}, "training.epochs: Input should be greater than or equal to 1 (got 0)"),
+        ({"training": {"monitor": "f1"}}, "monitor 'f1' is not one of auc, gauc, logloss, ne"),
+        ({"training": {"checkpoint": {"on_error": "ask"}}}, "training.checkpoint.on_error: Input should be 'stop' or"),
+        ({"data": {"trian": "x"}}, "data.trian: unknown key 'trian'; did you mean 'train'?"),
+        ({"optimizer": {"embedding": {"zzz": 1}}}, "Known here: kind, lr, eps, l2"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(changes, message):
+    assert message in refused(**changes)
+
+
+def test_everything_wrong_is_said_at_once():
+    text = refused(training={"epochs": 0}, data={"batch_size": "many"})
+    assert "training.epochs" in text and "data.batch_size" in text and "config 'run.yaml' is not valid" in text

@@ -1,243 +1,197 @@
-"""Checkpoints that do not remember the sharding plan. In: a Parallel and JSON state; out: a folder, and back on any plan.
+"""A checkpoint's way to storage. In: a Parallel and JSON state; out: files that do not remember the sharding plan.
 
-Tables are stored as rectangles of (row, column) with their optimizer state beside them; a rank that loads reads the
-rectangles that overlap its own shards, whatever plan and world size wrote them. Tensors are safetensors files, the rest is
-JSON: nothing is ever unpickled. A checkpoint is written into a hidden folder; when every rank is done its manifest is added
-and the folder renamed, so one that can be seen is whole, and later damage shows in the checksums.
+Tables are stored as rectangles of (row, column) with their optimizer state beside them; whoever loads reads the rectangles
+that overlap its own shards (restore.py), whatever plan and world size wrote them. Tensors are safetensors files, the rest
+is JSON: nothing is ever unpickled. The manifest is written last, so a folder with one is whole.
 
     checkpoints/step-00000120/rank-00000.safetensors    <table>|<row>|<column>|weight, ...|momentum1: this rank's rectangles
                               dense.safetensors         dense weights and Adam moments, from rank 0
-                              state.json                step, epoch, cursor, schedule, shapes of the tables
-                              manifest.json             size and checksum of every file
+                              state.json                step, epoch, cursor, schedule, windows, versions, shapes of the tables
+                              run/config.yaml           what else a new machine needs: config and vocabularies
+                              manifest.json             size and checksums of every file, name of the base
+
+An incremental checkpoint holds, of every followed shard, `...|rows` (n,) and the weight and state of these rows only; the
+rest is in its base.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 
-from interformer_rec.distributed import manifest
+from interformer_rec import stack
+from interformer_rec.distributed import tensor_file
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.manifest import MANIFEST, Manifest
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.state import dense_parameters, local_state
-from interformer_rec.distributed.tables import Shard
-from interformer_rec.errors import InputError
+from interformer_rec.distributed.storage import Storage, patiently
+from interformer_rec.distributed.tensor_file import Checked, Part
+from interformer_rec.distributed.touched import TouchedRows
+
+FULL_ABOVE = 0.5  # share of a shard's rows above which an incremental checkpoint holds all of them
 
 
 class SaveError(RuntimeError):
     """A checkpoint could not be written; the ones before it are untouched."""
 
 
-def save(folder: Path, parallel: Parallel, env: Environment, state: dict[str, Any]) -> None:
-    """Write `folder` (collective). Memory: a contiguous copy of one rank's column shards; other shards are not copied.
+@dataclass(frozen=True)
+class Content:
+    """What this rank contributes to a checkpoint: views of the live memory, or copies on the host."""
 
-    Raises SaveError on all ranks, with the message of the rank that failed (disk full, permission denied, ...); nothing
-    of the failed attempt stays.
+    tables: Mapping[str, Part]
+    dense: Mapping[str, Part]  # {} but on rank 0
+    state: dict[str, Any]
+    attachments: Mapping[str, Path]  # name in the checkpoint -> local file; {} but on rank 0
+    base: str | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Of the tensors."""
+        return sum(part.nbytes for parts in (self.tables, self.dense) for part in parts.values())
+
+    def on_host(self, memory: dict[str, Part]) -> Content:
+        """Copies that training does not change; `memory` holds the copies of full tables for the next time."""
+
+        def copy(key: str, part: Part) -> Part:
+            if part.rows is not None:
+                return part.on_host()
+            memory[key] = part.on_host(memory[key].tensor if key in memory else None)
+            return memory[key]
+
+        return replace(
+            self,
+            tables={key: copy(key, part) for key, part in self.tables.items()},
+            dense={key: copy(f"dense {key}", part) for key, part in self.dense.items()},
+        )
+
+
+def collect(
+    parallel: Parallel,
+    env: Environment,
+    state: dict[str, Any],
+    attachments: Mapping[str, Path] | None = None,
+    touched: TouchedRows | None = None,
+    base: str | None = None,
+) -> Content:
+    """This rank's part, as views. With `base`: of the shards that `touched` follows the touched rows only."""
+    tables: dict[str, Part] = {}
+    for shard, parts in local_state(parallel):
+        if shard.replicated and not env.is_main:
+            continue
+        place = f"{shard.table}|{shard.row}|{shard.column}"
+        rows = touched.rows(shard.table, shard.row, shard.column) if touched is not None and base else None
+        if rows is not None and len(rows) > FULL_ABOVE * len(shard.tensor):
+            rows = None
+        if rows is not None:
+            tables[f"{place}|rows"] = Part(rows)
+        tables |= {f"{place}|{name}": Part(tensor, rows) for name, tensor in parts.items()}
+    shapes = {str(row["table"]): [row["rows"], row["dim"]] for row in parallel.plan}
+    return Content(
+        tables,
+        _dense_parts(parallel) if env.is_main else {},
+        {
+            **state,
+            "optimizer_steps": parallel.optimizer.step_count,
+            "tables": shapes,
+            "world_size": env.world_size,
+            "versions": {name: version for name, version in asdict(stack.read()).items() if version},
+        },
+        (attachments or {}) if env.is_main and base is None else {},  # an incremental one finds them in its base
+        base,
+    )
+
+
+def write(
+    folder: Storage,
+    content: Content,
+    env: Environment,
+    group: dist.ProcessGroup | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> int:
+    """Write `folder` (collective over `group`, a gloo group); returns the bytes over all ranks. `beat`: called once a piece.
+
+    Raises SaveError on all ranks, with the message of the rank that failed (disk full, permission denied, ...).
     """
-    hidden = folder.with_name(f".{folder.name}.part")
-    errors = everywhere(env, lambda: _prepare(hidden) if env.is_main else {})[1]
+    errors = everywhere(env, lambda: _prepare(folder) if env.is_main else {}, group)[1]
     files: dict[str, dict[str, Any]] = {}
     if not errors:
-        shapes, errors = everywhere(env, lambda: _write_tables(hidden, parallel, env))
-        if not errors:
-            written, errors = everywhere(
-                env, lambda: _write_rest(hidden, parallel, env, {**state, "tables": shapes[0]})
-            )
-            files = {name: entry for part in written for name, entry in part.items()}
+        written, errors = everywhere(env, lambda: _write_files(folder, content, env, beat), group)
+        files = {name: entry for part in written for name, entry in part.items()}
     if not errors:
-        errors = everywhere(env, lambda: _commit(hidden, folder, files) if env.is_main else {})[1]
+        manifest = Manifest(folder, files, content.base)
+        errors = everywhere(env, lambda: _commit(manifest) if env.is_main else {}, group)[1]
     if errors:
-        if env.is_main:
-            shutil.rmtree(hidden, ignore_errors=True)
-        raise SaveError(f"checkpoint {str(folder)!r} was not written: {'; '.join(errors)}")
+        everywhere(env, lambda: _discard(folder) if env.is_main else {}, group)  # a full disk wants its space back
+        raise SaveError(f"checkpoint {folder.location!r} was not written: {'; '.join(errors)}")
+    return sum(entry["bytes"] for entry in files.values())
 
 
-def everywhere(env: Environment, work: Callable[[], dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+def everywhere(
+    env: Environment, work: Callable[[], dict[str, Any]], group: dist.ProcessGroup | None = None
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Do `work` on every rank and share results and failures, so that no rank goes on alone."""
     mine: tuple[dict[str, Any], str | None]
     try:
         mine = work(), None
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         mine = {}, f"rank {env.rank}: {error}"
     gathered: list[Any] = [None] * env.world_size
-    dist.all_gather_object(gathered, mine)
+    dist.all_gather_object(gathered, mine, group=group)
     return [part for part, _ in gathered], [error for _, error in gathered if error]
 
 
-def _prepare(hidden: Path) -> dict[str, Any]:
-    """A fresh hidden folder; what killed runs have left of others goes."""
-    for part in hidden.parent.glob(".*.part"):
-        shutil.rmtree(part, ignore_errors=True)
-    hidden.mkdir(parents=True)
+def _prepare(folder: Storage) -> dict[str, Any]:
+    """An old one of this name is no checkpoint from now on: it was damaged, or never finished."""
+    folder.remove(MANIFEST)
+    for name in folder.names():
+        folder.remove(name)
     return {}
 
 
-def _write_tables(hidden: Path, parallel: Parallel, env: Environment) -> dict[str, Any]:
-    """This rank's rectangles; returns the shapes of the tables it knows."""
-    tensors = {}
-    shapes = {str(row["table"]): [row["rows"], row["dim"]] for row in parallel.plan}
-    for shard, parts in local_state(parallel):
-        if shard.replicated and not env.is_main:
-            continue
-        for name, tensor in parts.items():
-            tensors[f"{shard.table}|{shard.row}|{shard.column}|{name}"] = tensor.detach().contiguous()
-    save_file(tensors, hidden / _rank_file(env))
-    return shapes
+def _discard(folder: Storage) -> dict[str, Any]:
+    folder.folder("..").remove(folder.name)
+    return {}
 
 
-def _write_rest(hidden: Path, parallel: Parallel, env: Environment, state: dict[str, Any]) -> dict[str, Any]:
-    """Dense part and state on rank 0; every rank describes the files it has written."""
-    names = [_rank_file(env)]
+def _write_files(folder: Storage, content: Content, env: Environment, beat: Callable[[], None]) -> dict[str, Any]:
+    """This rank's files; returns their entries."""
+    name = f"rank-{env.rank:05d}.safetensors"
+    entries = {name: tensor_file.write(folder, name, content.tables, beat)}
     if env.is_main:
-        save_file(_dense_state(parallel), hidden / "dense.safetensors")
-        (hidden / "state.json").write_text(json.dumps(state, indent=1))
-        names += ["dense.safetensors", "state.json"]
-    return {name: manifest.describe(hidden / name) for name in names}
+        entries["dense.safetensors"] = tensor_file.write(folder, "dense.safetensors", content.dense, beat)
+        entries["state.json"] = _write_bytes(folder, "state.json", json.dumps(content.state, indent=1).encode(), beat)
+        for name, path in content.attachments.items():
+            entries[name] = _write_bytes(folder, name, path.read_bytes(), beat)
+    return entries
 
 
-def _commit(hidden: Path, folder: Path, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    manifest.write(hidden, files)
-    shutil.rmtree(folder, ignore_errors=True)
-    hidden.rename(folder)
+def _write_bytes(folder: Storage, name: str, content: bytes, beat: Callable[[], None]) -> dict[str, Any]:
+    def once() -> dict[str, Any]:
+        with folder.create(name) as file:
+            checked = Checked(file, beat)
+            checked.write(content)
+        return checked.entry()
+
+    return patiently(once)
+
+
+def _commit(manifest: Manifest) -> dict[str, Any]:
+    manifest.write()
     return {}
 
 
-def _rank_file(env: Environment) -> str:
-    return f"rank-{env.rank:05d}.safetensors"
-
-
-def damage(folder: Path, env: Environment) -> list[str]:
-    """What is wrong with a checkpoint, the same on every rank (collective: the ranks share the reading)."""
-    gathered: list[Any] = [None] * env.world_size
-    dist.all_gather_object(gathered, manifest.damage(folder, env.rank, env.world_size))
-    return list(dict.fromkeys(sentence for part in gathered for sentence in part))
-
-
-def read_state(folder: Path) -> dict[str, Any]:
-    """The JSON part of a checkpoint. Raises InputError if it is not one."""
-    try:
-        return json.loads((folder / "state.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{str(folder)!r} is not a readable checkpoint: state.json: {error}") from None
-
-
-def load(folder: Path, parallel: Parallel, weights_only: bool = False) -> None:
-    """Fill tables, dense part and (unless `weights_only`) optimizer state, for the plan at hand.
-
-    Raises InputError where the checkpoint belongs to another model: it names the table or parameter and both shapes.
-    """
-    shapes = read_state(folder)["tables"]
-    files = sorted(folder.glob("rank-*.safetensors"))
-    rectangles = _index(files)
-    for shard, parts in local_state(parallel):
-        if shard.table not in shapes:
-            raise InputError(f"checkpoint {str(folder)!r} has no table {shard.table!r}: it belongs to another model")
-        if tuple(shapes[shard.table]) != shard.shape:
-            raise InputError(
-                f"checkpoint {str(folder)!r}: table {shard.table!r} has shape {shapes[shard.table]} there and "
-                f"{list(shard.shape)} here: it belongs to another model or vocabulary"
-            )
-        for name, tensor in parts.items():
-            if name == "weight" or not weights_only:
-                _fill(shard, name, tensor, rectangles)
-    _load_dense(folder, parallel, weights_only)
-
-
-def _index(files: list[Path]) -> dict[str, list[tuple[Path, str, int, int, tuple[int, ...]]]]:
-    """`table|name` -> (file, key, row, column, shape) of every stored rectangle."""
-    index: dict[str, list[tuple[Path, str, int, int, tuple[int, ...]]]] = {}
-    widths: dict[str, int] = {}
-    entries = []
-    for file in files:
-        try:
-            with safe_open(file, framework="pt") as stored:
-                for key in stored.keys():  # noqa: SIM118 - not a mapping
-                    entries.append((file, key, tuple(stored.get_slice(key).get_shape())))
-        except SafetensorError as error:
-            raise InputError(f"checkpoint file {str(file)!r} is damaged: {error}") from None
-    for _, key, shape in entries:
-        table, row, column, name = key.rsplit("|", 3)
-        if name == "weight":
-            widths[f"{table}|{row}|{column}"] = shape[1]
-    for file, key, shape in entries:
-        table, row, column, name = key.rsplit("|", 3)
-        rectangle = (shape[0], widths[f"{table}|{row}|{column}"], *shape[1:])
-        index.setdefault(f"{table}|{name}", []).append((file, key, int(row), int(column), rectangle))
-    return index
-
-
-@torch.no_grad()
-def _fill(shard: Shard, name: str, tensor: torch.Tensor, index: dict[str, list[Any]]) -> None:
-    """Copy the overlap of every stored rectangle into this shard.
-
-    A row-wise accumulator has one number for a row of a column shard: where column shards meet, the new one is their mean
-    weighted by width, which keeps the row's mean square gradient.
-    """
-    rows, columns = shard.tensor.shape
-    per_row = tensor.ndim == 1
-    if per_row:
-        tensor.zero_()
-    covered = 0
-    for file, key, row, column, (height, width, *_) in index.get(f"{shard.table}|{name}", []):
-        top, bottom = max(row, shard.row), min(row + height, shard.row + rows)
-        left, right = max(column, shard.column), min(column + width, shard.column + columns)
-        if top >= bottom or left >= right:
-            continue
-        covered += (bottom - top) * (right - left)
-        with safe_open(file, framework="pt") as stored:
-            part = stored.get_slice(key)
-            if per_row:
-                tensor[top - shard.row : bottom - shard.row] += part[top - row : bottom - row].to(tensor) * (
-                    (right - left) / columns
-                )
-            else:
-                tensor[top - shard.row : bottom - shard.row, left - shard.column : right - shard.column] = part[
-                    top - row : bottom - row, left - column : right - column
-                ].to(tensor)
-    if covered != rows * columns:
-        raise InputError(
-            f"checkpoint lacks {name} of table {shard.table!r}: {covered} of {rows * columns} values of this rank's shard "
-            f"are stored. Was it trained with another optimizer.embedding.kind?"
-        )
-
-
-def _dense_state(parallel: Parallel) -> dict[str, torch.Tensor]:
-    """Dense weights and Adam moments under the parameter's name, on the host."""
-    tensors = {}
+def _dense_parts(parallel: Parallel) -> dict[str, Part]:
+    """Dense weights and Adam moments under the parameter's name."""
+    parts = {}
     for name, parameter in dense_parameters(parallel):
-        tensors[f"weight|{name}"] = parameter.detach().cpu().contiguous()
+        parts[f"weight|{name}"] = Part(parameter)
         for key, value in parallel.optimizer.dense.state.get(parameter, {}).items():
-            tensors[f"{key}|{name}"] = value.detach().cpu().contiguous()
-    return tensors
-
-
-@torch.no_grad()
-def _load_dense(folder: Path, parallel: Parallel, weights_only: bool) -> None:
-    try:
-        stored = load_file(folder / "dense.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"checkpoint file {str(folder / 'dense.safetensors')!r} cannot be read: {error}") from None
-    for name, parameter in dense_parameters(parallel):
-        weight = stored.get(f"weight|{name}")
-        if weight is None or weight.shape != parameter.shape:
-            there = "missing" if weight is None else list(weight.shape)
-            raise InputError(
-                f"checkpoint {str(folder)!r}: parameter {name} is {there} there and {list(parameter.shape)} here: "
-                f"it belongs to another model config"
-            )
-        parameter.copy_(weight)
-        if weights_only:
-            continue
-        moments = {key.split("|")[0]: value for key, value in stored.items() if key.endswith(f"|{name}")}
-        del moments["weight"]
-        if moments:
-            state = {k: v.to(parameter.device if k != "step" else "cpu") for k, v in moments.items()}
-            parallel.optimizer.dense.state[parameter] = state
+            parts[f"{key}|{name}"] = Part(value)
+    return parts

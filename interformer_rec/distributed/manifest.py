@@ -1,56 +1,101 @@
-"""What a whole checkpoint consists of. In: the files of a folder; out: manifest.json, and later what is damaged.
+"""What a whole checkpoint consists of. In: entries of its files; out: manifest.json, written last, and later what is damaged.
 
-The manifest is written last, so a folder without one is not a checkpoint; it holds size and BLAKE2b digest of every file.
+A folder without a manifest is not a checkpoint. It holds size and checksums (CRC-32 of every piece) of each file, and the name
+of the full checkpoint that an incremental one builds on.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
+from interformer_rec.distributed.storage import Storage
+from interformer_rec.distributed.tensor_file import DamagedError, TensorFile, Verified
+
 MANIFEST = "manifest.json"
-FORMAT = 1
-CHUNK = 16 << 20  # bytes read at a time
+FORMAT = 2
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Size in bytes and digest of a file; flushes it to the disk first."""
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return {"bytes": path.stat().st_size, "blake2b": digest.hexdigest()}
+@dataclass(frozen=True)
+class Manifest:
+    """A checkpoint's files: name -> {"bytes", "crc32"}; `base`: name of the full checkpoint beside it, None in a full one."""
+
+    storage: Storage
+    files: dict[str, dict[str, Any]]
+    base: str | None
+
+    @classmethod
+    def read(cls, storage: Storage) -> Manifest:
+        """Raises DamagedError if there is none or it cannot be read."""
+        where = storage.folder(MANIFEST).location
+        try:
+            content = json.loads(storage.get(MANIFEST))
+            if content["format"] != FORMAT:
+                raise DamagedError(f"{where} has format {content['format']!r}; this release reads format {FORMAT}")
+            return cls(storage, content["files"], content["base"])
+        except FileNotFoundError:
+            raise DamagedError(f"{where} is missing: the checkpoint was never finished") from None
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise DamagedError(f"{where} cannot be read: {error!r}") from None
+
+    def write(self) -> None:
+        """Declare the checkpoint whole."""
+        content = {"format": FORMAT, "base": self.base, "files": self.files}
+        self.storage.put(MANIFEST, json.dumps(content, indent=1).encode())
+
+    def base_manifest(self) -> Manifest | None:
+        """Of the full checkpoint that this one builds on. Raises DamagedError."""
+        return Manifest.read(self.storage.folder("..").folder(self.base)) if self.base else None
+
+    def tensor_file(self, name: str) -> TensorFile:
+        """One of the files. Raises DamagedError."""
+        return TensorFile(self.storage, name, self._entry(name))
+
+    def content(self, name: str) -> bytes:
+        """One of the files, whole; of an incremental checkpoint also the base's. Raises DamagedError."""
+        if name not in self.files and (base := self.base_manifest()) is not None:
+            return base.content(name)
+        entry = self._entry(name)
+        return bytes(Verified(self.storage, name, entry).read(0, entry["bytes"]))
+
+    def names(self, prefix: str) -> list[str]:
+        """Files whose name begins so, of the base too."""
+        base = self.base_manifest()
+        return sorted(
+            {name for name in self.files if name.startswith(prefix)} | set(base.names(prefix) if base else ())
+        )
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        if name not in self.files:
+            raise DamagedError(f"{self.storage.location} has no {name}: it is not a checkpoint of a run")
+        return self.files[name]
+
+    def require_sizes(self) -> None:
+        """Cheap test, by size, of all files and of the base's. Raises DamagedError that names the file."""
+        for name, entry in sorted(self.files.items()):
+            found = self.storage.size(name)
+            where = self.storage.folder(name).location
+            if found is None:
+                raise DamagedError(f"{where} is missing")
+            if found != entry["bytes"]:
+                raise DamagedError(f"{where} has {found} bytes, {entry['bytes']} were written")
+        base = self.base_manifest()
+        if base is not None:
+            base.require_sizes()
 
 
-def write(folder: Path, files: dict[str, dict[str, Any]]) -> None:
-    """Declare the folder whole; `files`: name -> `describe`."""
-    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump({"format": FORMAT, "files": files}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def damage(folder: Path, part: int = 0, parts: int = 1) -> list[str]:
-    """What is wrong with a checkpoint, a sentence each; empty if nothing. Of `parts` helpers, this one reads every parts-th file."""
+def damage(storage: Storage) -> list[str]:
+    """Read every byte of a checkpoint (and its base): what is wrong, a sentence a file; empty if it is whole."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except FileNotFoundError:
-        return [f"{folder / MANIFEST} is missing: the checkpoint was never finished"]
-    except (OSError, json.JSONDecodeError) as error:
-        return [f"{folder / MANIFEST} cannot be read: {error}"]
-    if manifest.get("format") != FORMAT:
-        return [f"{folder / MANIFEST} has format {manifest.get('format')!r}; this release reads format {FORMAT}"]
+        manifest = Manifest.read(storage)
+        manifest.require_sizes()
+    except DamagedError as error:
+        return [str(error)]
     found = []
-    for name, expected in sorted(manifest["files"].items())[part::parts]:
-        path = folder / name
-        if not path.exists():
-            found.append(f"{path} is missing")
-        elif path.stat().st_size != expected["bytes"]:
-            found.append(f"{path} has {path.stat().st_size} bytes, {expected['bytes']} were written")
-        elif describe(path) != expected:
-            found.append(f"{path} is not what was written: its checksum differs")
-    return found
+    for name, entry in sorted(manifest.files.items()):
+        try:
+            Verified(storage, name, entry).check()
+        except DamagedError as error:
+            found.append(str(error))
+    return found + (damage(manifest.storage.folder("..").folder(manifest.base)) if manifest.base else [])

@@ -106,6 +106,15 @@ class RunOptimizer:
         )
         self.replicated = _replicated_optimizer(tables, embedding) if tables else None
 
+    def set_step(self, count: int) -> None:
+        """Continue after `count` steps: the schedule's place, and Adam's bias correction of tables (TorchRec saves neither)."""
+        self.step_count = count
+        self.fused.set_optimizer_step(count)
+        if self.replicated is not None:
+            for state in self.replicated.state.values():
+                if "step" in state:
+                    state["step"].fill_(count)
+
     @property
     def factor(self) -> float:
         """The schedule's factor for the step to come."""
@@ -157,5 +166,9 @@ def _replicated_optimizer(tables: list[nn.Parameter], options: EmbeddingOptimize
     if options.kind == "adagrad":
         return torch.optim.Adagrad(tables, lr=options.lr, eps=options.eps)
     if options.kind == "adam":
-        return torch.optim.Adam(tables, lr=options.lr, eps=options.eps)
+        adam = torch.optim.Adam(tables, lr=options.lr, eps=options.eps)
+        for table in tables:  # Adam makes its state at the first step; a checkpoint is loaded into it before that
+            moments = {"exp_avg": torch.zeros_like(table), "exp_avg_sq": torch.zeros_like(table)}
+            adam.state[table] = {"step": torch.zeros((), dtype=torch.float32), **moments}
+        return adam
     return torch.optim.SGD(tables, lr=options.lr)

@@ -13,8 +13,9 @@ from torch.distributed._shard.sharded_tensor import ShardedTensor
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.tables import Shard, local_shards
 
-# What the torch.optim twin of a fused optimizer calls the fused optimizer's state.
-REPLICATED_STATE = {"sum": "momentum1", "exp_avg": "momentum1", "exp_avg_sq": "momentum2"}
+# State of the torch.optim twin -> its name in TorchRec's fused optimizer, which calls the first one momentum1 always and the
+# second one by FBGEMM's name. Adam's step counter is the run's own (RunOptimizer.set_step).
+REPLICATED_STATE = {"sum": "momentum1", "exp_avg": "momentum1", "exp_avg_sq": "exp_avg_sq"}
 
 
 def local_state(parallel: Parallel) -> Iterator[tuple[Shard, dict[str, torch.Tensor]]]:

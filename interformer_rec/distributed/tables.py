@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
+from torchrec.distributed.embedding import ShardedEmbeddingCollection
+from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
 
 BLOCK_ROWS = 8192  # rows drawn from one generator; a shard regenerates only the blocks it overlaps
 
@@ -41,6 +43,14 @@ def local_shards(model: nn.Module) -> Iterator[Shard]:
                 yield Shard(parts[-2], (rows, columns), row, column, shard.tensor, False)
         else:
             yield Shard(parts[-2], (value.shape[0], value.shape[1]), 0, 0, value, True)
+
+
+def lookup_kernels(model: nn.Module) -> Iterator[nn.Module]:
+    """The modules inside the sharded collections, down to FBGEMM's. TorchRec keeps them out of `model.modules()`."""
+    for module in model.modules():
+        if isinstance(module, (ShardedEmbeddingBagCollection, ShardedEmbeddingCollection)):
+            for lookup in module._lookups:
+                yield from lookup.modules()
 
 
 @torch.no_grad()

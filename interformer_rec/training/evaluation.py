@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,14 +27,36 @@ class Evaluation:
         return {**self.metrics, "calibration_bins": self.calibration_bins}
 
 
-def evaluate(pipeline: Pipeline, loader: Loader, features: FeatureSchema, env: Environment) -> Evaluation:
-    """Score every row once, over all ranks, and compute exact metrics (collective)."""
+class Interrupted(Exception):
+    """The ranks agreed to stop in mid-evaluation."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"signal {signal_number}")
+        self.signal = signal_number
+
+
+def evaluate(
+    pipeline: Pipeline,
+    loader: Loader,
+    features: FeatureSchema,
+    env: Environment,
+    after_step: Callable[[], int] = lambda: 0,
+) -> Evaluation:
+    """Score every row once, over all ranks, and compute exact metrics (collective).
+
+    Raises Interrupted, once the pipeline is empty, if `after_step` returned the number of a signal.
+    """
     tasks = [label.name for label in features.labels]
     metrics = EvalMetrics(tasks, group=features.group is not None, device=env.device)
     start = time.perf_counter()
-    for step in pipeline.run(loader.batches(), train=False):
+    stopping = 0
+    batches = itertools.takewhile(lambda _: not stopping, loader.batches())
+    for step in pipeline.run(batches, train=False):
         if step.batch.rows:  # a filler is nobody's row
             metrics.update(step.logits, step.batch.labels, step.batch.weights, step.batch.groups)
+        stopping = stopping or after_step()
+    if stopping:
+        raise Interrupted(stopping)
     values = metrics.compute()
     values["seconds"] = time.perf_counter() - start
     return Evaluation(values, {task: metrics.calibration_bins(task) for task in tasks})

@@ -170,6 +170,16 @@ class WindowMetrics:
             result.update({f"{task}/{name}": values[name] for task, values in zip(self.tasks, tasks, strict=True)})
         return result
 
+    def state(self) -> list[float]:
+        """This rank's sums, for a checkpoint; those of several ranks may be added up."""
+        return [float(self._steps), float(self._rows), float(self._loss), *self._sums.flatten().tolist()]
+
+    def load_state(self, state: list[float]) -> None:
+        """Continue from `state()`."""
+        self._steps, self._rows = int(state[0]), int(state[1])
+        self._loss = torch.tensor(state[2], dtype=torch.float64, device=self._device)
+        self._sums = torch.tensor(state[3:], dtype=torch.float64, device=self._device).view(len(self.tasks), 4)
+
     def _reset(self) -> None:
         self._steps = self._rows = 0
         self._loss = torch.zeros((), dtype=torch.float64, device=self._device)

@@ -1,7 +1,7 @@
 """What a run says while it runs. In: records of steps and evaluations; out: a progress bar (or plain lines where nobody
 watches a terminal), metrics.jsonl and TensorBoard files in the run folder.
 
-metrics.jsonl has one JSON object a line, in the order of events, each with `split` (train, valid or test), `epoch` and
+metrics.jsonl has one JSON object a line, in the order of events, each with `split` (train, valid, test or checkpoint), `epoch` and
 `step`. A number that is not defined is null. A resumed run appends: `read_log` keeps the later of a step's two records.
 """
 
@@ -91,6 +91,11 @@ class RunLog:
         metrics = [f"{name} {_number(value)}" for name, value in record.items() if "/" in name]
         rows = f"  ({int(record['rows']):,} rows)" if "rows" in record else ""
         self._say(f"{split}  step {record['step']}  {'  '.join(metrics)}{rows}")
+
+    def saved(self, record: dict[str, Any]) -> None:
+        """A checkpoint: epoch, step, bytes, stall_seconds, write_seconds, host_bytes, incremental, asynchronous."""
+        if self.enabled:
+            self._write("checkpoint", record)
 
     def message(self, text: str) -> None:
         """A line for the screen only."""

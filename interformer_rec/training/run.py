@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict
@@ -18,9 +19,11 @@ from interformer_rec import config as run_config
 from interformer_rec.config import EmbeddingOptimizer, RunConfig
 from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.data.loader import Loader
-from interformer_rec.distributed import checkpoint
 from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.distributed.parallelize import Parallel
+from interformer_rec.distributed.restore import load, read_state
+from interformer_rec.distributed.storage import Storage
+from interformer_rec.distributed.tensor_file import DamagedError
 from interformer_rec.errors import InputError
 from interformer_rec.training.build import build_parallel, eval_loader, train_loader
 from interformer_rec.training.evaluation import Evaluation
@@ -29,7 +32,7 @@ from interformer_rec.training.pipeline import Pipeline
 from interformer_rec.training.prediction import write_scores
 from interformer_rec.training.progress import RunLog
 from interformer_rec.training.report import write_report
-from interformer_rec.training.run_folder import RunFolder, locate
+from interformer_rec.training.run_folder import RunFolder, attached_config, locate, unpack_features
 from interformer_rec.training.trainer import Trainer
 
 
@@ -39,10 +42,10 @@ def train(config: RunConfig, resume: bool = False) -> int:
     Returns 0, or 128 + n if signal n ended it (everything is saved; `resume` continues). Raises InputError.
     """
     with process_group(config.training.device) as env:
-        folder = RunFolder(config.run_dir)
+        folder = RunFolder(config)
         env.on_main(lambda: folder.claim(resume))
-        last, damaged = folder.newest_good_checkpoint(env) if resume else (None, [])
-        fitted = env.on_main(lambda: _fit(config, folder, reuse=last is not None))
+        saved = env.on_main(folder.checkpoints.newest_first) if resume else []
+        fitted = env.on_main(lambda: _fit(config, folder, saved))
         loader = train_loader(config, env, fitted)
         valid = eval_loader(config, config.data.valid, env, fitted) if config.data.valid else None
         test = eval_loader(config, config.data.test, env, fitted) if config.data.test else None
@@ -55,12 +58,7 @@ def train(config: RunConfig, resume: bool = False) -> int:
             folder.write_json("environment.json", _environment(env, parallel))
         with RunLog(folder.path, enabled=env.is_main, total_steps=total_steps) as log:
             trainer = Trainer(config, env, parallel, pipeline, loader, valid, folder, log)
-            if last is not None:
-                for sentence in damaged:
-                    log.message(f"damaged checkpoint passed over: {sentence}")
-                checkpoint.load(last, parallel)
-                trainer.restore(checkpoint.read_state(last))
-                log.message(f"continuing from {last} at step {trainer.position.step}")
+            _continue(folder, saved, parallel, env, trainer, log)
             stopped_by = trainer.fit()
             if not stopped_by:
                 _finish(config, env, folder, parallel, pipeline, trainer, test, log)
@@ -75,16 +73,16 @@ def train(config: RunConfig, resume: bool = False) -> int:
 
 def evaluate(path: str, data: str | None = None) -> dict[str, Any]:
     """Metrics of a run's best checkpoint (or the named checkpoint) on `data`, default: the run's test or valid files."""
-    folder, weights = locate(path)
-    config = run_config.load(folder.config)
+    weights = locate(path)
+    config = attached_config(weights)
     files = data or config.data.test or config.data.valid
     if files is None:
         raise InputError("the run has neither data.test nor data.valid: name the files with --data PATH")
     with process_group(config.training.device) as env:
-        fitted, pipeline = _restore(config, env, folder, weights)
+        fitted, pipeline = _restore(config, env, weights)
         loader = eval_loader(config, files, env, fitted)
         metrics = run_evaluation(pipeline, loader, config.features, env).metrics
-        return {"checkpoint": str(weights), "data": files, **metrics}
+        return {"checkpoint": weights.location, "data": files, **metrics}
 
 
 def predict(path: str, data: str, out: str) -> dict[str, Any]:
@@ -92,35 +90,63 @@ def predict(path: str, data: str, out: str) -> dict[str, Any]:
 
     `out` ending in .parquet is one file (one rank only); else a folder with one part a rank, rows in the input's order.
     """
-    folder, weights = locate(path)
-    config = run_config.load(folder.config)
+    weights = locate(path)
+    config = attached_config(weights)
     with process_group(config.training.device) as env:
-        fitted, pipeline = _restore(config, env, folder, weights)
+        fitted, pipeline = _restore(config, env, weights)
         loader = eval_loader(config, data, env, fitted, labels=False)
         rows = write_scores(pipeline, loader, [label.name for label in config.features.labels], out, env)
-        return {"checkpoint": str(weights), "data": data, "out": out, "rows": rows}
+        return {"checkpoint": weights.location, "data": data, "out": out, "rows": rows}
 
 
-def _fit(config: RunConfig, folder: RunFolder, reuse: bool) -> Fitted:
+def _fit(config: RunConfig, folder: RunFolder, saved: list[str]) -> Fitted:
     """Vocabularies and statistics from the training files; a resumed run keeps the ones it started with."""
-    if reuse or config.data.train is None:
+    if saved and not folder.features.exists():  # another machine: the checkpoints are all there is
+        unpack_features(folder.checkpoints.storage.folder(saved[0]), folder.features)
+    if saved or config.data.train is None:
         return Fitted.load(folder.features)
     fitted = fit(config.features, config.data.train, config.data.workers)
     fitted.save(folder.features)
     return fitted
 
 
-def _restore(config: RunConfig, env: Environment, folder: RunFolder, weights: Path) -> tuple[Fitted, Pipeline]:
-    """The model of a run with the weights of a checkpoint, on this world size and plan."""
-    damaged = checkpoint.damage(weights, env)
+def _continue(
+    folder: RunFolder, saved: list[str], parallel: Parallel, env: Environment, trainer: Trainer, log: RunLog
+) -> None:
+    """Load the newest of the checkpoints that is whole and name the others; nothing if there are none.
+
+    Raises InputError if there are checkpoints and all of them are damaged.
+    """
+    damaged = []
+    for name in saved:
+        checkpoint = folder.checkpoints.storage.folder(name)
+        try:
+            load(checkpoint, parallel, env)
+            trainer.restore(read_state(checkpoint))
+        except DamagedError as error:
+            log.message(f"damaged checkpoint passed over: {error}")
+            damaged.append(str(error))
+            continue
+        log.message(f"continuing from {checkpoint.location} at step {trainer.position.step}")
+        return
     if damaged:
-        raise InputError(f"checkpoint {str(weights)!r} is damaged: {'; '.join(damaged)}. Name another one of the run.")
-    fitted = env.on_main(lambda: Fitted.load(folder.features))
+        raise InputError(f"run {str(folder.path)!r} has no checkpoint that is whole: {'; '.join(damaged)}")
+
+
+def _restore(config: RunConfig, env: Environment, weights: Storage) -> tuple[Fitted, Pipeline]:
+    """The model of a run with the weights of a checkpoint, on this world size and plan."""
+    fitted = env.on_main(lambda: _unpacked(weights))
     # SGD has no state: no memory for accumulators that nobody reads, and it exists on every device.
     stateless = config.optimizer.model_copy(update={"embedding": EmbeddingOptimizer(kind="sgd")})
     parallel = build_parallel(config.model_copy(update={"optimizer": stateless}), env, fitted)
-    checkpoint.load(weights, parallel, weights_only=True)
+    load(weights, parallel, env, weights_only=True)
     return fitted, Pipeline(parallel, env, config.training.precision)
+
+
+def _unpacked(weights: Storage) -> Fitted:
+    with tempfile.TemporaryDirectory() as temporary:
+        unpack_features(weights, Path(temporary))
+        return Fitted.load(temporary)
 
 
 def _finish(
@@ -137,9 +163,9 @@ def _finish(
     found: dict[str, Evaluation] = {}
     if trainer.best_evaluation is not None:
         found["valid"] = trainer.best_evaluation
-    best = env.on_main(folder.best_checkpoint)
+    best = env.on_main(folder.checkpoints.best)
     if test is not None and best is not None:
-        checkpoint.load(best, parallel, weights_only=True)
+        load(folder.checkpoints.storage.folder(best), parallel, env, weights_only=True)
         found["test"] = run_evaluation(pipeline, test, config.features, env)
         log.evaluation(
             "test", {"epoch": trainer.position.epoch, "step": trainer.position.step, **found["test"].metrics}

@@ -1,4 +1,4 @@
-"""A run's folder: what is where, and which checkpoint is last and which is best. In and out: files.
+"""A run's folder: what is where, what of it goes into a checkpoint and comes back out of one. In and out: files.
 
 runs/NAME/config.yaml  features/  checkpoints/{step-*, index.json}  metrics.jsonl  tensorboard/
           data.json  plan.json  environment.json  evaluation.json  report.html
@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from interformer_rec.distributed import checkpoint
-from interformer_rec.distributed.environment import Environment
-from interformer_rec.distributed.parallelize import Parallel
+from interformer_rec import config as run_config
+from interformer_rec.config import RunConfig
+from interformer_rec.distributed.checkpoints import Checkpoints
+from interformer_rec.distributed.manifest import MANIFEST, Manifest
+from interformer_rec.distributed.storage import Storage
 from interformer_rec.errors import InputError
 from interformer_rec.strict_json import finite
+
+ATTACHED = "run/"  # where a checkpoint keeps files of the run folder
 
 
 class RunFolder:
     """Paths and checkpoints of one run."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, config: RunConfig, path: str | os.PathLike[str] | None = None) -> None:
+        """`path`: where the folder is now, if not where the config says. Raises InputError for a bad checkpoint.path."""
+        self.path = Path(path) if path is not None else config.run_dir
         self.config = self.path / "config.yaml"
         self.features = self.path / "features"
-        self.checkpoints = self.path / "checkpoints"
+        self.checkpoints = Checkpoints(config.training.checkpoint.path or self.path / "checkpoints")
 
     def claim(self, resume: bool) -> None:
         """Refuse to write over another run; nothing is written yet, so a start that fails can simply be repeated."""
@@ -34,6 +38,11 @@ class RunFolder:
             raise InputError(
                 f"run folder {str(self.path)!r} already holds a run: continue it with --resume, "
                 f"choose another with --set training.out=DIR, or delete it"
+            )
+        if not resume and self.checkpoints.newest_first():
+            raise InputError(
+                f"{self.checkpoints.storage.location!r} already holds checkpoints of a run: continue it with --resume, "
+                f"choose another place with --set training.checkpoint.path=PATH, or delete them"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -46,68 +55,42 @@ class RunFolder:
         part.write_text(json.dumps(finite(content), indent=1), encoding="utf-8")
         part.replace(self.path / name)
 
-    def save_checkpoint(
-        self, parallel: Parallel, env: Environment, state: dict[str, Any], best: bool, keep: int
-    ) -> Path:
-        """Save (collective), note `last` (and `best`), and drop all but the newest `keep` and the best."""
-        folder = self.checkpoints / f"step-{state['step']:08d}"
-        checkpoint.save(folder, parallel, env, state)
-        _, errors = checkpoint.everywhere(env, lambda: self._note(folder, best, keep) if env.is_main else {})
-        if errors:  # a disk that is full by now, say; the checkpoint itself is whole, and `--resume` finds it
-            raise checkpoint.SaveError(f"checkpoint {str(folder)!r} was not noted in index.json: {'; '.join(errors)}")
-        return folder
-
-    def _note(self, folder: Path, best: bool, keep: int) -> dict[str, Any]:
-        """Update index.json, then drop what neither it nor `keep` holds."""
-        index = {**self._index(), "last": folder.name, **({"best": folder.name} if best else {})}
-        part = self.checkpoints / ".index.json.part"
-        part.write_text(json.dumps(index))
-        part.replace(self.checkpoints / "index.json")
-        for other in self._newest_first()[keep:]:
-            if other.name not in index.values():
-                shutil.rmtree(other)
-        return {}
-
-    def best_checkpoint(self) -> Path | None:
-        """The best by the monitored metric, else the last; None before the first."""
-        index = self._index()
-        name = index.get("best", index.get("last"))
-        return self.checkpoints / name if name else None
-
-    def newest_good_checkpoint(self, env: Environment) -> tuple[Path | None, list[str]]:
-        """The newest checkpoint that is whole, and what is wrong with newer ones (collective). None if there is none at all.
-
-        Raises InputError if there are checkpoints and all of them are damaged.
-        """
-        complaints: list[str] = []
-        for folder in env.on_main(self._newest_first):
-            found = checkpoint.damage(folder, env)
-            if not found:
-                return folder, complaints
-            complaints += found
-        if complaints:
-            raise InputError(f"run {str(self.path)!r} has no checkpoint that is whole: {'; '.join(complaints)}")
-        return None, []
-
-    def _newest_first(self) -> list[Path]:
-        return sorted(self.checkpoints.glob("step-*"), reverse=True)
-
-    def _index(self) -> dict[str, str]:
-        try:
-            return json.loads((self.checkpoints / "index.json").read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
+    def attachments(self) -> dict[str, Path]:
+        """Name in a checkpoint -> file: what another machine needs to go on, or to serve, from the checkpoint alone."""
+        features = {f"{ATTACHED}features/{path.name}": path for path in sorted(self.features.iterdir())}
+        return {f"{ATTACHED}config.yaml": self.config, **features}
 
 
-def locate(path: str) -> tuple[RunFolder, Path]:
-    """A run folder or one of its checkpoints, as named by the user -> (run folder, checkpoint to use)."""
-    given = Path(path)
-    if (given / "config.yaml").exists():
-        folder = RunFolder(given)
-        found = folder.best_checkpoint()
-        if found is None:
+def attached_config(checkpoint: Storage) -> RunConfig:
+    """The config of the run that wrote a checkpoint. Raises InputError."""
+    name = f"{ATTACHED}config.yaml"
+    text = Manifest.read(checkpoint).content(name).decode()
+    return run_config.parse_yaml(text, checkpoint.folder(name).location)
+
+
+def unpack_features(checkpoint: Storage, folder: Path) -> None:
+    """Write the vocabularies of a checkpoint into a folder, as `Fitted.load` wants them. Raises InputError."""
+    manifest = Manifest.read(checkpoint)
+    prefix = f"{ATTACHED}features/"
+    folder.mkdir(parents=True, exist_ok=True)
+    # fitted.json last: a folder with it is whole.
+    for name in sorted(manifest.names(prefix), key=lambda name: name.endswith(".json")):
+        (folder / name.removeprefix(prefix)).write_bytes(manifest.content(name))
+
+
+def locate(path: str) -> Storage:
+    """A run folder or one of its checkpoints, as named by the user -> the checkpoint to use (of a run, its best).
+
+    Raises InputError.
+    """
+    config_file = Path(path) / "config.yaml"
+    if "://" not in path and config_file.exists():
+        folder = RunFolder(run_config.load(config_file), path)
+        name = folder.checkpoints.best()
+        if name is None:
             raise InputError(f"run {path!r} has no checkpoint yet: train it first")
-        return folder, found
-    if (given / "state.json").exists() and (given.resolve().parent.parent / "config.yaml").exists():
-        return RunFolder(given.resolve().parent.parent), given
-    raise InputError(f"{path!r} is neither a run folder (with config.yaml) nor a checkpoint inside one")
+        return folder.checkpoints.storage.folder(name)
+    given = Storage.open(path)
+    if given.size(MANIFEST) is None:
+        raise InputError(f"{path!r} is neither a run folder (with config.yaml) nor a checkpoint (with {MANIFEST})")
+    return given

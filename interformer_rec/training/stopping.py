@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+import torch
+import torch.distributed as dist
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HIGHER_IS_BETTER = {"auc": True, "gauc": True, "logloss": False, "ne": False}
 
 
 class StopRequest:
-    """Remembers the first SIGINT or SIGTERM; the trainer acts at its next agreement between ranks."""
+    """Remembers the first SIGINT or SIGTERM; the ranks act on it together (StopAgreement)."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -32,6 +36,37 @@ class StopRequest:
         if self.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = self.signal or number
+
+
+class StopAgreement:
+    """Whether some rank was told to stop, asked of all ranks as often as `seconds` need, and no more often.
+
+    SIGTERM reaches ranks at different steps; they must stop at the same one. The ranks exchange one small vector, about ten
+    times in `seconds`, however long a step takes; the slowest rank's pace decides, so that all ask at the same step.
+    """
+
+    PART = 0.1
+
+    def __init__(self, request: StopRequest, seconds: float, device: torch.device) -> None:
+        self.request, self.seconds, self.device = request, seconds, device
+        self._interval = 1  # steps; doubles until the pace is known to need no more
+        self._steps = 0
+        self._since = time.perf_counter()
+
+    def step(self) -> int:
+        """Count a step of training or evaluation; the number of the signal to stop for, or 0, the same on every rank."""
+        self._steps += 1
+        if self._steps < self._interval:
+            return 0
+        now = time.perf_counter()
+        told = [float(self.request.signal == number) for number in STOP_SIGNALS]
+        vector = torch.tensor([now - self._since, *told], dtype=torch.float64, device=self.device)
+        dist.all_reduce(vector, dist.ReduceOp.MAX)
+        seconds, *asked = vector.tolist()
+        fitting = int(self.PART * self.seconds * self._steps / max(seconds, 1e-9))
+        self._interval = max(1, min(2 * self._interval, fitting))
+        self._steps, self._since = 0, now
+        return next((number for number, told in zip(STOP_SIGNALS, asked, strict=True) if told), 0)
 
 
 class Progress:

@@ -1,8 +1,8 @@
 """The training loop. In: everything built (model, optimizer, loaders, log); out: checkpoints, metrics.jsonl, the best metric.
 
 An epoch is cut into segments that end where an evaluation is due; the pipeline drains there. All ranks take the same steps
-(the loader's plan says how many), so an epoch's end needs no message. Every `log_every_steps` steps the ranks exchange one
-small vector: loss, rows, waiting time, and whether somebody was told to stop.
+(the loader's plan says how many), so an epoch's end needs no message. Every `log_every_steps` steps the ranks exchange loss,
+rows and waiting time. Everywhere else the watchdog knows what this rank is doing.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.distributed as dist
-
+from interformer_rec.batch import Batch
 from interformer_rec.config import RunConfig
 from interformer_rec.data.loader import Loader
 from interformer_rec.data.plan import Cursor
 from interformer_rec.distributed.checkpoint import SaveError
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
-from interformer_rec.training.evaluation import Evaluation, evaluate
-from interformer_rec.training.metrics import WindowMetrics
+from interformer_rec.distributed.saver import Saver
+from interformer_rec.errors import InputError
+from interformer_rec.training.evaluation import Evaluation, Interrupted, evaluate
 from interformer_rec.training.pipeline import Pipeline, Step
 from interformer_rec.training.progress import RunLog
+from interformer_rec.training.rank_lost import RankLost, connection_was_lost
 from interformer_rec.training.run_folder import RunFolder
 from interformer_rec.training.sanity import check_finite
 from interformer_rec.training.statistics import LengthStatistics
-from interformer_rec.training.stopping import STOP_SIGNALS, Progress, StopRequest
+from interformer_rec.training.stopping import Progress, StopAgreement, StopRequest
+from interformer_rec.training.watchdog import Watchdog
+from interformer_rec.training.window import Window
 
 
 @dataclass
@@ -39,39 +41,7 @@ class Position:
     epoch: int = 0
     step: int = 0
     cursor: Cursor | None = None
-
-
-class Window:
-    """What happened since the last exchange between ranks; tensors stay on the device until then."""
-
-    def __init__(self, tasks: list[str], device: torch.device) -> None:
-        self.metrics = WindowMetrics(tasks, device)
-        self.device = device
-        self.steps = 0
-        self.wait = 0.0
-        self.start = time.perf_counter()
-
-    def add(self, step: Step[Cursor]) -> None:
-        """Count one step."""
-        batch = step.batch
-        self.metrics.update(step.loss, step.logits, batch.labels, batch.weights, batch.rows)
-        self.steps += 1
-        self.wait += step.wait_seconds
-
-    def exchange(self, stop_signal: int) -> tuple[dict[str, float], int]:
-        """Sum over ranks (waits for the device): the record for the log, and the number of a signal to stop, or 0."""
-        told = [float(stop_signal == number) for number in STOP_SIGNALS]
-        vector = torch.tensor([self.wait, *told], dtype=torch.float64, device=self.device)
-        dist.all_reduce(vector)
-        wait, *asked = vector.tolist()
-        record = self.metrics.compute()
-        seconds = time.perf_counter() - self.start
-        record |= {
-            "seconds": seconds,
-            "samples_per_second": record["rows"] / seconds,
-            "data_wait_share": wait / dist.get_world_size() / seconds,
-        }
-        return record, next((number for number, ranks in zip(STOP_SIGNALS, asked, strict=True) if ranks), 0)
+    evaluate: bool = False  # an evaluation was due here, and a signal came first
 
 
 class Trainer:
@@ -94,21 +64,55 @@ class Trainer:
         self.position = Position()
         self.progress = Progress(self.options.monitor, self.options.patience)
         self.request = StopRequest()
+        self.agreement = StopAgreement(self.request, self.options.stop_seconds, env.device)
         self.lengths = LengthStatistics(config.features)
         self.best_evaluation: Evaluation | None = None
         self.tasks = [label.name for label in config.features.labels]
         self.monitored = f"{self.tasks[0]}/{self.options.monitor}"
+        self.window = Window(self.tasks, env.device)
+        self.watchdog = Watchdog(env, self.options.hang_seconds)
+        self.saved_at: int | None = None
+        options = self.options.checkpoint
+        self.saver = Saver(
+            folder.checkpoints,
+            parallel,
+            env,
+            keep=options.keep,
+            asynchronous=options.asynchronous,
+            full_every=options.full_every,
+            attachments=folder.attachments() if env.is_main else {},
+            beat=lambda: self._at("saving a checkpoint"),
+            done=lambda record: log.saved({"epoch": self.position.epoch, **record}),
+        )
 
     def fit(self) -> int:
-        """Train to the end (collective). Returns 0, or the number of the signal that ended it early; state is saved."""
-        with self.request.listen():
-            while self.position.epoch < self.options.epochs and not self._finished:
-                signal_number = self._epoch()
-                if signal_number:
-                    self.log.message(f"signal {signal_number}: saving at step {self.position.step}, then stopping")
-                    self._save()
-                    return signal_number
-        return 0
+        """Train to the end (collective). Returns 0, or the number of the signal that ended it early; state is saved.
+
+        Raises InputError (data), SaveError, NonFiniteLoss, RankLost.
+        """
+        with self.request.listen(), self.watchdog:
+            try:
+                stopped_by = self._train()
+                self._wait_for_saving()
+                return stopped_by
+            except InputError as error:
+                raise InputError(f"after step {self.position.step}: {error}") from error
+            except RuntimeError as error:
+                if not connection_was_lost(error):
+                    raise
+                raise RankLost(self.position.step, self.watchdog.last_seen(), error) from error
+            finally:
+                self.saver.finish(self.options.stop_seconds)
+
+    def _train(self) -> int:
+        stopped_by = self._evaluate() if self.position.evaluate else 0
+        while not stopped_by and self.position.epoch < self.options.epochs and not self._finished:
+            stopped_by = self._epoch()
+        if stopped_by:
+            self.log.message(f"signal {stopped_by}: saving at step {self.position.step}, then stopping")
+            if self.saved_at != self.position.step:
+                self._save()
+        return stopped_by
 
     @property
     def _finished(self) -> bool:
@@ -118,17 +122,17 @@ class Trainer:
     def _epoch(self) -> int:
         """The rest of the current epoch, with evaluations; returns a signal's number to stop, else 0."""
         cursor = self.position.cursor
-        stream = self.train_loader.batches(self.position.epoch, cursor)
+        stream = self._watched(self.train_loader.batches(self.position.epoch, cursor))
         end = self.position.step + (self.train_loader.steps if cursor is None else self.train_loader.steps_left(cursor))
         while self.position.step < end and not self._finished:
-            signal_number = self._segment(stream, self._segment_steps(end))
-            if signal_number:
-                return signal_number
-            if self.position.step < end:
-                self._evaluate()
-        if self.position.step >= end:
-            self.position.epoch, self.position.cursor = self.position.epoch + 1, None
-            self._evaluate()
+            stopped_by = self._segment(stream, self._segment_steps(end))
+            if self.position.step >= end:
+                self.position.epoch, self.position.cursor = self.position.epoch + 1, None
+            if stopped_by:
+                self.position.evaluate = self._evaluation_is_due(end)
+                return stopped_by
+            if stopped_by := self._evaluate():
+                return stopped_by
         return 0
 
     def _segment_steps(self, end: int) -> int:
@@ -140,42 +144,70 @@ class Trainer:
             ends.append(self.options.max_steps)
         return min(ends) - self.position.step
 
-    def _segment(self, stream: Iterator[tuple[Any, Cursor]], steps: int) -> int:
+    def _evaluation_is_due(self, end: int) -> bool:
+        every, step = self.options.eval_every_steps, self.position.step
+        return step >= end or step == self.options.max_steps or bool(every and step % every == 0)
+
+    def _segment(self, stream: Iterator[tuple[Batch, Cursor]], steps: int) -> int:
         """Train `steps` steps, fewer if a signal is agreed on; the pipeline is empty afterwards."""
         stopping = 0
-        window = Window(self.tasks, self.env.device)
+        self.window.restart_clock()
         previous: Step[Cursor] | None = None
         batches = itertools.takewhile(lambda _: not stopping, itertools.islice(stream, steps))
+        last = self.position.step + steps
         for step in self.pipeline.run(batches, train=True):
             self.position.step += 1
             self.position.cursor = step.cursor
             self.lengths.add(step.batch, self.position.epoch)
-            window.add(step)
+            self.window.add(step)
             check_finite(previous, self.position.step - 1, self.env, self.folder.path)  # a step late: it is done by now
             previous = step
             if self.position.step % self.options.log_every_steps == 0:
-                stopping = self._exchange(window) or stopping
-                window = Window(self.tasks, self.env.device)
+                self._exchange()
+            if self.position.step < last:  # at its end an evaluation saves
+                self._save_if_due()
+            stopping = stopping or self.agreement.step()
+            self._at("training")
         check_finite(previous, self.position.step, self.env, self.folder.path)
-        if window.steps:  # after a signal: the steps that were in the pipeline
-            stopping = self._exchange(window) or stopping
+        if self.window.steps and not stopping:
+            self._exchange()
         return stopping
 
-    def _exchange(self, window: Window) -> int:
-        record, signal_number = window.exchange(self.request.signal)
+    def _watched(self, stream: Iterator[tuple[Batch, Cursor]]) -> Iterator[tuple[Batch, Cursor]]:
+        """The same stream; the watchdog knows when this rank waits for it."""
+        while True:
+            self._at("waiting for data")
+            item = next(stream, None)
+            self._at("training")
+            if item is None:
+                return
+            yield item
+
+    def _at(self, doing: str) -> None:
+        self.watchdog.at(self.position.step, doing)
+
+    def _exchange(self) -> None:
+        record = self.window.exchange()
         optimizer = self.parallel.optimizer
         rates = {
             "lr_dense": optimizer.lr_dense * optimizer.factor,
             "lr_embedding": optimizer.lr_embedding * optimizer.factor,
         }
         self.log.train({"epoch": self.position.epoch, "step": self.position.step, **record, **rates})
-        return signal_number
+        self.saver.poll()
 
-    def _evaluate(self) -> None:
-        """Validate, remember the best, move the plateau schedule, save."""
+    def _evaluate(self) -> int:
+        """Validate, remember the best, move the plateau schedule, save; returns a signal's number to stop, else 0."""
         best = True
         if self.valid_loader is not None:
-            evaluation = evaluate(self.pipeline, self.valid_loader, self.config.features, self.env)
+            self._at("evaluating")
+            try:
+                evaluation = evaluate(
+                    self.pipeline, self.valid_loader, self.config.features, self.env, self._evaluation_step
+                )
+            except Interrupted as interruption:
+                self.position.evaluate = True
+                return interruption.signal
             self.log.evaluation(
                 "valid", {"epoch": self.position.epoch, "step": self.position.step, **evaluation.metrics}
             )
@@ -184,35 +216,64 @@ class Trainer:
             self.parallel.optimizer.rate.observe(value)
             if best:
                 self.best_evaluation = evaluation
+        self.position.evaluate = False
         self._save(best)
+        return 0
+
+    def _evaluation_step(self) -> int:
+        self._at("evaluating")
+        return self.agreement.step()
+
+    def _save_if_due(self) -> None:
+        every = self.options.checkpoint.every_steps
+        if every and self.position.step % every == 0:
+            began = time.perf_counter()
+            self._save()
+            self.window.paused += time.perf_counter() - began
 
     def _save(self, best: bool = False) -> None:
+        self._at("saving a checkpoint")
+        self._wait_for_saving()
+        self.saved_at = self.position.step
+        try:
+            self.saver.save(self._state(), best)
+        except SaveError as error:
+            self._complain(error)
+
+    def _wait_for_saving(self) -> None:
+        try:
+            self.saver.wait()
+        except SaveError as error:
+            self._complain(error)
+
+    def _complain(self, error: SaveError) -> None:  # on all ranks alike
+        if self.options.checkpoint.on_error == "stop":
+            raise error
+        self.log.message(f"{error}; training goes on")
+
+    def _state(self) -> dict[str, Any]:
         cursor = self.position.cursor  # the same on every rank
-        state = {
+        return {
             "epoch": self.position.epoch,
             "step": self.position.step,
             "cursor": cursor.to_dict() if cursor is not None else None,
-            "optimizer_steps": self.parallel.optimizer.step_count,
+            "evaluate": self.position.evaluate,
             "schedule": self.parallel.optimizer.rate.state_dict(),
             "progress": self.progress.state_dict(),
+            "window": self.window.state(),
             "lengths": self.lengths.state_dict(),
             "best_evaluation": self.best_evaluation.to_dict() if self.best_evaluation else None,
         }
-        try:
-            self.folder.save_checkpoint(self.parallel, self.env, state, best, self.options.keep_checkpoints)
-        except SaveError as error:  # on all ranks alike
-            if self.options.on_save_error == "stop":
-                raise
-            self.log.message(f"{error}; training goes on")
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a checkpoint's state (tables and dense part are loaded already)."""
-        self.position = Position(state["epoch"], state["step"])
+        """Continue from a checkpoint's state (tables, dense part and optimizers are loaded already)."""
+        self.position = Position(state["epoch"], state["step"], evaluate=state["evaluate"])
         if state["cursor"] is not None:
             self.position.cursor = Cursor.from_dict(state["cursor"])
-        self.parallel.optimizer.step_count = state["optimizer_steps"]
+        self.saved_at = self.position.step
         self.parallel.optimizer.rate.load_state_dict(state["schedule"])
         self.progress.load_state_dict(state["progress"])
+        self.window.load_state(state["window"])
         self.lengths.load_state_dict(state["lengths"])
         if state["best_evaluation"]:
             metrics = dict(state["best_evaluation"])

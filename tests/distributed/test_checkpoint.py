@@ -1,16 +1,27 @@
 """Saved on one plan and world size, loaded on another: the same tables, optimizer state and dense part; and bad files."""
 
+import importlib.metadata
 import json
 import re
+import resource
 import shutil
+import signal
+import zlib
 
 import numpy as np
 import pytest
 
-from interformer_rec.distributed import checkpoint
+from interformer_rec.distributed.checkpoint import SaveError, collect, write
+from interformer_rec.distributed.manifest import damage
+from interformer_rec.distributed.restore import load, read_state
+from interformer_rec.distributed.storage import Storage
 from interformer_rec.errors import InputError
 from tests.distributed.tiny import build, train, whole_state
 from tests.launch import on_one, on_ranks
+
+
+def save(folder, parallel, env, state):
+    write(Storage.open(folder), collect(parallel, env, state), env)
 
 
 def _save(env, folder, cases):
@@ -19,7 +30,7 @@ def _save(env, folder, cases):
     for plan, kind in cases:
         parallel = build(env, plan, kind)
         train(env, parallel, 0, 5)
-        checkpoint.save(folder / f"{plan}-{kind}", parallel, env, {"step": 5})
+        save(folder / f"{plan}-{kind}", parallel, env, {"step": 5})
         state = whole_state(env, parallel)
         found[plan, kind] = state, train(env, parallel, 5, 10)
     return found
@@ -29,7 +40,7 @@ def _load(env, folder, cases):
     found = {}
     for saved_as, plan, kind in cases:
         parallel = build(env, plan, kind)
-        checkpoint.load(folder / f"{saved_as}-{kind}", parallel)
+        load(Storage.open(folder / f"{saved_as}-{kind}"), parallel, env)
         state = whole_state(env, parallel)
         found[saved_as, plan, kind] = state, train(env, parallel, 5, 10)
     return found
@@ -64,7 +75,7 @@ def _bad(env, folder, change):
     parallel = build(env)
     change(folder)
     try:
-        checkpoint.load(folder, parallel)
+        load(Storage.open(folder), parallel, env)
     except InputError as error:
         return str(error)
     return "loaded"
@@ -75,35 +86,6 @@ def _truncate(folder):
     file.write_bytes(file.read_bytes()[:100])
 
 
-def _lose(folder):
-    (folder / "rank-00001.safetensors").unlink()
-
-
-def _other_model(folder):
-    state = json.loads((folder / "state.json").read_text())
-    state["tables"]["bag_a"] = [12, 64]
-    (folder / "state.json").write_text(json.dumps(state))
-
-
-def _not_json(folder):
-    (folder / "state.json").write_text("{")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (_truncate, "rank-00000.safetensors.*damaged"),
-        (_lose, "lacks weight of table"),
-        (_other_model, r"'bag_a' has shape \[12, 64\] there and \[11, 64\] here"),
-        (_not_json, "not a readable checkpoint"),
-    ],
-)
-def test_a_bad_checkpoint_says_what_is_wrong(saved, tmp_path, change, message):
-    folder = tmp_path / "copy"
-    shutil.copytree(saved[0] / "row_wise-rowwise_adagrad", folder)
-    assert re.search(message, on_one(_bad, folder, change))
-
-
 def _flip(folder):
     file = folder / "rank-00001.safetensors"
     content = bytearray(file.read_bytes())
@@ -111,70 +93,102 @@ def _flip(folder):
     file.write_bytes(content)
 
 
+def _lose(folder):
+    (folder / "rank-00001.safetensors").unlink()
+
+
+def _change_manifest(folder, change):
+    content = json.loads((folder / "manifest.json").read_text())
+    change(content)
+    (folder / "manifest.json").write_text(json.dumps(content))
+
+
+def _lose_also_in_the_manifest(folder):
+    _change_manifest(folder, lambda content: content["files"].pop("rank-00001.safetensors"))
+
+
+def _other_model(folder):
+    state = (folder / "state.json").read_text().replace("11,\n", "12,\n").encode()
+    (folder / "state.json").write_bytes(state)
+    entry = {"bytes": len(state), "crc32": [zlib.crc32(state)]}
+    _change_manifest(folder, lambda content: content["files"].update({"state.json": entry}))
+
+
+def _unfinished(folder):
+    (folder / "manifest.json").unlink()
+
+
+def _half_a_manifest(folder):
+    (folder / "manifest.json").write_bytes((folder / "manifest.json").read_bytes()[:50])
+
+
+def _of_the_future(folder):
+    _change_manifest(folder, lambda content: content.update(format=9))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda folder: None, None),
-        (_flip, "rank-00001.safetensors is not what was written: its checksum differs"),
         (_truncate, "rank-00000.safetensors has 100 bytes"),
+        (_flip, "rank-00001.safetensors is not what was written: the checksum of bytes 0 to"),
         (_lose, "rank-00001.safetensors is missing"),
-        (
-            lambda folder: (folder / "manifest.json").unlink(),
-            "manifest.json is missing: the checkpoint was never finished",
-        ),
-        (
-            lambda folder: (folder / "manifest.json").write_text('{"format": 9}'),
-            "format 9; this release reads format 1",
-        ),
+        (_lose_also_in_the_manifest, "lacks weight of table"),
+        (_other_model, r"'bag_a' has shape \[12, 64\] there and \[11, 64\] here"),
+        (_unfinished, "manifest.json is missing: the checkpoint was never finished"),
+        (_half_a_manifest, "manifest.json cannot be read"),
+        (_of_the_future, "has format 9; this release reads format 2"),
     ],
 )
-def test_damage_is_found_and_named(saved, tmp_path, change, message):
+def test_a_bad_checkpoint_says_what_is_wrong(saved, tmp_path, change, message):
     folder = tmp_path / "copy"
     shutil.copytree(saved[0] / "row_wise-rowwise_adagrad", folder)
-    change(folder)
-    found = on_one(lambda env: checkpoint.damage(folder, env))
-    assert found == [] if message is None else message in found[0]
+    assert re.search(message, on_one(_bad, folder, change))
+    found = damage(Storage.open(folder))  # the same, without a model
+    assert not found if change in (_lose_also_in_the_manifest, _other_model) else re.search(message, found[0])
 
 
 def _save_where_one_cannot(env, folder):
-    """Rank 1's file cannot be written: a folder is in its way."""
+    """Rank 1 may write no file of more than 1,000 bytes: an error of the operating system, as a full disk gives."""
     parallel = build(env)
-    checkpoint.save(folder / "good", parallel, env, {"step": 1})
-    original = checkpoint.save_file
-
-    def full(tensors, path, *rest):
-        if env.rank == 1:
-            raise OSError(28, "No space left on device", str(path))
-        original(tensors, path, *rest)
-
-    checkpoint.save_file = full
+    save(folder / "good", parallel, env, {"step": 1})
+    if env.rank == 1:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     try:
-        checkpoint.save(folder / "bad", parallel, env, {"step": 2})
-    except checkpoint.SaveError as error:
-        return str(error), checkpoint.damage(folder / "good", env), sorted(p.name for p in folder.iterdir())
+        save(folder / "bad", parallel, env, {"step": 2})
+    except SaveError as error:
+        return str(error), damage(Storage.open(folder / "good")), sorted(p.name for p in folder.iterdir())
     return "saved"
 
 
-def test_a_full_disk_on_one_rank_is_an_error_on_all_and_leaves_nothing(tmp_path):
+def test_a_disk_that_takes_no_more_on_one_rank_is_an_error_on_all_and_leaves_nothing(tmp_path):
     for message, good, left in on_ranks(2, _save_where_one_cannot, tmp_path):
-        assert "rank 1: [Errno 28] No space left on device" in message
+        assert "rank 1: [Errno 27] File too large" in message
         assert good == [] and left == ["good"]
 
 
-def test_the_optimizers_kind_must_match(saved, tmp_path):
-    def load(env):
-        checkpoint.load(saved[0] / "table_wise-sgd", build(env, kind="adagrad"))
+def test_the_optimizers_kind_must_match(saved):
+    def load_other(env):
+        load(Storage.open(saved[0] / "table_wise-sgd"), build(env, kind="adagrad"), env)
 
     with pytest.raises(InputError, match=r"lacks momentum1.*optimizer.embedding.kind"):
-        on_one(load)
+        on_one(load_other)
 
 
-def test_saving_twice_replaces_and_leaves_no_part(tmp_path):
-    def save(env):
-        parallel = build(env)
-        for step in (1, 2):
-            checkpoint.save(tmp_path / "step", parallel, env, {"step": step})
+def test_saving_twice_replaces_and_leaves_nothing_of_the_first(saved, tmp_path):
+    folder = tmp_path / "step"
+    shutil.copytree(saved[0] / "row_wise-sgd", folder)  # of two ranks
+    on_one(lambda env: save(folder, build(env), env, {"step": 2}))
+    assert read_state(Storage.open(folder))["step"] == 2 and damage(Storage.open(folder)) == []
+    assert {p.name for p in folder.iterdir()} == {
+        "rank-00000.safetensors",
+        "dense.safetensors",
+        "state.json",
+        "manifest.json",
+    }
 
-    on_one(save)
-    assert checkpoint.read_state(tmp_path / "step")["step"] == 2
-    assert [p.name for p in tmp_path.iterdir()] == ["step"]
+
+def test_a_state_says_what_wrote_it(saved):
+    state = read_state(Storage.open(saved[0] / "row_wise-sgd"))
+    assert state["world_size"] == 2 and state["optimizer_steps"] == 5
+    assert state["versions"]["torchrec"] == importlib.metadata.version("torchrec")

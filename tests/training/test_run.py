@@ -2,10 +2,7 @@
 
 import json
 import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,33 +10,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from interformer_rec import config
-from interformer_rec.distributed.checkpoint import SaveError
 from interformer_rec.errors import InputError
 from interformer_rec.training import run
 from interformer_rec.training.sanity import NonFiniteLoss
-
-CLI = [sys.executable, "-m", "interformer_rec.cli"]
-TWO_RANKS = [
-    sys.executable,
-    "-m",
-    "torch.distributed.run",
-    "--standalone",
-    "--nproc_per_node",
-    "2",
-    "-m",
-    "interformer_rec.cli",
-]
-
-
-def records(folder: Path, split: str) -> list[dict]:
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [record for record in map(json.loads, lines) if record["split"] == split]
-
-
-def save_config(small, tmp_path: Path, *overrides: str) -> Path:
-    path = tmp_path / "config.yaml"
-    path.write_text(config.to_yaml(small(*overrides)))
-    return path
+from tests.training.runs import CLI, TWO_RANKS, records, save_config
 
 
 def test_train_evaluate_predict_agree(small, tmp_path, synthetic):
@@ -139,100 +113,8 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_batch(small, tmp_path):
     assert Path(str(caught.value).split("'")[1]).exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_resume_finishes(small, tmp_path, number):
-    path = save_config(small, tmp_path, "training.epochs=400", "training.log_every_steps=1")
-    folder = tmp_path / "run"
-    process = subprocess.Popen([*CLI, "train", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not ((folder / "metrics.jsonl").exists() and records(folder, "valid")):
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, errors
-    step = records(folder, "train")[-1]["step"]
-    last = json.loads((folder / "checkpoints" / "index.json").read_text())["last"]
-    assert last == f"step-{step:08d}"
-    assert run.train(config.load(folder / "config.yaml", [f"training.max_steps={step + 7}"]), resume=True) == 0
-    steps = [r["step"] for r in records(folder, "train")]
-    assert steps == list(range(1, step + 8))
-
-
-def test_a_killed_run_resumes_from_its_last_checkpoint(small, tmp_path):
-    path = save_config(small, tmp_path, "training.epochs=400", "training.log_every_steps=1", "data.test=null")
-    folder = tmp_path / "run"
-    process = subprocess.Popen([*CLI, "train", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not ((folder / "metrics.jsonl").exists() and len(records(folder, "valid")) > 1):
-        time.sleep(0.01)
-    process.kill()  # in training, in an evaluation or in a save: wherever it is
-    process.wait()
-    last = max(int(found.name.split("-")[1]) for found in (folder / "checkpoints").glob("step-*"))
-    assert last >= 12  # of the first epoch
-    assert run.train(config.load(folder / "config.yaml", [f"training.max_steps={last + 3}"]), resume=True) == 0
-    assert records(folder, "train")[-1]["step"] == last + 3
-    assert not list((folder / "checkpoints").glob(".*.part"))
-
-
 def test_errors_are_one_paragraph_and_exit_code_2(small, tmp_path):
     path = save_config(small, tmp_path, "data.train=/nowhere/at/all")
     done = subprocess.run([*CLI, "train", str(path)], capture_output=True, text=True)
     assert done.returncode == 2
     assert "/nowhere/at/all" in done.stderr and "Traceback" not in done.stderr
-
-
-def test_resumed_is_the_same_run_bit_for_bit(small, tmp_path):
-    overrides = (
-        "model.dropout=0.2",
-        "training.eval_every_steps=7",
-        "optimizer.schedule.warmup_steps=9",
-        "data.test=null",
-    )
-    whole, parts = f"training.out={tmp_path}/whole", f"training.out={tmp_path}/parts"
-    assert run.train(small(*overrides, whole)) == 0
-    assert run.train(small(*overrides, parts, "training.max_steps=10")) == 0  # in mid-epoch
-    assert run.train(small(*overrides, parts), resume=True) == 0
-    for name in ("rank-00000.safetensors", "dense.safetensors"):
-        ends = [(tmp_path / part / "checkpoints" / "step-00000024" / name).read_bytes() for part in ("whole", "parts")]
-        assert ends[0] == ends[1], name
-
-
-def test_resume_on_more_ranks_reads_the_unread_rows_once(small, tmp_path):
-    assert run.train(small("training.epochs=1", "training.max_steps=5", "data.test=null")) == 0
-    path = save_config(small, tmp_path, "training.epochs=1", "data.test=null")
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*TWO_RANKS, "train", str(path), "--resume"], check=True, env=env, capture_output=True)
-    done = records(tmp_path / "run", "train")
-    assert sum(r["rows"] for r in done) == 1501
-    assert done[-1]["step"] == 5 + 4  # 1501 - 5 * 128 = 861 rows: 4 steps of 2 x 128
-
-
-def test_resume_passes_over_a_damaged_checkpoint_and_names_it(small, tmp_path, capfd):
-    overrides = ("training.eval_every_steps=4", "data.test=null", "training.keep_checkpoints=3")
-    assert run.train(small(*overrides, "training.max_steps=10")) == 0
-    folder = tmp_path / "run"
-    steps = sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
-    assert steps[-3:] == ["step-00000004", "step-00000008", "step-00000010"]
-    (folder / "checkpoints" / "step-00000010" / "dense.safetensors").write_bytes(b"half a file")
-    assert run.train(small(*overrides, "training.max_steps=12"), resume=True) == 0
-    said = capfd.readouterr().err
-    assert "dense.safetensors has 11 bytes" in said and "step-00000008 at step 8" in said
-    with pytest.raises(InputError, match=r"state.json is not what was written"):
-        (folder / "checkpoints" / "step-00000012" / "state.json").write_bytes(
-            (folder / "checkpoints" / "step-00000012" / "state.json").read_bytes().replace(b'"epoch"', b'"EPOCH"')
-        )
-        run.evaluate(str(folder / "checkpoints" / "step-00000012"))
-
-
-def test_a_checkpoint_that_cannot_be_written_stops_the_run_or_not(small, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "checkpoints").write_text("a file where the folder should be")
-    with pytest.raises(SaveError, match=r"was not written: rank 0: .*checkpoints"):
-        run.train(small("training.max_steps=3", "data.test=null"))
-    (tmp_path / "run" / "config.yaml").unlink()
-    assert run.train(small("training.max_steps=3", "data.test=null", "training.on_save_error=continue")) == 0
-
-
-def test_an_index_that_cannot_be_written_leaves_the_checkpoint(small, tmp_path):
-    (tmp_path / "run" / "checkpoints" / "index.json").mkdir(parents=True)
-    with pytest.raises(SaveError, match=r"step-00000003' was not noted in index.json: rank 0"):
-        run.train(small("training.max_steps=3", "data.test=null"))
-    assert (tmp_path / "run" / "checkpoints" / "step-00000003" / "manifest.json").exists()

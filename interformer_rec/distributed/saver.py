@@ -1,0 +1,160 @@
+"""When state becomes a checkpoint. In: a run's state now and then; out: checkpoints, written while training goes on.
+
+`save` copies this rank's part to host memory (all of it, or the rows touched since the last full checkpoint) and returns; a
+thread writes it, over a process group of its own, and all ranks commit together. There is one write at a time: a store that
+is slower than the saves makes the next save wait. Where the host has no room for the copy, or with asynchronous=false,
+the same code writes straight from the live memory while training waits; then a piece of 16 MiB is all it holds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import torch.distributed as dist
+
+from interformer_rec.distributed.checkpoint import Content, SaveError, collect, everywhere, write
+from interformer_rec.distributed.checkpoints import Checkpoints
+from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.parallelize import Parallel
+from interformer_rec.distributed.tensor_file import PIECE, Part
+from interformer_rec.distributed.touched import TouchedRows
+
+HEADROOM = 1 << 30  # bytes of host memory that a copy leaves free
+CGROUP = Path("/sys/fs/cgroup")
+
+
+class Saver:
+    """Saves a run's checkpoints; methods are collective unless they say otherwise."""
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        parallel: Parallel,
+        env: Environment,
+        *,
+        keep: int = 2,
+        asynchronous: bool = True,
+        full_every: int = 1,
+        attachments: Mapping[str, Path] | None = None,
+        beat: Callable[[], None] = lambda: None,
+        done: Callable[[dict[str, Any]], None] = lambda record: None,
+    ) -> None:
+        """`beat`: called in this thread once a piece; `done`: takes a record of every checkpoint that was written."""
+        self.checkpoints, self.parallel, self.env = checkpoints, parallel, env
+        self.keep, self.asynchronous, self.full_every = keep, asynchronous, full_every
+        self.attachments, self.beat, self.done = attachments or {}, beat, done
+        # Its own group: the thread's messages must not meet those of training.
+        self.group = dist.new_group(backend="gloo")
+        self.touched = TouchedRows(parallel.model) if full_every > 1 else None
+        self._base: str | None = None  # the last full checkpoint, once it is whole
+        self._since_full = 0
+        self._memory: dict[str, Part] = {}
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._record: dict[str, Any] | None = None
+
+    def save(self, state: dict[str, Any], best: bool = False) -> None:
+        """Save `state` and the model as they are now; `state["step"]` names the checkpoint.
+
+        Raises SaveError, on all ranks, for this checkpoint or, where writing goes on in a thread, for the one before.
+        """
+        began = time.perf_counter()
+        self.wait()
+        base = self._base if self._since_full < self.full_every - 1 else None
+        content = collect(self.parallel, self.env, state, self.attachments, self.touched, base)
+        if base is None:
+            self._base, self._since_full = None, 0
+        copied = self.asynchronous and self._room(content)
+        record = {"step": state["step"], "incremental": base is not None, "asynchronous": copied}
+        if copied:
+            content = content.on_host(self._memory)
+        record["host_bytes"] = (content.nbytes if copied else 0) + PIECE
+        if copied:
+            self._thread = threading.Thread(
+                target=self._guarded, args=(content, best, record), name="checkpoint", daemon=True
+            )
+            self._thread.start()
+        else:
+            self._guarded(content, best, record)
+        if base is None and self.touched is not None:
+            self.touched.clear()
+        record["stall_seconds"] = time.perf_counter() - began
+        if not copied:
+            self.wait()
+
+    def wait(self) -> None:
+        """Until everything is written. Raises SaveError on all ranks if it was not."""
+        if self._thread is not None:
+            while self._thread.is_alive():
+                self._thread.join(0.2)
+                self.beat()
+            self._thread = None
+        failure, self._failure = self._failure, None
+        record, self._record = self._record, None
+        if failure is not None:
+            raise failure
+        if record is not None:
+            self.done(record)
+
+    def poll(self) -> None:
+        """Report a write that has ended by now. Not collective; a failure is left to `wait`."""
+        if self._thread is not None and not self._thread.is_alive() and self._failure is None:
+            self.wait()
+
+    def finish(self, seconds: float) -> None:
+        """At the end of a run that failed: let a write that has begun end, for so long."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def _guarded(self, content: Content, best: bool, record: dict[str, Any]) -> None:
+        try:
+            self._write(content, best, record)
+        except BaseException as error:  # raised again by wait, in the thread that trains
+            self._failure = error
+
+    def _write(self, content: Content, best: bool, record: dict[str, Any]) -> None:
+        began = time.perf_counter()
+        folder = self.checkpoints.folder(record["step"])
+        inline = threading.current_thread() is not self._thread
+        record["bytes"] = write(folder, content, self.env, self.group, self.beat if inline else lambda: None)
+        _, errors = everywhere(self.env, lambda: self._note(folder.name, best), self.group)
+        record["write_seconds"] = time.perf_counter() - began
+        if content.base is None:
+            self._base = folder.name
+        else:
+            self._since_full += 1
+        self._record = record
+        if errors:  # a disk that is full by now, say; the checkpoint itself is whole, and `--resume` finds it
+            raise SaveError(f"checkpoint {folder.location!r} was not noted in index.json: {'; '.join(errors)}")
+
+    def _note(self, name: str, best: bool) -> dict[str, Any]:
+        if self.env.is_main:
+            self.checkpoints.note(name, best, self.keep)
+        return {}
+
+    def _room(self, content: Content) -> bool:
+        """Whether every host has memory for the copies of its ranks; the same on every rank."""
+        held = sum(part.nbytes for part in self._memory.values())
+        need = max(0, content.nbytes - held) * self.env.local_world_size
+        fits = torch.tensor([float(need + HEADROOM <= free_memory())])
+        dist.all_reduce(fits, dist.ReduceOp.MIN, group=self.group)
+        return bool(fits)
+
+
+def free_memory() -> int:
+    """Bytes this process's host, or its container, can still give."""
+    free = psutil.virtual_memory().available
+    try:
+        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        statistics = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+    except OSError:
+        return free
+    if limit == "max":
+        return free
+    return min(free, int(limit) - int(used) + int(statistics["inactive_file"]))  # the file cache gives way

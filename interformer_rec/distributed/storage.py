@@ -1,0 +1,182 @@
+"""A folder on any file system, for checkpoints. In: a path or URI; out: files written, ranges read, folders listed and removed.
+
+Local files are flushed to the disk. An error that may pass (a timeout, a reset, an overloaded store) is tried again; one that
+will not (a full disk, a missing permission) is raised at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+from pyarrow import fs
+
+from interformer_rec.errors import InputError
+from interformer_rec.filesystem import open_filesystem
+
+T = TypeVar("T")
+PAUSES = (1.0, 2.0, 4.0)  # seconds before the second, third and fourth attempt
+LASTING = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+}
+
+
+class Sink(Protocol):
+    """A file being written."""
+
+    def write(self, content: memoryview | bytes, /) -> object:
+        """Append bytes."""
+
+
+def patiently(work: Callable[[], T]) -> T:
+    """Do it; after an error that may pass, do it again, `PAUSES` apart. The last error is raised."""
+    for pause in PAUSES:
+        try:
+            return work()
+        except (
+            OSError
+        ) as error:  # pyarrow's and fsspec's errors of remote stores are OSErrors too, mostly without errno
+            if error.errno in LASTING:
+                raise
+        time.sleep(pause)
+    return work()
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder; it need not exist. `location` is what the user reads in messages."""
+
+    location: str
+    filesystem: fs.FileSystem
+    root: str
+
+    @classmethod
+    def open(cls, location: str | os.PathLike[str]) -> Storage:
+        """Raises InputError if the scheme is unknown or the store cannot be named so."""
+        try:
+            return cls(str(location), *open_filesystem(str(location)))
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"cannot reach {str(location)!r}: {error}") from None
+
+    @property
+    def local(self) -> Path | None:
+        """The folder on this machine's file system; None on another store."""
+        return Path(self.root) if isinstance(self.filesystem, fs.LocalFileSystem) else None
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self.root.rstrip("/").rpartition("/")[2]
+
+    def folder(self, name: str) -> Storage:
+        """A folder inside, or with ".." the one above."""
+        address, mark, query = self.location.partition("?") if "://" in self.location else (self.location, "", "")
+        if name == "..":
+            return Storage(
+                address.rstrip("/").rpartition("/")[0] + mark + query, self.filesystem, self._above(self.root)
+            )
+        return Storage(f"{address.rstrip('/')}/{name}{mark}{query}", self.filesystem, self._path(name))
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a small file, whole or not at all, over what was there."""
+        part = f"{name}.part" if self.local else name  # object stores show an object when it is whole
+
+        def write() -> None:
+            with self.create(part) as file:
+                file.write(content)
+            if self.local:
+                os.replace(self.local / part, self.local / name)
+                _flush_folder((self.local / name).parent)
+
+        patiently(write)
+
+    def get(self, name: str) -> bytes:
+        """A small file's content. Raises FileNotFoundError."""
+
+        def read() -> bytes:
+            with self.filesystem.open_input_file(self._path(name)) as file:
+                return file.read()
+
+        return patiently(read)
+
+    def read(self, name: str, start: int, length: int) -> bytes:
+        """Bytes start .. start+length-1 of a file, fewer at its end."""
+
+        def read() -> bytes:
+            with self.filesystem.open_input_file(self._path(name)) as file:
+                return file.read_at(length, start)
+
+        return patiently(read)
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[Sink]:
+        """Write a file from its beginning; on a local disk flushed when the block ends. Not retried: the caller repeats."""
+        self.filesystem.create_dir(self._above(self._path(name)), recursive=True)
+        if self.local is not None:
+            with (self.local / name).open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            return
+        with self.filesystem.open_output_stream(self._path(name)) as stream:
+            yield stream
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None if there is none."""
+        info = patiently(lambda: self.filesystem.get_file_info(self._path(name)))
+        return info.size if info.type == fs.FileType.File else None
+
+    def names(self) -> list[str]:
+        """Folders and files inside, sorted; [] if there is no such folder."""
+        selector = fs.FileSelector(self.root, allow_not_found=True)
+        try:
+            return sorted(info.base_name for info in patiently(lambda: self.filesystem.get_file_info(selector)))
+        except NotADirectoryError:
+            return []
+
+    def remove(self, name: str) -> None:
+        """Delete a file or a folder with all that is inside; what is not there is no error."""
+
+        def delete() -> None:
+            info = self.filesystem.get_file_info(self._path(name))
+            if info.type == fs.FileType.Directory:
+                self.filesystem.delete_dir(info.path)
+            elif info.type == fs.FileType.File:
+                self.filesystem.delete_file(info.path)
+
+        patiently(delete)
+
+    def _path(self, name: str) -> str:
+        return f"{self.root.rstrip('/')}/{name}"
+
+    @staticmethod
+    def _above(path: str) -> str:
+        return path.rstrip("/").rpartition("/")[0] or "/"
+
+
+def _flush_folder(path: Path) -> None:
+    """A rename is on the disk when its folder is."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

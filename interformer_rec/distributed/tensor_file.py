@@ -1,0 +1,232 @@
+"""Tensors of any size to and from safetensors files, a piece at a time. In: tensors and a Storage; out: a file and checksums, or rows.
+
+safetensors' own writer wants every tensor whole, contiguous and on the host, and a local path; its reader wants a local file. The
+format is simple: 8 bytes length of the header, the header as JSON, the tensors' bytes. Here neither side holds more than
+three pieces of `PIECE` bytes; every piece has a checksum in the manifest that is compared when it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from interformer_rec.distributed.storage import Sink, Storage, patiently
+from interformer_rec.errors import InputError
+
+PIECE = 16 << 20  # bytes
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+class DamagedError(InputError):
+    """A checkpoint's file is not what was written."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is written under a key: a tensor, or some of its rows."""
+
+    tensor: torch.Tensor
+    rows: torch.Tensor | None = None  # (n,) int64
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As stored."""
+        return (
+            (len(self.rows) if self.rows is not None else self.tensor.shape[0], *self.tensor.shape[1:])
+            if (self.tensor.ndim)
+            else ()
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """As stored."""
+        return torch.Size(self.shape).numel() * self.tensor.element_size()
+
+    def on_host(self, into: torch.Tensor | None = None) -> Part:
+        """A copy in host memory that training will not change; `into`: memory of an earlier copy to use again."""
+        live = self.tensor.detach() if self.rows is None else self.tensor.detach()[self.rows]
+        if into is not None and into.shape == live.shape and into.dtype == live.dtype:
+            return Part(into.copy_(live))
+        return Part(live.to("cpu", copy=True, memory_format=torch.contiguous_format))
+
+    def pieces(self) -> Iterator[memoryview]:
+        """The bytes, row by row, at most `PIECE` at a time (or one row)."""
+        tensor = self.tensor.detach()
+        if tensor.ndim == 0:
+            tensor = tensor.reshape(1)
+        if tensor.numel() == 0 or self.shape[:1] == (0,):
+            return
+        step = max(1, PIECE // (tensor[0].numel() * tensor.element_size()))
+        for start in range(0, self.shape[0] if self.shape else 1, step):
+            rows = tensor[start : start + step] if self.rows is None else tensor[self.rows[start : start + step]]
+            yield rows.cpu().contiguous().view(torch.uint8).numpy().data.cast("B")
+
+
+class Checked:
+    """Passes bytes on to a file and takes a checksum of every `PIECE` of it."""
+
+    def __init__(self, file: Sink, beat: Callable[[], None]) -> None:
+        self.file, self.beat = file, beat
+        self.bytes = 0
+        self.checksums: list[int] = []
+
+    def write(self, content: memoryview | bytes) -> None:
+        """Append."""
+        rest = memoryview(content)
+        while rest:
+            inside = self.bytes % PIECE
+            if not inside:
+                self.checksums.append(0)
+            now, rest = rest[: PIECE - inside], rest[PIECE - inside :]
+            self.file.write(now)
+            self.checksums[-1] = zlib.crc32(now, self.checksums[-1])
+            self.bytes += len(now)
+            self.beat()
+
+    def entry(self) -> dict[str, Any]:
+        """For the manifest: size and checksums."""
+        return {"bytes": self.bytes, "crc32": self.checksums}
+
+
+def write(
+    storage: Storage, name: str, parts: Mapping[str, Part], beat: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Write `parts` as a safetensors file; returns its entry for the manifest. Memory: one piece. `beat` is called once a piece.
+
+    Raises OSError.
+    """
+    header: dict[str, Any] = {}
+    end = 0
+    # Widest type first, so that every tensor begins at a multiple of its element size.
+    ordered = sorted(parts, key=lambda key: -parts[key].tensor.element_size())
+    for key in ordered:
+        part = parts[key]
+        begin, end = end, end + part.nbytes
+        header[key] = {"dtype": NAMES[part.tensor.dtype], "shape": list(part.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+
+    def once() -> dict[str, Any]:
+        with storage.create(name) as file:
+            checked = Checked(file, beat)
+            checked.write(struct.pack("<Q", len(text)) + text)
+            for key in ordered:
+                for piece in parts[key].pieces():
+                    checked.write(piece)
+        return checked.entry()
+
+    return patiently(once)
+
+
+class Verified:
+    """Reads ranges of a file and compares every piece with its checksum; while one is used, the next is read."""
+
+    def __init__(self, storage: Storage, name: str, entry: dict[str, Any]) -> None:
+        self.storage, self.name, self.entry = storage, name, entry
+        self._last: tuple[int, bytes] = (-1, b"")  # reading goes on where it stopped
+        self._ahead: tuple[int, Future[bytes]] | None = None
+        self._reader = ThreadPoolExecutor(1, "checkpoint-read")
+
+    def read(self, start: int, stop: int) -> bytearray:
+        """Bytes start .. stop-1. Raises DamagedError."""
+        out = bytearray(stop - start)
+        for number in range(start // PIECE, -(-stop // PIECE)):
+            piece, base = self._piece(number), number * PIECE
+            low, high = max(start, base), min(stop, base + PIECE)
+            if len(piece) < high - base:
+                raise DamagedError(f"{self._file} ends at byte {base + len(piece)}, its header speaks of more")
+            out[low - start : high - start] = memoryview(piece)[low - base : high - base]
+        return out
+
+    def check(self) -> None:
+        """Read all of it. Raises DamagedError."""
+        for number in range(len(self.entry["crc32"])):
+            self._piece(number)
+
+    def _piece(self, number: int) -> bytes:
+        if self._last[0] != number:
+            if self._ahead is not None and self._ahead[0] == number:
+                piece = self._ahead[1].result()
+            else:
+                piece = self._fetch(number)
+            self._last = number, piece
+            following = number + 1 < len(self.entry["crc32"])
+            self._ahead = (number + 1, self._reader.submit(self._fetch, number + 1)) if following else None
+        return self._last[1]
+
+    def _fetch(self, number: int) -> bytes:
+        try:
+            piece = self.storage.read(self.name, number * PIECE, PIECE)
+        except OSError as error:
+            raise DamagedError(f"{self._file} cannot be read: {error}") from None
+        sums = self.entry["crc32"]
+        if number >= len(sums) or zlib.crc32(piece) != sums[number]:
+            last = number * PIECE + len(piece)
+            raise DamagedError(
+                f"{self._file} is not what was written: the checksum of bytes {number * PIECE} to {last} differs"
+            )
+        return piece
+
+    @property
+    def _file(self) -> str:
+        return self.storage.folder(self.name).location
+
+
+class TensorFile:
+    """A safetensors file, read row by row."""
+
+    def __init__(self, storage: Storage, name: str, entry: dict[str, Any]) -> None:
+        """Reads the header. Raises DamagedError."""
+        self._bytes = Verified(storage, name, entry)
+        (length,) = struct.unpack("<Q", self._bytes.read(0, 8))
+        self._header: dict[str, Any] = json.loads(self._bytes.read(8, 8 + length))
+        self._header.pop("__metadata__", None)
+        self._start = 8 + length
+
+    def keys(self) -> list[str]:
+        """Names of the tensors."""
+        return list(self._header)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Shape of a tensor."""
+        return tuple(self._header[key]["shape"])
+
+    def rows(self, key: str, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """Rows start .. stop-1 in pieces: (first row, tensor). Raises DamagedError."""
+        shape, dtype = self.shape(key), DTYPES[self._header[key]["dtype"]]
+        stride = torch.Size(shape[1:]).numel() * dtype.itemsize
+        base = self._start + self._header[key]["data_offsets"][0]
+        step = max(1, PIECE // max(1, stride))
+        for first in range(start, stop, step):
+            last = min(stop, first + step)
+            if stride:
+                content = self._bytes.read(base + first * stride, base + last * stride)
+                yield first, torch.frombuffer(content, dtype=dtype).view(last - first, *shape[1:])
+
+    def tensor(self, key: str) -> torch.Tensor:
+        """A whole tensor. Raises DamagedError."""
+        shape = self.shape(key)
+        dtype = DTYPES[self._header[key]["dtype"]]
+        if 0 in shape:
+            return torch.empty(shape, dtype=dtype)
+        begin, end = (self._start + offset for offset in self._header[key]["data_offsets"])
+        return torch.frombuffer(self._bytes.read(begin, end), dtype=dtype).view(shape)

@@ -1,0 +1,70 @@
+"""What happened since the last exchange between ranks. In: steps; out: one record for the log, the same on every rank."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from interformer_rec.data.plan import Cursor
+from interformer_rec.training.metrics import WindowMetrics
+from interformer_rec.training.pipeline import Step
+
+
+class Window:
+    """Sums of the steps; tensors stay on the device until the exchange."""
+
+    def __init__(self, tasks: list[str], device: torch.device) -> None:
+        self.metrics = WindowMetrics(tasks, device)
+        self.device = device
+        self.steps = 0
+        self.wait = 0.0
+        self.before = 0.0  # seconds of the window before a restart
+        self.paused = 0.0  # seconds spent on something else, such as saving
+        self.start = time.perf_counter()
+
+    def add(self, step: Step[Cursor]) -> None:
+        """Count one step."""
+        batch = step.batch
+        self.metrics.update(step.loss, step.logits, batch.labels, batch.weights, batch.rows)
+        self.steps += 1
+        self.wait += step.wait_seconds
+
+    @property
+    def seconds(self) -> float:
+        """Time that training has had in this window."""
+        return self.before + time.perf_counter() - self.start - self.paused
+
+    def exchange(self) -> dict[str, float]:
+        """Sum over ranks (waits for the device); empty afterwards."""
+        waited = torch.tensor(self.wait, dtype=torch.float64, device=self.device)
+        dist.all_reduce(waited)
+        record = self.metrics.compute()
+        seconds = self.seconds
+        self.steps, self.wait, self.before, self.paused, self.start = 0, 0.0, 0.0, 0.0, time.perf_counter()
+        return {
+            **record,
+            "seconds": seconds,
+            "samples_per_second": record["rows"] / seconds,
+            "data_wait_share": float(waited) / dist.get_world_size() / seconds,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Of all ranks, for a checkpoint in the middle of a window (collective); JSON-able."""
+        gathered: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, self.metrics.state())
+        return {"steps": self.steps, "seconds": self.seconds, "ranks": gathered}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from `state()`: every rank its own sums; where the ranks are others, rank 0 has them all."""
+        self.steps, self.before = state["steps"], state["seconds"]
+        if len(state["ranks"]) == dist.get_world_size():
+            self.metrics.load_state(state["ranks"][dist.get_rank()])
+        elif dist.get_rank() == 0:
+            self.metrics.load_state([sum(values) for values in zip(*state["ranks"], strict=True)])
+
+    def restart_clock(self) -> None:
+        """Time before now is nobody's: an evaluation, the start."""
+        self.start = time.perf_counter()

@@ -1,0 +1,89 @@
+"""Folders on disks and in stores; what is tried again and what is not."""
+
+import errno
+
+import fsspec
+import pytest
+
+from interformer_rec.distributed import storage
+from interformer_rec.distributed.storage import Storage, patiently
+from interformer_rec.errors import InputError
+from tests.s3 import s3_server
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def place(request, tmp_path):
+    if request.param == "local":
+        yield Storage.open(tmp_path / "run")
+    elif request.param == "memory":
+        yield Storage.open("memory://storage-test/run")
+        fsspec.filesystem("memory").rm("/storage-test", recursive=True)
+    else:
+        with s3_server() as server:
+            yield Storage.open(server.uri("some/run"))
+
+
+def test_files_and_folders(place):
+    assert place.names() == [] and place.size("a/b") is None
+    place.put("a/b", b"first")
+    place.put("a/b", b"second")
+    with place.create("a/c") as file:
+        file.write(b"0123")
+        file.write(memoryview(b"456789"))
+    assert place.get("a/b") == b"second" and place.size("a/b") == 6
+    assert place.read("a/c", 3, 4) == b"3456" and place.read("a/c", 8, 99) == b"89"
+    inside = place.folder("a")
+    assert inside.names() == ["b", "c"] and inside.name == "a" and "run/a" in inside.location
+    assert inside.folder("..").names() == ["a"] and inside.folder("..").location == place.location
+    place.remove("a/b")
+    assert inside.names() == ["c"]
+    place.remove("a")
+    place.remove("a")
+    assert place.size("a/c") is None
+    with pytest.raises(FileNotFoundError):
+        place.get("a/c")
+
+
+def test_a_uri_keeps_its_query_in_messages():
+    inside = (
+        Storage.open("s3://bucket/run?endpoint_override=127.0.0.1:1&scheme=http&region=x").folder("step").folder("f")
+    )
+    assert inside.location == "s3://bucket/run/step/f?endpoint_override=127.0.0.1:1&scheme=http&region=x"
+    assert inside.folder("..").location == "s3://bucket/run/step?endpoint_override=127.0.0.1:1&scheme=http&region=x"
+
+
+def test_unknown_schemes_are_named():
+    with pytest.raises(InputError, match="nosuch://bucket"):
+        Storage.open("nosuch://bucket/key")
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        (TimeoutError("no answer"), 3),
+        (OSError("AWS Error SLOW_DOWN during PutObject"), 3),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), 3),
+        (OSError(errno.EIO, "input/output error"), 3),
+        (OSError(errno.ENOSPC, "no space left"), 1),
+        (PermissionError(errno.EACCES, "permission denied"), 1),
+        (FileNotFoundError(errno.ENOENT, "missing"), 1),
+    ],
+)
+def test_what_passes_is_tried_again(monkeypatch, error, attempts):
+    monkeypatch.setattr(storage, "PAUSES", (0.0, 0.0, 0.0))
+    calls = []
+
+    def work():
+        calls.append(1)
+        if len(calls) < 3:
+            raise error
+        return "done"
+
+    if attempts == 1:
+        with pytest.raises(type(error)):
+            patiently(work)
+    else:
+        assert patiently(work) == "done"
+    assert len(calls) == attempts
+    with pytest.raises(OSError, match="always"):
+        patiently(lambda: (_ for _ in ()).throw(OSError("always")))

@@ -10,6 +10,7 @@ import json
 import os
 import pkgutil
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -181,8 +182,18 @@ def main(argv: list[str] | None = None) -> int:
     except BaseException as error:  # torch's CheckpointException derives from BaseException
         if debug:
             traceback.print_exc()
-        print(paragraph(args.command, error, debug), file=sys.stderr)
+        text = paragraph(args.command, error, debug)
+        print(text, file=sys.stderr)
+        _tell_torchrun(text)
         return 2 if isinstance(error, InputError) else 1
+
+
+def _tell_torchrun(text: str) -> None:
+    """Its summary of a job that failed then shows the message of the rank that failed first, of all hosts' ranks."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file:
+        content = {"message": text, "extraInfo": {"timestamp": str(int(time.time()))}}
+        Path(file).write_text(json.dumps({"message": content}))
 
 
 def paragraph(command: str, error: BaseException, debug: bool) -> str:

@@ -171,6 +171,8 @@ def _job(
         "NCCL_DEBUG": "WARN",
         # How TorchX's component, which has no argument for it, lets torchrun know --max-restarts.
         "PET_MAX_RESTARTS": str(max_restarts),
+        # Else torch 2.13's agents keep one store for all attempts, with the addresses of dead ranks (docs/guides/faults.md).
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     }
     app = torchrun(
         *command, m=module, image=image, name=name, j=j, env={**defaults, **(env or {})}, max_retries=max_retries,

@@ -116,6 +116,16 @@ def test_an_error_under_torchrun_names_its_rank(calls, capsys, monkeypatch):
     assert "(rank 1 of 2) failed: RuntimeError: boom" in capsys.readouterr().err
 
 
+def test_torchrun_learns_the_message_of_the_rank_that_failed(calls, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    calls[1]["train"] = InputError("part-3.parquet is damaged")
+    assert cli.main(["train", "c.yaml"]) == 2
+    said = json.loads((tmp_path / "error.json").read_text())["message"]
+    assert (
+        said["message"] == "interformer train: part-3.parquet is damaged" and said["extraInfo"]["timestamp"].isdigit()
+    )
+
+
 def test_ctrl_c_is_130(calls):
     calls[1]["train"] = KeyboardInterrupt()
     assert cli.main(["train", "c.yaml"]) == 130

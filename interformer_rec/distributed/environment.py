@@ -5,8 +5,11 @@ A process started without torchrun is world size 1 of the same path: a process g
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +22,10 @@ import torch.distributed as dist
 
 from interformer_rec.errors import InputError
 
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 T = TypeVar("T")
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # a first batch from cold storage may take minutes on one rank
+AGENT_TIMEOUT = timedelta(minutes=1)  # torchrun's store is there before its ranks are
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,14 @@ def process_group(device: str = "auto", rendezvous: str = "env://") -> Iterator[
     if env.device.type == "cuda":
         torch.cuda.set_device(env.device)
     backend = "nccl" if env.device.type == "cuda" else "gloo"
-    if "WORLD_SIZE" in os.environ:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _end_with_the_agent()
+    if rendezvous == "env://" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        store = _store_of_this_attempt(env.world_size)
+        dist.init_process_group(
+            backend, store=store, rank=env.rank, world_size=env.world_size, timeout=COLLECTIVE_TIMEOUT
+        )
+    elif "WORLD_SIZE" in os.environ:
         dist.init_process_group(
             backend, rendezvous, rank=env.rank, world_size=env.world_size, timeout=COLLECTIVE_TIMEOUT
         )
@@ -73,6 +85,28 @@ def process_group(device: str = "auto", rendezvous: str = "env://") -> Iterator[
         yield env
     finally:
         dist.destroy_process_group()
+
+
+def _store_of_this_attempt(world_size: int) -> dist.Store:
+    """torchrun's store, without what earlier attempts have left in it.
+
+    torch 2.13 keeps one store for all attempts of a job and sets no prefix (pytorch issue 135712): ranks that start again would
+    read the addresses of dead ones and fail or wait for ever.
+    """
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = dist.TCPStore(host, port, is_master=False, timeout=AGENT_TIMEOUT)
+    store.set_timeout(COLLECTIVE_TIMEOUT)
+    return dist.PrefixStore(f"attempt {attempt} of {world_size} ranks", store)
+
+
+def _end_with_the_agent() -> None:
+    """Ask Linux for a SIGTERM when torchrun dies: else its ranks would train on and write where the next job writes."""
+    if sys.platform == "linux":
+        agent = os.getppid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != agent:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _Chatter(logging.Filter):

@@ -56,6 +56,7 @@ class Saver:
         self._since_full = 0
         self._memory: dict[str, Part] = {}
         self._thread: threading.Thread | None = None
+        self._pieces = 0  # that the thread has written
         self._failure: BaseException | None = None
         self._record: dict[str, Any] | None = None
 
@@ -91,9 +92,12 @@ class Saver:
     def wait(self) -> None:
         """Until everything is written. Raises SaveError on all ranks if it was not."""
         if self._thread is not None:
+            written = self._pieces
             while self._thread.is_alive():
                 self._thread.join(0.2)
-                self.beat()
+                if self._pieces != written:  # a write that waits for a rank that is gone is no progress
+                    written = self._pieces
+                    self.beat()
             self._thread = None
         failure, self._failure = self._failure, None
         record, self._record = self._record, None
@@ -122,7 +126,7 @@ class Saver:
         began = time.perf_counter()
         folder = self.checkpoints.folder(record["step"])
         inline = threading.current_thread() is not self._thread
-        record["bytes"] = write(folder, content, self.env, self.group, self.beat if inline else lambda: None)
+        record["bytes"] = write(folder, content, self.env, self.group, self.beat if inline else self._count)
         _, errors = everywhere(self.env, lambda: self._note(folder.name, best), self.group)
         record["write_seconds"] = time.perf_counter() - began
         if content.base is None:
@@ -132,6 +136,9 @@ class Saver:
         self._record = record
         if errors:  # a disk that is full by now, say; the checkpoint itself is whole, and `--resume` finds it
             raise SaveError(f"checkpoint {folder.location!r} was not noted in index.json: {'; '.join(errors)}")
+
+    def _count(self) -> None:
+        self._pieces += 1
 
     def _note(self, name: str, best: bool) -> dict[str, Any]:
         if self.env.is_main:

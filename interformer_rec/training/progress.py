@@ -2,7 +2,7 @@
 watches a terminal), metrics.jsonl and TensorBoard files in the run folder.
 
 metrics.jsonl has one JSON object a line, in the order of events, each with `split` (train, valid, test or checkpoint), `epoch` and
-`step`. A number that is not defined is null. A resumed run appends: `read_log` keeps the later of a step's two records.
+`step`. A number that is not defined is null. A resumed run appends: `read_log` drops what was done over.
 """
 
 from __future__ import annotations
@@ -121,19 +121,25 @@ class RunLog:
 def read_log(run_dir: Path) -> list[dict[str, Any]]:
     """The records of metrics.jsonl, in order of steps; [] without the file. Of two of one place the later holds.
 
-    A line that is no JSON object (a killed run's last) is left out.
+    Where training went on from an earlier step, what had been done after it is dropped: with another number of ranks its
+    steps lie elsewhere in the epoch. A line that is no JSON object (a killed run's last) is left out.
     """
     try:
         lines = (run_dir / LOG_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    furthest = -1  # the last step trained
     for line in lines:
         try:
             record = json.loads(line)
         except ValueError:
             continue
         if isinstance(record, dict) and all(name in record for name in PLACE):
+            if record["split"] == "train":
+                if record["step"] <= furthest:
+                    found = {place: kept for place, kept in found.items() if kept["step"] < record["step"]}
+                furthest = record["step"]
             found[tuple(record[name] for name in PLACE)] = record
     return sorted(found.values(), key=lambda record: record["step"])
 

@@ -59,6 +59,7 @@ def train(config: RunConfig, resume: bool = False) -> int:
         with RunLog(folder.path, enabled=env.is_main, total_steps=total_steps) as log:
             trainer = Trainer(config, env, parallel, pipeline, loader, valid, folder, log)
             _continue(folder, saved, parallel, env, trainer, log)
+            log.total_steps = parallel.optimizer.rate.total_steps = trainer.total_steps
             stopped_by = trainer.fit()
             if not stopped_by:
                 _finish(config, env, folder, parallel, pipeline, trainer, test, log)

@@ -115,6 +115,15 @@ class Trainer:
         return stopped_by
 
     @property
+    def total_steps(self) -> int:
+        """The run's last step, from where it stands: a run that changed its number of ranks has steps of two sizes."""
+        cursor, options, loader = self.position.cursor, self.options, self.train_loader
+        steps = self.position.step + loader.steps * (options.epochs - self.position.epoch)
+        if cursor is not None:
+            steps += loader.steps_left(cursor) - loader.steps
+        return min(options.max_steps or steps, steps)
+
+    @property
     def _finished(self) -> bool:
         limit = self.options.max_steps
         return self.progress.exhausted or (limit is not None and self.position.step >= limit)

@@ -34,7 +34,7 @@ EVIDENCE_SECONDS = 10.0
 STDERR = 2
 MOST_SAID = 500  # characters of an error, for the other ranks
 GONE = "its process is gone (killed?)"
-HELD = "its process lives but none of its Python threads run (native code that keeps the GIL?)"
+HELD = "its process lives but does not answer (native code that keeps the GIL?)"
 REASONS = {
     psutil.STATUS_ZOMBIE: GONE,
     psutil.STATUS_DEAD: GONE,

@@ -1,14 +1,15 @@
-"""A data set becomes metrics. In: a Pipeline and a Loader; out: one flat dict, the same on every rank."""
+"""A data set becomes metrics. In: a Pipeline and a loader's stream; out: one flat dict, the same on every rank."""
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from interformer_rec.data.loader import Loader
+from interformer_rec.batch import Batch
+from interformer_rec.data.plan import Cursor
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.schema import FeatureSchema
 from interformer_rec.training.metrics import EvalMetrics
@@ -37,7 +38,7 @@ class Interrupted(Exception):
 
 def evaluate(
     pipeline: Pipeline,
-    loader: Loader,
+    stream: Iterator[tuple[Batch, Cursor]],
     features: FeatureSchema,
     env: Environment,
     after_step: Callable[[], int] = lambda: 0,
@@ -50,7 +51,7 @@ def evaluate(
     metrics = EvalMetrics(tasks, group=features.group is not None, device=env.device)
     start = time.perf_counter()
     stopping = 0
-    batches = itertools.takewhile(lambda _: not stopping, loader.batches())
+    batches = itertools.takewhile(lambda _: not stopping, stream)
     for step in pipeline.run(batches, train=False):
         if step.batch.rows:  # a filler is nobody's row
             metrics.update(step.logits, step.batch.labels, step.batch.weights, step.batch.groups)

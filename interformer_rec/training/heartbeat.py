@@ -93,9 +93,8 @@ class Channel:
         self._thread = threading.Thread(target=self._run, args=(connected,), name="heartbeat", daemon=True)
         self._thread.start()
         connected.wait(CONNECT_SECONDS)
-        dist.barrier(
-            device_ids=[env.device.index] if env.device.type == "cuda" else None
-        )  # who watches from here on is heard by the others
+        # Who watches from here on is heard by the others.
+        dist.barrier(device_ids=[env.device.index] if env.device.type == "cuda" else None)
 
     def siblings(self) -> dict[int, int]:
         """Rank -> pid of the other ranks whose processes this one can see."""
@@ -109,13 +108,13 @@ class Channel:
     def close(self, last: Beat) -> None:
         """Say goodbye; safe in any order of ranks, bounded in time.
 
-        Rank 0 holds the store open until the ranks that still beat have heard that it leaves, three intervals at most.
+        Rank 0 holds the store open until the ranks that still beat have heard that it leaves: they ask once an interval.
         """
         self.beat = lambda: last
         self._leaving.set()
         self._thread.join(LEAVE_SECONDS)
         if self.rank == 0 and not self.lost:
-            deadline = time.monotonic() + 3 * self.interval
+            deadline = time.monotonic() + 1.5 * self.interval
             while time.monotonic() < deadline and not self._all_left():
                 time.sleep(0.02)
                 self._exchange()

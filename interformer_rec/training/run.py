@@ -82,7 +82,7 @@ def evaluate(path: str, data: str | None = None) -> dict[str, Any]:
     with process_group(config.training.device) as env:
         fitted, pipeline = _restore(config, env, weights)
         loader = eval_loader(config, files, env, fitted)
-        metrics = run_evaluation(pipeline, loader, config.features, env).metrics
+        metrics = run_evaluation(pipeline, loader.batches(), config.features, env).metrics
         return {"checkpoint": weights.location, "data": files, **metrics}
 
 
@@ -167,7 +167,7 @@ def _finish(
     best = env.on_main(folder.checkpoints.best)
     if test is not None and best is not None:
         load(folder.checkpoints.storage.folder(best), parallel, env, weights_only=True)
-        found["test"] = run_evaluation(pipeline, test, config.features, env)
+        found["test"] = run_evaluation(pipeline, test.batches(), config.features, env)
         log.evaluation(
             "test", {"epoch": trainer.position.epoch, "step": trainer.position.step, **found["test"].metrics}
         )

@@ -182,12 +182,14 @@ class Trainer:
             self._exchange()
         return stopping
 
-    def _watched(self, stream: Iterator[tuple[Batch, Cursor]]) -> Iterator[tuple[Batch, Cursor]]:
-        """The same stream; the watchdog knows when this rank waits for it."""
+    def _watched(
+        self, stream: Iterator[tuple[Batch, Cursor]], then: str = "training"
+    ) -> Iterator[tuple[Batch, Cursor]]:
+        """The same stream; the watchdog knows when this rank waits for it, and what it does `then`."""
         while True:
             self._at("waiting for data")
             item = next(stream, None)
-            self._at("training")
+            self._at(then)
             if item is None:
                 return
             yield item
@@ -196,6 +198,7 @@ class Trainer:
         self.watchdog.at(self.position.step, doing)
 
     def _exchange(self) -> None:
+        self._at("exchanging metrics")
         record = self.window.exchange()
         optimizer = self.parallel.optimizer
         rates = {
@@ -211,9 +214,8 @@ class Trainer:
         if self.valid_loader is not None:
             self._at("evaluating")
             try:
-                evaluation = evaluate(
-                    self.pipeline, self.valid_loader, self.config.features, self.env, self._evaluation_step
-                )
+                stream = self._watched(self.valid_loader.batches(), "evaluating")
+                evaluation = evaluate(self.pipeline, stream, self.config.features, self.env, self.agreement.step)
             except Interrupted as interruption:
                 self.position.evaluate = True
                 return interruption.signal
@@ -228,10 +230,6 @@ class Trainer:
         self.position.evaluate = False
         self._save(best)
         return 0
-
-    def _evaluation_step(self) -> int:
-        self._at("evaluating")
-        return self.agreement.step()
 
     def _save_if_due(self) -> None:
         every = self.options.checkpoint.every_steps

@@ -32,6 +32,7 @@ RUN .venv/bin/python -m pip install -r requirements/${VARIANT}.txt
 RUN .venv/bin/python -m pip install --no-deps -r requirements/torchrec.txt
 COPY setup.py pyproject.toml README.md ./
 COPY interformer_rec/ interformer_rec/
+COPY configs/clusters/ configs/clusters/
 COPY launch/ launch/
 RUN .venv/bin/python -m pip install --no-deps --no-build-isolation .
 RUN .venv/bin/python -c "from interformer_rec import stack; stack.require_torchrec()"

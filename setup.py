@@ -33,8 +33,13 @@ setup(
     long_description=(ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
-    packages=find_packages(include=["interformer_rec", "interformer_rec.*", "launch"]),
-    package_data={"interformer_rec.training": ["*.j2"]},
+    # the cluster files are people's to read and copy, so they stand in configs/; a wheel has them beside the code that reads them
+    packages=[
+        *find_packages(include=["interformer_rec", "interformer_rec.*", "launch"]),
+        "interformer_rec.planning.clusters",
+    ],
+    package_dir={"interformer_rec.planning.clusters": "configs/clusters"},
+    package_data={"interformer_rec.training": ["*.j2"], "interformer_rec.planning.clusters": ["*.yaml"]},
     install_requires=requirements("base"),
     extras_require={
         "cpu": requirements("torch") + requirements("cpu"),

@@ -33,12 +33,14 @@ CALLS = {
     "train": "interformer_rec.training.run:train",
     "evaluate": "interformer_rec.training.run:evaluate",
     "predict": "interformer_rec.training.run:predict",
+    "plan": "interformer_rec.planning.command:plan",
+    "plan diff": "interformer_rec.planning.command:compare",
 }
 
 
-def call(name: str, *args: Any) -> Any:
+def call(name: str, *args: Any, **options: Any) -> Any:
     """Load the module that holds a function of the table and call it."""
-    return pkgutil.resolve_name(CALLS[name])(*args)
+    return pkgutil.resolve_name(CALLS[name])(*args, **options)
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -89,6 +91,23 @@ def predict(args: argparse.Namespace) -> int:
     """Score rows; prints what was written."""
     show("predict", call("predict", args.path, args.data, args.out))
     return 0
+
+
+def plan(args: argparse.Namespace) -> int:
+    """Print a sharding plan for a cluster, or what differs between two plan files."""
+    if args.config == "diff":
+        if len(args.others) != 2:
+            raise InputError(
+                "plan diff: name the two plan files, for example: interformer plan diff before.json after.json"
+            )
+        return call("plan diff", *args.others, args.json)
+    if args.others or args.cluster is None:
+        raise InputError("plan: one CONFIG and --cluster NAME_OR_FILE, or: plan diff A B")
+    return call(
+        "plan", args.config, args.cluster, overrides=args.set, nodes=args.nodes, batch_size=args.batch_size,
+        constraints=args.constraints, reserve=args.reserve, objective=args.objective, rows=args.rows, lengths=args.lengths,
+        statistics=args.statistics, prices=args.price, what_if=args.what_if, why=args.why, out=args.out, as_json=args.json,
+    )  # fmt: skip
 
 
 def options(pairs: list[str]) -> dict[str, str]:
@@ -147,6 +166,8 @@ def parser() -> argparse.ArgumentParser:
     _config_arguments(one)
     one.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run")
 
+    _plan_arguments(add(plan, "Plan the tables' sharding for a cluster: memory, time, reasons. No GPU needed."))
+
     one = add(evaluate, "Metrics of a trained model.")
     one.add_argument("path", metavar="RUN_OR_CHECKPOINT")
     one.add_argument("--data", metavar="PATH", help="Parquet files with labels; default: the test data of the run")
@@ -157,6 +178,28 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--data", metavar="PATH", required=True, help="Parquet files, labels not needed")
     one.add_argument("--out", metavar="PATH", required=True, help="the Parquet file to write")
     return root
+
+
+def _plan_arguments(one: argparse.ArgumentParser) -> None:
+    one.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/; or: diff A B")
+    one.add_argument("others", metavar="A B", nargs="*", help=argparse.SUPPRESS)
+    one.add_argument("--set", metavar="A.B=C", action="append", default=[], help="override one value of the config")
+    one.add_argument("--cluster", metavar="NAME_OR_FILE", help="one of configs/clusters/, or a YAML file like them")
+    one.add_argument("--nodes", type=int, default=1)
+    one.add_argument("--batch-size", type=int, metavar="ROWS", help="a rank; default: the config's")
+    one.add_argument("--constraints", metavar="FILE", help="allowed sharding types, kernels, tables that stay together")
+    one.add_argument("--reserve", type=float, default=0.1, metavar="SHARE", help="of device memory kept free; 0.1")
+    one.add_argument("--objective", default="time", help="time (fastest step) or gpus (fewest nodes that fit)")
+    one.add_argument("--rows", metavar="TABLE=N", action="append", default=[], help="rows of a table")
+    one.add_argument("--lengths", metavar="LIST=MEAN", action="append", default=[], help="events or ids a row has")
+    one.add_argument("--statistics", metavar="FILE", help="data.json of a run, or a saved plan")
+    one.add_argument("--price", metavar="CLUSTER=N", action="append", default=[], help="of a node and hour")
+    one.add_argument(
+        "--what-if", metavar="NAME=A,B", nargs="+", default=[], help="nodes=1,2,4 batch=512,1024 cluster=..."
+    )
+    one.add_argument("--why", metavar="TABLE", action="append", default=[], help="every option the table did not get")
+    one.add_argument("--out", metavar="FILE", help="write the plan for sharding.plan")
+    one.add_argument("--json", action="store_true", help="one JSON object instead of tables")
 
 
 def _config_arguments(command: argparse.ArgumentParser) -> None:

@@ -89,6 +89,7 @@ class ShardingConfig(Strict):
 
     default: ShardingType = "auto"
     tables: dict[str, ShardingType] = Field(default_factory=dict, description="per table, over `default`")
+    plan: str | None = Field(None, description="a file of `interformer plan --out`, instead of planning at the start")
 
 
 class CheckpointConfig(Strict):

@@ -149,6 +149,39 @@ def benchmark(
     )  # fmt: skip
 
 
+def plan(
+    *args: str,
+    config: str,
+    cluster: str,
+    image: str = IMAGE,
+    name: str = "/interformer-plan",
+    h: Optional[str] = None,  # noqa: UP045
+    cpu: int = 2,
+    memMB: int = 8192,
+    env: Optional[Dict[str, str]] = None,  # noqa: UP006, UP045
+    mounts: Optional[List[str]] = None,  # noqa: UP006, UP045
+) -> specs.AppDef:
+    """Plan: `interformer plan CONFIG --cluster CLUSTER ARGS` in one process, without a GPU.
+
+    Args:
+        args: further arguments of `interformer plan` after `--`, for example -- --nodes=16 --out=/shared/plan.json
+        config: the run config, a YAML file as the job sees it
+        cluster: a name from configs/clusters/ or a YAML file as the job sees it
+        image: container image; schedulers without containers ignore it
+        name: job name, {experiment}/{run} or /{run}
+        h: a named resource of the site; replaces cpu and memMB
+        cpu: CPUs of the job
+        memMB: host memory of the job, in MB
+        env: environment of the job (NAME=VALUE,NAME=VALUE)
+        mounts: volumes of containers (type=bind,src=/data,dst=/data,readonly)
+    """
+    command = ["plan", config, "--cluster", cluster, *args]
+    return _job(
+        "plan", "interformer_rec.cli", command, image, name, "1x1", specs.resource(cpu, 0, memMB, h), env,
+        0, 0, 29500, mounts,
+    )  # fmt: skip
+
+
 def _job(
     role: str,
     module: str,

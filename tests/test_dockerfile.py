@@ -97,7 +97,7 @@ def copies_exist_and_are_sent(lines: list[Line]) -> list[str]:
     return [
         f"COPY {name}: not there, or left out by .dockerignore"
         for name in sources
-        if name not in sent or not (ROOT / name).exists()
+        if not any(name == folder or name.startswith(f"{folder}/") for folder in sent) or not (ROOT / name).exists()
     ]
 
 

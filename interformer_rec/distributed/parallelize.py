@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torchrec.distributed.model_parallel import DistributedModelParallel
-from torchrec.distributed.types import ShardingEnv
+from torchrec.distributed.types import ShardingEnv, ShardingPlan
 
 from interformer_rec.config import OptimizerConfig, ShardingConfig
 from interformer_rec.distributed.environment import Environment
@@ -41,11 +41,12 @@ def parallelize(
     rate: LearningRate,
     seed: int,
     table_std: dict[str, float],
+    plan: ShardingPlan | None = None,
 ) -> Parallel:
-    """Plan, shard, wrap, initialise, attach optimizers. Collective: every rank calls it with the same arguments."""
+    """Plan (unless there is one), shard, wrap, initialise, attach optimizers. Collective: same arguments on every rank."""
     infos = tables_of(model)
     table_sharders = sharders(fused_params(optimizer.embedding, env.device))
-    plan = make_plan(model, table_sharders, env, batch_size, sharding.default, sharding.tables)
+    plan = plan or make_plan(model, table_sharders, env, batch_size, sharding.default, sharding.tables)
     distributed = DistributedModelParallel(
         module=model,
         env=ShardingEnv.from_process_group(torch.distributed.group.WORLD),

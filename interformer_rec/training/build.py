@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torchrec.distributed.types import ShardingPlan
 
 from interformer_rec.config import RunConfig
 from interformer_rec.data.fit import Fitted
@@ -13,6 +14,7 @@ from interformer_rec.distributed.parallelize import Parallel, parallelize
 from interformer_rec.errors import InputError
 from interformer_rec.model.embeddings import row_init_scale
 from interformer_rec.model.task import build_task
+from interformer_rec.planning.plan_file import load_plan
 from interformer_rec.training.stopping import HIGHER_IS_BETTER
 
 
@@ -35,7 +37,21 @@ def build_parallel(config: RunConfig, env: Environment, fitted: Fitted, total_st
         optimizer=config.optimizer,
         rate=LearningRate(config.optimizer.schedule, total_steps, HIGHER_IS_BETTER[config.training.monitor]),
         seed=config.seed,
+        plan=_plan_from_file(config, task, env),
         table_std={name: row_init_scale(dim) for name, dim in dims.items()},
+    )
+
+
+def _plan_from_file(config: RunConfig, task: torch.nn.Module, env: Environment) -> ShardingPlan | None:
+    """The plan that sharding.plan names, checked against the model and this job on every rank."""
+    if config.sharding.plan is None:
+        return None
+    return load_plan(
+        config.sharding.plan,
+        task,
+        ranks=env.world_size,
+        ranks_per_node=env.local_world_size,
+        device=env.device.type,
     )
 
 

@@ -139,7 +139,9 @@ def _restore(config: RunConfig, env: Environment, weights: Storage) -> tuple[Fit
     fitted = env.on_main(lambda: _unpacked(weights))
     # SGD has no state: no memory for accumulators that nobody reads, and it exists on every device.
     stateless = config.optimizer.model_copy(update={"embedding": EmbeddingOptimizer(kind="sgd")})
-    parallel = build_parallel(config.model_copy(update={"optimizer": stateless}), env, fitted)
+    planned_here = config.sharding.model_copy(update={"plan": None})  # a plan file is for the training job's ranks
+    config = config.model_copy(update={"optimizer": stateless, "sharding": planned_here})
+    parallel = build_parallel(config, env, fitted)
     load(weights, parallel, env, weights_only=True)
     return fitted, Pipeline(parallel, env, config.training.precision)
 

@@ -18,7 +18,7 @@ from launch import components
 from tests.launch_.conftest import BIN, ROOT
 
 GOLDEN = Path(__file__).parent / "golden"
-NAMES = ("train", "evaluate", "benchmark")
+NAMES = ("train", "evaluate", "benchmark", "plan")
 # Two nodes of eight GPUs, as in the guide.
 NODES = ["-j", "2x8", "--gpu", "8", "--cpu", "96", "--memMB", "900000", "--shmMB", "64000", "--max_retries", "2"]
 SITE = ["--env", "NCCL_SOCKET_IFNAME=eth0", "--mounts", "type=volume,src=datasets,dst=/data,readonly"]
@@ -169,3 +169,11 @@ def test_resources_and_environment():
 def test_a_named_resource_replaces_the_rest():
     role = components.train(config="run.yaml", h="aws_p4d.24xlarge", j="1x8").roles[0]
     assert (role.resource.gpu, role.env["OMP_NUM_THREADS"]) == (8, "12")
+
+
+def test_plan_needs_one_process_and_no_gpu():
+    app = components.plan("--nodes=16", config="run.yaml", cluster="dgx-h100")
+    role = app.roles[0]
+    command = " ".join([role.entrypoint, *role.args])
+    assert "interformer_rec.cli plan run.yaml --cluster dgx-h100 --nodes=16" in command
+    assert (role.name, role.resource.gpu, role.num_replicas) == ("plan", 0, 1)

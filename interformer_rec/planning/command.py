@@ -1,0 +1,175 @@
+"""`interformer plan`: a config, a cluster and wishes come in; a plan on the screen or as JSON goes out. No GPU, no process group."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+
+from interformer_rec.config import load
+from interformer_rec.errors import InputError
+from interformer_rec.planning import plan_file, terminal
+from interformer_rec.planning.cluster import Cluster, load_cluster
+from interformer_rec.planning.explain import EXPLAINED, explain
+from interformer_rec.planning.place import DoesNotFit, Placed, place
+from interformer_rec.planning.problem import RESERVE, Problem
+from interformer_rec.planning.sizes import find_sizes
+from interformer_rec.planning.what_if import Outcome, fewest_nodes, parse_sweep, smallest_changes, sweep
+from interformer_rec.planning.wishes import TableKind, load_wishes
+from interformer_rec.strict_json import finite
+
+
+def plan(
+    config_path: str,
+    cluster: str,
+    *,
+    overrides: Sequence[str] = (),
+    nodes: int = 1,
+    batch_size: int | None = None,
+    constraints: str | None = None,
+    reserve: float = RESERVE,
+    objective: str = "time",
+    rows: Sequence[str] = (),
+    lengths: Sequence[str] = (),
+    statistics: str | None = None,
+    prices: Sequence[str] = (),
+    what_if: Sequence[str] = (),
+    why: Sequence[str] = (),
+    out: str | None = None,
+    as_json: bool = False,
+) -> int:
+    """Plan and print; 0. `objective`: time, or gpus (the fewest nodes that fit; `nodes` is not looked at).
+
+    `rows` (TABLE=N), `lengths` (LIST=MEAN), `statistics` (a file): sizes that the data need not be asked for (sizes.find_sizes).
+    `prices` (CLUSTER=N): of a node and hour. `why`: tables whose rejected options are printed. `out`: also write the plan file.
+    Raises InputError; where nothing fits, with the smallest changes that would.
+    """
+    _hush()
+    if objective not in ("time", "gpus"):
+        raise InputError(f"--objective {objective!r} is neither time (fastest step) nor gpus (fewest nodes that fit)")
+    priced = numbers("--price", prices)
+    problem = question(
+        config_path, _load(cluster, priced), overrides=overrides, nodes=nodes, batch_size=batch_size, constraints=constraints,
+        reserve=reserve, rows=rows, lengths=lengths, statistics=statistics,
+    )  # fmt: skip
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    if what_if:
+        outcomes = _sweep(problem, parse_sweep(what_if), priced)
+        if as_json:
+            print(json.dumps(finite({"what_if": [asdict(outcome) for outcome in outcomes]})))
+        else:
+            terminal.show_sweep(console, outcomes)
+        return 0
+    unknown = [name for name in why if name not in problem.tables]
+    if unknown:
+        raise InputError(f"--why {unknown[0]}: no such table; the config has {', '.join(problem.tables)}")
+    placed = answer(problem, objective)
+    reports = explain(placed, EXPLAINED if as_json or out or why else 0, first=why)
+    content: dict[str, Any] = plan_file.to_dict(placed, reports) if as_json or out else {}
+    if out:
+        plan_file.write_plan(out, finite(content))
+    if as_json:
+        print(json.dumps(finite(content)))
+        return 0
+    terminal.show_plan(console, placed, reports, [report for report in reports if report.name in why])
+    if out:
+        console.print(f"wrote {out}; to train with it: --set sharding.plan={out}")
+    return 0
+
+
+def question(
+    config_path: str,
+    cluster: Cluster,
+    *,
+    overrides: Sequence[str] = (),
+    nodes: int = 1,
+    batch_size: int | None = None,
+    constraints: str | None = None,
+    reserve: float = RESERVE,
+    rows: Sequence[str] = (),
+    lengths: Sequence[str] = (),
+    statistics: str | None = None,
+) -> Problem:
+    """The Problem of a config file on a cluster; arguments as in `plan`. Raises InputError for anything that cannot be."""
+    config = load(config_path, list(overrides))
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"--batch-size {batch_size}: at least 1 row a rank")
+    if not 0 <= reserve < 1:
+        raise InputError(f"--reserve {reserve}: a share of device memory, from 0 to below 1")
+    cluster.ranks(nodes)
+    if config.optimizer.embedding.kind == "adam" and cluster.device == "cpu":
+        raise InputError(f"optimizer.embedding.kind is adam, which FBGEMM has for CUDA only; {cluster.name} has no GPU")
+    features = config.features
+    dims = {name: table.embedding_dim or config.model.embedding_dim for name, table in features.tables.items()}
+    kinds = {name: TableKind(name, name not in features.sequence_tables, dims[name]) for name in features.tables}
+    wishes = load_wishes(constraints, config.sharding, kinds)
+    counts = {name: int(count) for name, count in numbers("--rows", rows).items()}
+    sizes = find_sizes(config, config_path, statistics, counts, numbers("--lengths", lengths))
+    return Problem(config, cluster, nodes, batch_size or config.data.batch_size, sizes, wishes, reserve)
+
+
+def numbers(option: str, pairs: Sequence[str]) -> dict[str, float]:
+    """["item=1e9"] -> {"item": 1e9}. Raises InputError."""
+    found = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        try:
+            found[name] = float(text)
+        except ValueError:
+            found[name] = math.nan
+        if not name or not 0 <= found[name] < math.inf:
+            raise InputError(f"{option} {pair}: write NAME=NUMBER, for example {option} item=1e6")
+    return found
+
+
+def answer(problem: Problem, objective: str = "time") -> Placed:
+    """The plan. Raises DoesNotFit whose message names the changes, tried for real, after which the tables fit."""
+    try:
+        return fewest_nodes(problem) if objective == "gpus" else place(problem)
+    except DoesNotFit as error:
+        changes = [terminal.change_text(change) for change in smallest_changes(problem)]
+        told = "\n".join(f"  - {text}" for text in changes) or "  - nothing that was tried; see docs/guides/planning.md"
+        raise DoesNotFit(f"{error}\nAny one of these makes it fit:\n{told}", error.cause) from None
+
+
+def compare(first: str, second: str, as_json: bool = False) -> int:
+    """`interformer plan diff A B`: print what differs between two plan files; 0."""
+    difference = plan_file.diff(first, second)
+    if as_json:
+        print(json.dumps(finite(difference)))
+    else:
+        terminal.show_diff(Console(width=None if sys.stdout.isatty() else 160), difference, first, second)
+    return 0
+
+
+def _sweep(problem: Problem, asked: Mapping[str, list[str]], prices: Mapping[str, float]) -> list[Outcome]:
+    clusters = [_load(name, prices) for name in asked.get("cluster", [])] or [problem.cluster]
+    nodes = [int(count) for count in asked.get("nodes", [problem.nodes])]
+    batches = [int(count) for count in asked.get("batch", [problem.batch_size])]
+    for cluster in clusters:
+        for count in nodes:
+            cluster.ranks(count)
+    return sweep(problem, clusters, nodes, batches)
+
+
+def _load(name: str, prices: Mapping[str, float]) -> Cluster:
+    cluster = load_cluster(name)
+    return (
+        cluster.model_copy(update={"price_per_node_hour": prices[cluster.name]})
+        if prices.get(cluster.name)
+        else cluster
+    )
+
+
+def _hush() -> None:
+    """TorchRec's planner warns of what this package has already seen to, in the middle of the tables."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torchrec")
+    for name in ("torchrec.distributed.planner", "torch.fx._symbolic_trace"):
+        logging.getLogger(name).setLevel(logging.ERROR)

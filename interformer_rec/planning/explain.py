@@ -1,0 +1,223 @@
+"""Why this plan and not another one. In: a Placed; out: for each table what every other option would have cost, and what would help.
+
+An option is judged with all other tables where they are: its shards go to the least loaded ranks that have room. So "slower by"
+is what choosing it alone would add to the slowest rank, by TorchRec's estimate, the one the search minimises.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torchrec.distributed.planner.types import ShardingOption
+
+from interformer_rec.planning.cluster import GIB
+from interformer_rec.planning.place import Placed
+from interformer_rec.planning.timing import StepTime, step_time
+from interformer_rec.planning.wishes import HOST_KERNELS, SHARDING_TYPES, TableKind, why_not
+
+EXPLAINED = 200  # tables with all their rejected options, the costliest first
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An option that was not taken. `slowest_ms` and `all_ms`: added to the slowest rank and to the sum of ranks; None: impossible."""
+
+    sharding: str
+    kernel: str
+    reason: str
+    slowest_ms: float | None = None
+    all_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """One table's place in the plan."""
+
+    name: str
+    rows: int
+    dim: int
+    sharding: str
+    kernel: str
+    ranks: tuple[int, ...]
+    device_bytes: int  # over all ranks
+    host_bytes: int
+    ms: float  # TorchRec's estimate, summed over ranks
+    ids_per_row: float
+    rejected: tuple[Rejected, ...]
+
+
+def explain(placed: Placed, limit: int = EXPLAINED, first: Sequence[str] = ()) -> list[TableReport]:
+    """Every table, costliest first; the first `limit` and those named in `first` with their rejected options."""
+    order = sorted(placed.options, key=lambda option: (-total_ms(option), option.name))
+    judge = _Judge(placed) if limit or first else None
+    return [_report(placed, o, judge if i < limit or o.name in first else None) for i, o in enumerate(order)]
+
+
+def total_ms(option: ShardingOption) -> float:
+    """TorchRec's estimate over all shards, ms."""
+    return sum(shard.perf.total for shard in option.shards)  # type: ignore[union-attr]
+
+
+def _report(placed: Placed, option: ShardingOption, judge: _Judge | None) -> TableReport:
+    table = placed.problem.tables[option.name]
+    on_cpu = placed.problem.cluster.device == "cpu"
+    stored = [shard.storage for shard in option.shards]
+    hbm, ddr = (sum(getattr(part, memory) for part in stored) for memory in ("hbm", "ddr"))
+    return TableReport(
+        name=option.name,
+        rows=table.rows,
+        dim=table.dim,
+        sharding=option.sharding_type,
+        kernel=option.compute_kernel,
+        ranks=tuple(sorted({int(shard.rank) for shard in option.shards})),  # type: ignore[arg-type]
+        device_bytes=ddr if on_cpu else hbm,
+        host_bytes=0 if on_cpu else ddr,
+        ms=total_ms(option),
+        ids_per_row=table.ids_per_row,
+        rejected=tuple(judge.rejected(option)) if judge else (),
+    )
+
+
+class _Judge:
+    """Tries the other options of a table, one at a time."""
+
+    def __init__(self, placed: Placed) -> None:
+        problem = placed.problem
+        self.problem, self.local = problem, problem.cluster.devices_per_node
+        self.options: dict[str, list[ShardingOption]] = defaultdict(list)
+        for option in problem.all_options(placed.counts_exchange):
+            self.options[option.name].append(option)
+        devices = [device.storage for device in placed.topology.devices]
+        self.loads = np.zeros(problem.ranks)  # ms
+        self.free = np.array([[d.hbm, d.ddr] for d in devices], float)  # (ranks, 2) bytes
+        for option in placed.options:
+            self._put(option, 1)
+        self.slowest, self.sum = float(self.loads.max()), float(self.loads.sum())
+
+    def _put(self, option: ShardingOption, sign: int) -> None:
+        """Add a placed table, or with -1 take it away."""
+        for shard in option.shards:
+            self.loads[shard.rank] += sign * shard.perf.total  # type: ignore[union-attr]
+            self.free[shard.rank] -= sign * np.array([shard.storage.hbm, shard.storage.ddr])  # type: ignore[union-attr]
+
+    def rejected(self, chosen: ShardingOption) -> list[Rejected]:
+        """Every option but the chosen one."""
+        table, problem = self.problem.tables[chosen.name], self.problem
+        kind = TableKind(table.name, table.pooled, table.dim)
+        self._put(chosen, -1)  # its own place is free while its other options are tried
+        found: list[Rejected] = []
+        there = {(option.sharding_type, option.compute_kernel): option for option in self.options[chosen.name]}
+        for sharding in SHARDING_TYPES:
+            kernel = "dense" if sharding == "data_parallel" else "fused"
+            if (sharding, kernel) == (chosen.sharding_type, chosen.compute_kernel):
+                continue
+            why = why_not(kind, sharding, kernel, problem.wishes, problem.job.device, problem.ranks)
+            option = there.get((sharding, kernel))
+            tried = self._try(option) if option is not None else None
+            if why is not None or tried is None:
+                tried = Rejected(sharding, kernel, (why or "TorchRec offers none") + _would(tried))
+            found.append(tried)
+        self._put(chosen, 1)
+        if problem.job.device == "cuda" and chosen.compute_kernel == "fused":
+            for kernel in HOST_KERNELS:
+                why = why_not(kind, chosen.sharding_type, kernel, problem.wishes, "cuda", problem.ranks)
+                reason = why or "the rows fit in device memory, which is faster"
+                found.append(Rejected(chosen.sharding_type, kernel, reason))
+        return found
+
+    def _try(self, option: ShardingOption) -> Rejected:
+        shards = list(option.shards)
+        needs = np.array([[s.perf.total, s.storage.hbm, s.storage.ddr] for s in shards], float)  # type: ignore[union-attr]
+        ranks, short = self._ranks(option, needs)
+        if short is not None:
+            rank, lack = short
+            return Rejected(
+                option.sharding_type,
+                option.compute_kernel,
+                f"does not fit: {lack / GIB:.2f} GiB too much on rank {rank}",
+            )
+        loads = self.loads.copy()
+        np.add.at(loads, ranks, needs[:, 0])
+        slowest, everyone = float(loads.max()) - self.slowest, float(loads.sum()) - self.sum
+        if slowest > 1e-9:
+            reason = f"slower by {slowest:.4g} ms on the slowest rank"
+        elif everyone > 1e-9:
+            reason = f"the slowest rank stays as it is, but {everyone:.4g} ms more work over all ranks"
+        else:
+            reason = f"as fast: {slowest:+.4g} ms on the slowest rank, {everyone:+.4g} ms over all ranks"
+        return Rejected(option.sharding_type, option.compute_kernel, reason, slowest, everyone)
+
+    def _ranks(self, option: ShardingOption, needs: np.ndarray) -> tuple[list[int], tuple[int, float] | None]:
+        """Ranks of the shards; or the rank that comes closest and the bytes it lacks."""
+        ranks = len(self.loads)
+        if option.partition_by == "uniform":
+            taken = list(range(len(needs)))
+            lack = (needs[:, 1:] - self.free[taken]).max(1)
+            worst = int(lack.argmax())
+            return taken, (worst, float(lack[worst])) if lack[worst] > 0 else None
+        free, loads, taken = self.free.copy(), self.loads.copy(), []
+        hosts = option.partition_by in ("host", "multi_host")
+        groups = (
+            [needs[i : i + self.local] for i in range(0, len(needs), self.local)]
+            if hosts
+            else [needs[i : i + 1] for i in range(len(needs))]
+        )
+        for group in groups:
+            if hosts:
+                best = self._host(group, free, loads)
+                places = [best * self.local + i for i in range(len(group))]
+            else:
+                room = ((free - group[0, 1:]) >= 0).all(1)
+                places = (
+                    [int(np.where(room, loads, np.inf).argmin())]
+                    if room.any()
+                    else [int((free - group[0, 1:]).min(1).argmax())]
+                )
+            lack = (group[:, 1:] - free[places]).max(1)
+            if lack.max() > 0:
+                return [], (places[int(lack.argmax())] % ranks, float(lack.max()))
+            loads[places] += group[:, 0]
+            free[places] -= group[:, 1:]
+            taken += places
+        return taken, None
+
+    def _host(self, group: np.ndarray, free: np.ndarray, loads: np.ndarray) -> int:
+        """The node on which a group of shards ends first, among those with room; else the one that lacks least."""
+        by_host = free.reshape(-1, self.local, 2)[:, : len(group)] - group[None, :, 1:]
+        lack = -by_host.min((1, 2))
+        ends = (loads.reshape(-1, self.local)[:, : len(group)] + group[None, :, 0]).max(1)
+        return int(np.where(lack <= 0, ends, np.inf).argmin()) if (lack <= 0).any() else int(lack.argmin())
+
+
+def _would(tried: Rejected | None) -> str:
+    """What a ruled-out option would have brought."""
+    return f" (without that: {tried.reason})" if tried is not None else ""
+
+
+def what_would_help(placed: Placed) -> dict[str, float]:
+    """Change -> milliseconds a step would take with the same plan."""
+    problem, now = placed.problem, placed.time
+    cluster = problem.cluster
+    found = {}
+    for what, field in (
+        ("twice the inter-node bandwidth", "inter_node_gb_per_s"),
+        ("twice the intra-node bandwidth", "intra_node_gb_per_s"),
+    ):
+        faster = cluster.model_copy(update={field: 2 * getattr(cluster, field)})
+        found[what] = step_time(problem.changed(cluster=faster), placed.options).total
+    found["twice the memory bandwidth for tables"] = _with(now, 0.5, 1.0)
+    found["a dense part twice as fast"] = _with(now, 1.0, 0.5)
+    mean = float((now.lookup + now.update).mean())
+    found["tables spread perfectly evenly"] = now.total - float(now.lookup.max() + now.update.max()) + mean
+    return {what: ms for what, ms in found.items() if ms < 0.99 * now.total}
+
+
+def _with(now: StepTime, tables: float, dense: float) -> float:
+    faster = StepTime(
+        tables * now.lookup, tables * now.update, now.forward, now.backward, now.ids,
+        dense * now.dense_forward, dense * now.dense_backward, now.all_reduce,
+    )  # fmt: skip
+    return faster.total

@@ -1,0 +1,199 @@
+"""A plan on the screen. In: a Placed with its reports, or the rows of a sweep; out: rich tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from interformer_rec.planning.cluster import GIB
+from interformer_rec.planning.explain import TableReport, what_would_help
+from interformer_rec.planning.place import Placed
+from interformer_rec.planning.what_if import Change, Outcome, cheapest
+
+SHOWN = 20  # tables on the screen; the JSON has all
+
+
+def show_plan(
+    console: Console, placed: Placed, reports: Sequence[TableReport], explained: Sequence[TableReport]
+) -> None:
+    """Job, memory of the fullest rank, time of a step, tables; `explained`: those whose rejected options are shown too."""
+    problem = placed.problem
+    console.print(
+        f"[bold]{problem.config.name}[/bold] on {problem.nodes} x {problem.cluster.name} ({problem.ranks} ranks), "
+        f"{problem.batch_size:,} rows a rank: [bold]{placed.time.total:.2f} ms a step, {placed.samples_per_second:,.0f} samples/s[/bold]"
+    )
+    rank = int(placed.memory.peak.argmax())
+    stage = {"dense_stage": "the start of the dense backward pass", "exchange": "the exchange of vectors"}[
+        placed.memory.moment
+    ]
+    console.print(
+        f"\nMemory of rank {rank}, the fullest: [bold]{placed.memory.peak[rank] / GIB:.2f} of "
+        f"{placed.memory.capacity / GIB:.1f} GiB[/bold] at {stage}"
+    )
+    console.print(_memory(placed))
+    time = placed.time
+    console.print(f"A step: [bold]{time.total:.2f} ms[/bold], most of it {time.bottleneck}")
+    console.print(_time(placed))
+    spread = time.lookup + time.update
+    console.print(
+        f"Lookup and update by rank: {spread.min():.3f} to {spread.max():.3f} ms, mean {spread.mean():.3f}. Hidden behind compute: "
+        f"ids {time.ids.total - time.ids_left:.3f} ms, all-reduce {time.all_reduce.total - time.reduce_left:.3f} ms.\n"
+    )
+    console.print(f"The {SHOWN} costliest of {len(reports)} tables" if len(reports) > SHOWN else "Tables")
+    console.print(_tables(reports))
+    for report in explained:
+        console.print(_rejected(report))
+    _sentences(console, placed)
+
+
+def _memory(placed: Placed) -> Table:
+    memory = placed.memory
+    rank, moment = int(memory.peak.argmax()), memory.moment
+    table = Table()
+    table.add_column("item")
+    for name in ("this rank", "mean", "least"):
+        table.add_column(f"{name}, MiB", justify="right")
+    items = {**memory.always, **getattr(memory, moment)}
+    for name, values in items.items():
+        if values.max() >= 2**16:
+            table.add_row(name, *(f"{value / 2**20:,.1f}" for value in (values[rank], values.mean(), values.min())))
+    table.add_row("kept free", *[f"{(memory.capacity - placed.problem.usable) / 2**20:,.1f}"] * 3)
+    if memory.host.max() > 0:
+        host = memory.host / 2**20
+        table.add_row("host memory", f"{host[rank]:,.1f}", f"{host.mean():,.1f}", f"{host.min():,.1f}")
+    return table
+
+
+def _time(placed: Placed) -> Table:
+    time = placed.time
+    table = Table()
+    for name in ("item", "ms", "share"):
+        table.add_column(name, justify="left" if name == "item" else "right")
+    for name, ms in time.items.items():
+        table.add_row(name, f"{ms:.3f}", f"{ms / time.total:.0%}")
+    return table
+
+
+def _tables(reports: Sequence[TableReport]) -> Table:
+    table = Table()
+    for name in ("table", "rows", "dim", "ids a row", "sharding", "kernel", "ranks", "GiB", "ms over ranks"):
+        table.add_column(name, justify="left" if name in ("table", "sharding", "kernel", "ranks") else "right")
+    for report in reports[:SHOWN]:
+        table.add_row(
+            escape(report.name),
+            f"{report.rows:,}",
+            str(report.dim),
+            f"{report.ids_per_row:.2f}",
+            report.sharding,
+            report.kernel,
+            ranks_text(report.ranks),
+            f"{(report.device_bytes + report.host_bytes) / GIB:.3f}",
+            f"{report.ms:.3f}",
+        )
+    return table
+
+
+def _rejected(report: TableReport) -> Table:
+    table = Table(
+        title=f"Why {escape(report.name)} is {report.sharding}, {report.kernel}",
+        title_justify="left",
+        show_header=False,
+    )
+    for option in report.rejected:
+        table.add_row(option.sharding, option.kernel, escape(option.reason))
+    return table
+
+
+def _sentences(console: Console, placed: Placed) -> None:
+    for what, ms in what_would_help(placed).items():
+        console.print(f"With {what}: {ms:.2f} ms a step ({1 - ms / placed.time.total:.0%} less).")
+    gap = placed.perf / placed.bound - 1 if placed.bound > 0 else 0.0
+    proof = "proven best" if gap < 1e-6 else f"within {gap:.1%} of the bound"
+    console.print(
+        f"By TorchRec's estimate the slowest rank takes {placed.perf:.4g} ms for its tables: {proof}. Search: {placed.seconds:.1f} s."
+    )
+    efficiency = placed.problem.cluster.efficiency
+    console.print(
+        f"Assumed, not measured: {efficiency.memory:.0%} of memory bandwidth, {efficiency.links:.0%} of link bandwidth, "
+        f"{efficiency.matmul:.0%} of the matmul rate, {efficiency.launch_us:g} us to start an operator."
+    )
+    groups: dict[str, list[str]] = {}
+    for what, source in placed.problem.sizes.sources.items():
+        groups.setdefault(source, []).append(what)
+    for source, whats in groups.items():
+        named = ", ".join(whats[:4]) + (f" and {len(whats) - 4} more" if len(whats) > 4 else "")
+        console.print(f"Sizes: {escape(named)} ({escape(source)}).")
+
+
+def ranks_text(ranks: Sequence[int]) -> str:
+    """(0, 1, 2, 3, 8) -> '0-3, 8'."""
+    parts: list[list[int]] = []
+    for rank in ranks:
+        if parts and rank == parts[-1][-1] + 1:
+            parts[-1][-1:] = [rank] if len(parts[-1]) > 1 else [parts[-1][0], rank]
+        else:
+            parts.append([rank])
+    texts = ["-".join(map(str, dict.fromkeys(part))) for part in parts]
+    return ", ".join(texts[:6]) + (f", ... ({len(ranks)})" if len(texts) > 6 else "")
+
+
+def show_sweep(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """One row a job, and the cheapest that fits."""
+    table = Table(title="What if", title_justify="left")
+    priced = any(o.price_per_hour is not None for o in outcomes)
+    names = ["cluster", "nodes", "ranks", "rows a rank", "ms a step", "samples/s", "fullest GiB", "most of the step"]
+    for name in [*names, *(["price/h", "price per 10^9 samples"] if priced else [])]:
+        table.add_column(name, justify="left" if name in ("cluster", "most of the step") else "right")
+    for o in outcomes:
+        head = (o.cluster, str(o.nodes), str(o.ranks), f"{o.batch_size:,}")
+        if o.step_ms is None:
+            table.add_row(*head, "-", "-", "-", "does not fit", *(["-", "-"] if priced else []))
+            continue
+        prices = (
+            [f"{p:,.2f}" if p is not None else "-" for p in (o.price_per_hour, o.price_per_billion_samples)]
+            if priced
+            else []
+        )
+        table.add_row(
+            *head, f"{o.step_ms:.2f}", f"{o.samples_per_second:,.0f}", f"{o.peak_gib:.2f}", o.bottleneck, *prices
+        )
+    console.print(table)
+    best = cheapest(outcomes)
+    if best is None:
+        console.print("None of them fits: " + escape(outcomes[0].why))
+        return
+    by = f"{best.price_per_hour:,.2f} an hour" if best.price_per_hour is not None else f"{best.ranks} ranks"
+    console.print(
+        f"Cheapest that fits: [bold]{best.nodes} x {best.cluster}, {best.batch_size:,} rows a rank[/bold] ({by})."
+    )
+
+
+def change_text(change: Change) -> str:
+    """'use 4 nodes ...: 12.3 ms a step, 61.2 GiB on the fullest rank'."""
+    placed = change.placed
+    return f"{change.what}: {placed.time.total:.1f} ms a step, {float(np.max(placed.memory.peak)) / GIB:.1f} GiB on the fullest rank"
+
+
+def show_diff(console: Console, difference: Mapping[str, Mapping[str, Any]], first: str, second: str) -> None:
+    """What plan_file.diff found."""
+    if not any(difference.values()):
+        console.print(f"{escape(first)} and {escape(second)} are the same plan")
+        return
+    for part, pairs in difference.items():
+        if not pairs:
+            continue
+        table = Table(title=part, title_justify="left")
+        for name in ("", first, second):
+            table.add_column(escape(name))
+        for name, (before, after) in list(pairs.items())[:200]:
+            table.add_row(escape(str(name)), _cell(before), _cell(after))
+        console.print(table)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else escape(str(value))

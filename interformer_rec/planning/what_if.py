@@ -1,0 +1,198 @@
+"""The same model on other jobs. In: a Problem and what to vary; out: a row for each, the cheapest, the smallest change that fits."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from interformer_rec.errors import InputError
+from interformer_rec.planning.cluster import GIB, Cluster
+from interformer_rec.planning.place import DoesNotFit, Placed, place
+from interformer_rec.planning.problem import Problem
+from interformer_rec.planning.wishes import TableWish, Wishes
+
+MOST_RANKS = 4096  # nobody asks for more, and a search of that size takes minutes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row of a sweep; the numbers are None where the tables do not fit, and `why` says what lacks."""
+
+    cluster: str
+    nodes: int
+    ranks: int
+    batch_size: int
+    step_ms: float | None = None
+    samples_per_second: float | None = None
+    peak_gib: float | None = None
+    bottleneck: str = ""
+    price_per_hour: float | None = None
+    price_per_billion_samples: float | None = None
+    why: str = ""
+
+
+def sweep(
+    problem: Problem, clusters: Sequence[Cluster], nodes: Sequence[int], batch_sizes: Sequence[int]
+) -> list[Outcome]:
+    """A plan for every combination, in the order given."""
+    jobs = []
+    for cluster, count, batch in itertools.product(clusters, nodes, batch_sizes):
+        job = problem.changed(cluster=cluster, nodes=count, batch_size=batch)
+        price = cluster.price_per_node_hour * count if cluster.price_per_node_hour else None
+        try:
+            jobs.append(_row(place(job), price))
+        except DoesNotFit as error:
+            jobs.append(Outcome(cluster.name, count, job.ranks, batch, price_per_hour=price, why=str(error)))
+    return jobs
+
+
+def _row(placed: Placed, price: float | None) -> Outcome:
+    problem = placed.problem
+    return Outcome(
+        cluster=problem.cluster.name,
+        nodes=problem.nodes,
+        ranks=problem.ranks,
+        batch_size=problem.batch_size,
+        step_ms=placed.time.total,
+        samples_per_second=placed.samples_per_second,
+        peak_gib=float(placed.memory.peak.max()) / GIB,
+        bottleneck=placed.time.bottleneck,
+        price_per_hour=price,
+        price_per_billion_samples=price / placed.samples_per_second / 3600 * 1e9 if price else None,
+    )
+
+
+def cheapest(jobs: Sequence[Outcome]) -> Outcome | None:
+    """By price an hour where all that fit have one, else by number of devices; of equals the faster one. None: nothing fits."""
+    fitting = [job for job in jobs if job.step_ms is not None]
+    priced = all(job.price_per_hour is not None for job in fitting)
+    return min(
+        fitting,
+        key=lambda job: (job.price_per_hour if priced else job.ranks, -(job.samples_per_second or 0.0)),  # type: ignore[return-value]
+        default=None,
+    )
+
+
+def fewest_nodes(problem: Problem, most: int | None = None) -> Placed:
+    """The plan on the fewest nodes of this cluster that hold the tables. Raises DoesNotFit where `most` are too few."""
+    limit = most or max(1, min(problem.cluster.max_nodes, MOST_RANKS // problem.cluster.devices_per_node))
+    low, nodes = 0, min(_least_nodes(problem), limit)
+    while True:  # doubling, then halving the gap
+        found = _attempt(problem.changed(nodes=nodes))
+        if found is not None:
+            break
+        if nodes >= limit:
+            place(problem.changed(nodes=nodes))  # raises, with its numbers
+        low, nodes = nodes, min(2 * nodes, limit)
+    while nodes - low > 1:
+        middle = (low + nodes) // 2
+        smaller = _attempt(problem.changed(nodes=middle))
+        if smaller is None:
+            low = middle
+        else:
+            found, nodes = smaller, middle
+    return found
+
+
+def _least_nodes(problem: Problem) -> int:
+    """Nodes below which the weights alone do not fit, host memory included."""
+    need = sum(table.rows * table.dim * table.weight_bytes for table in problem.tables.values())
+    host = problem.cluster.host_bytes if problem.cluster.device == "cuda" else 0
+    return max(1, need // ((problem.usable + host) * problem.cluster.devices_per_node))
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change after which the tables fit, tried for real."""
+
+    what: str
+    placed: Placed
+
+
+def smallest_changes(problem: Problem) -> Iterator[Change]:
+    """For a problem without a plan: single changes that give it one, tried one after another, the least costly first."""
+    free = Wishes(together=problem.wishes.together)
+    on_gpu = problem.cluster.device == "cuda"
+    if problem.wishes != free:
+        yield from _change("lift the constraints on sharding types and kernels", problem.changed(wishes=free))
+    if problem.config.training.precision == "fp32" and on_gpu:
+        training = problem.config.training.model_copy(update={"precision": "bf16"})
+        bf16 = problem.config.model_copy(update={"training": training})
+        yield from _change("train the dense part in bf16 (training.precision=bf16)", problem.changed(config=bf16))
+    if on_gpu:
+        yield from _in_host_memory(problem)
+    yield from _change("hold table rows in half precision", problem.changed(table_bytes=2))
+    yield from _smaller_batch(problem)
+    try:
+        placed = fewest_nodes(problem)
+    except InputError:
+        return
+    yield Change(f"use {placed.problem.nodes} nodes ({placed.problem.ranks} ranks) instead of {problem.nodes}", placed)
+
+
+def _change(what: str, problem: Problem) -> Iterator[Change]:
+    placed = _attempt(problem)
+    if placed is not None:
+        yield Change(what, placed)
+
+
+def _attempt(problem: Problem) -> Placed | None:
+    try:
+        return place(problem)
+    except InputError:
+        return None
+
+
+def _in_host_memory(problem: Problem) -> Iterator[Change]:
+    """The fewest of the largest tables that must lie in host memory, with a cache on the device."""
+    by_size = sorted(problem.tables.values(), key=lambda table: -table.rows * table.dim)
+
+    def cached(count: int) -> Problem:
+        moved = {
+            table.name: TableWish(sharding=problem.wishes.of(table.name).sharding, kernels=("fused_uvm_caching",))
+            for table in by_size[:count]
+        }
+        return problem.changed(wishes=problem.wishes.model_copy(update={"tables": {**problem.wishes.tables, **moved}}))
+
+    low, high = 0, len(by_size)
+    best = _attempt(cached(high))
+    if best is None:
+        return
+    while high - low > 1:
+        middle = (low + high) // 2
+        placed = _attempt(cached(middle))
+        if placed is None:
+            low = middle
+        else:
+            best, high = placed, middle
+    names = ", ".join(table.name for table in by_size[:high][:5]) + (", ..." if high > 5 else "")
+    yield Change(
+        f"keep {high} table(s) in host memory, cached on the device (kernels: [fused_uvm_caching]): {names}", best
+    )
+
+
+def _smaller_batch(problem: Problem) -> Iterator[Change]:
+    """Divide the batch until it fits; in vain where the tables alone are too large."""
+    if sum(t.rows * t.dim * t.weight_bytes for t in problem.tables.values()) > problem.usable * problem.ranks:
+        return
+    batch = problem.batch_size // 2
+    while batch >= 1:
+        placed = _attempt(problem.changed(batch_size=batch))
+        if placed is not None:
+            yield Change(f"use a batch of {batch} rows a rank instead of {problem.batch_size}", placed)
+            return
+        batch //= 8 if batch > 256 else 2
+
+
+def parse_sweep(parts: Sequence[str]) -> dict[str, list[str]]:
+    """["nodes=1,2,4", "batch=1024"] -> values by name. Names: nodes, batch, cluster. Raises InputError."""
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        name, equals, values = part.partition("=")
+        if name not in ("nodes", "batch", "cluster") or not equals or not values:
+            raise InputError(f"--what-if {part!r}: write nodes=1,2,4 or batch=512,1024 or cluster=dgx-h100,dgx-b200")
+        found[name] = [value.strip() for value in values.split(",") if value.strip()]
+        if name != "cluster" and not all(value.isdigit() and int(value) >= 1 for value in found[name]):
+            raise InputError(f"--what-if {part!r}: {name} needs whole numbers from 1, divided by commas")
+    return found

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from interformer_rec import cli
+from interformer_rec.config import load
+from interformer_rec.errors import InputError
+from interformer_rec.planning.command import compare, numbers, plan
+from interformer_rec.planning.place import DoesNotFit
+from interformer_rec.planning.plan_file import read_plan
+from interformer_rec.planning.terminal import ranks_text
+from tests.planning.cases import CONFIG
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    path = tmp_path / "small.yaml"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+def test_the_screen_has_memory_time_tables_and_reasons(small: str, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    assert plan(small, "dgx-h100", nodes=2, lengths=["clicks=3"], why=["city"], out=str(tmp_path / "p.json")) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"small on 2 x dgx-h100 \(16 ranks\), 16 rows a rank: [\d.]+ ms a step, [\d,]+ samples/s", text)
+    for part in ("Memory of rank", "runtime", "activations: sequence_arch", "all-to-all backward", "Why city is",
+                 "given with --lengths", "schema: num_embeddings", "Assumed, not measured: 70% of memory",
+                 "bound", "sharding.plan="):  # fmt: skip
+        assert part in text, part
+    assert read_plan(str(tmp_path / "p.json")).cluster == "dgx-h100"
+
+
+def test_json_is_one_object_that_is_a_plan_and_a_statistics_file(
+    small: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    assert plan(small, "cpu", as_json=True, rows=["user=5e3"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["format"] == 1
+    assert content["fingerprint"]["tables"]["user"] == {"rows": 5000, "dim": 16, "dtype": "float32", "pooled": True}
+    assert len(content["memory"]["peak"]) == content["fingerprint"]["ranks"] == 2
+    assert content["step"]["total"] == pytest.approx(sum(v for k, v in content["step"].items() if k in ITEMS))
+    (tmp_path / "p.json").write_text(json.dumps(content))
+    assert plan(small, "cpu", as_json=True, statistics=str(tmp_path / "p.json")) == 0
+    assert json.loads(capsys.readouterr().out)["fingerprint"] == content["fingerprint"]
+
+
+ITEMS = {
+    "lookup", "all-to-all forward", "dense forward", "dense backward", "all-reduce, not hidden", "all-to-all backward", "update",
+    "ids' all-to-all, not hidden",
+}  # fmt: skip
+
+
+def test_what_if_and_its_cheapest(small: str, capsys: pytest.CaptureFixture[str]):
+    assert plan(small, "cpu", what_if=["nodes=1,2", "cluster=cpu,dgx-b200"], prices=["cpu=5", "dgx-b200=300"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("dgx-b200") == 2
+    assert "Cheapest that fits: 1 x cpu, 16 rows a rank (5.00 an hour)" in text
+    assert plan(small, "cpu", what_if=["batch=8,16"], as_json=True) == 0
+    assert [row["batch_size"] for row in json.loads(capsys.readouterr().out)["what_if"]] == [8, 16]
+
+
+def test_fewest_gpus(small: str, capsys: pytest.CaptureFixture[str]):
+    big = ["user=2e9"]  # 119 GiB of weights and 7.5 of state
+    assert plan(small, "dgx-a100-40", objective="gpus", rows=big, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["nodes"] == 1
+    with pytest.raises(
+        DoesNotFit, match=r"(?s)no plan for 5 tables.*Any one of these makes it fit:\n  - keep 1 table.*use \d nodes"
+    ):
+        plan(small, "g5.48xlarge", rows=["user=5e9"])
+
+
+def test_diff_on_the_screen(small: str, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    first, second = str(tmp_path / "a.json"), str(tmp_path / "b.json")
+    plan(small, "cpu", out=first)
+    plan(small, "dgx-h100", out=second)
+    capsys.readouterr()
+    assert compare(first, second) == 0
+    assert "dgx-h100" in capsys.readouterr().out
+    assert compare(first, first) == 0
+    assert "are the same plan" in " ".join(capsys.readouterr().out.split())
+    assert compare(first, second, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["job"]["cluster"] == ["cpu", "dgx-h100"]
+
+
+@pytest.mark.parametrize(
+    "options, part",
+    [
+        ({"cluster": "dgx-h900"}, "neither known"),
+        ({"nodes": 0}, "1 to 4096 nodes, not 0"),
+        ({"nodes": 5000}, "1 to 4096 nodes, not 5000"),
+        ({"batch_size": 0}, "--batch-size 0"),
+        ({"reserve": 1.0}, "--reserve 1.0"),
+        ({"objective": "money"}, "--objective 'money'"),
+        ({"rows": ["user"]}, "--rows user: write NAME=NUMBER"),
+        ({"rows": ["user=many"]}, "--rows user=many"),
+        ({"prices": ["cpu=-1"]}, "--price cpu=-1"),
+        ({"why": ["usr"]}, "--why usr: no such table"),
+        ({"constraints": "/nowhere.yaml"}, "cannot read constraints file"),
+        ({"overrides": ["optimizer.embedding.kind=adam"]}, "adam, which FBGEMM has for CUDA only"),
+        ({"overrides": ["sharding.tables={user: row_wise}"]}, "leave table 'user' no option"),
+        ({"what_if": ["nodes=0"]}, "--what-if"),
+    ],
+)
+def test_bad_input(small: str, options: dict, part: str):
+    with pytest.raises(InputError, match=re.escape(part)):
+        plan(small, **({"cluster": "cpu"} | options))
+
+
+def test_an_out_file_that_cannot_be_written(small: str):
+    with pytest.raises(InputError, match="cannot write the plan"):
+        plan(small, "cpu", out="/nowhere/p.json")
+
+
+def test_numbers():
+    assert numbers("--rows", ["a=1e9", "b=2"]) == {"a": 1e9, "b": 2}
+
+
+def test_ranks_text():
+    assert ranks_text((0, 1, 2, 3, 8, 10, 11)) == "0-3, 8, 10-11"
+    assert ranks_text(tuple(range(0, 40, 2))) == "0, 2, 4, 6, 8, 10, ... (20)"
+
+
+@pytest.mark.parametrize(
+    "name, cluster, nodes",
+    [
+        ("kuairand_pure", "cpu", 2),
+        ("planning/criteo_like_100", "dgx-h100", 2),
+        ("planning/industrial_1tb", "dgx-h200", 4),
+    ],
+)
+def test_the_configs_that_ship_are_planned_without_data(name, cluster, nodes, capsys, monkeypatch):
+    monkeypatch.setenv("KUAIRAND_PURE", "/nowhere")
+    path = str(CONFIGS / f"{name}.yaml")
+    assert plan(path, cluster, nodes=nodes) == 0
+    assert "ms a step" in capsys.readouterr().out
+
+
+def test_the_industrial_config_is_what_it_says():
+    config = load(CONFIGS / "planning/industrial_1tb.yaml")
+    tables = config.features.tables
+    rows = {name: table.num_embeddings or 0 for name, table in tables.items()}
+    size = sum(rows[name] * (table.embedding_dim or 0) * 4 for name, table in tables.items())
+    assert size == pytest.approx(1e12, rel=0.05)
+    assert max(rows.values()) == 1_000_000_000 and len(tables) == 300
+    assert {group.max_length for group in config.features.sequences} >= {200, 1000} and len(
+        config.features.sequences
+    ) == 10
+
+
+def test_the_command_line_plans_and_compares(tmp_path, capsys):
+    plan = str(tmp_path / "plan.json")
+    command = ["plan", str(CONFIGS / "kuairand_pure.yaml"), "--cluster", "cpu", "--rows", "video=5000", "--out", plan]
+    assert cli.main([*command, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads(Path(plan).read_text())
+    assert cli.main(["plan", "diff", plan, plan, "--json"]) == 0
+    assert cli.main(["plan", plan]) == 2
+    assert "one CONFIG and --cluster" in capsys.readouterr().err
+    assert cli.main([*command, "--cluster", "dgx-z9"]) == 2
+    assert "dgx-h100" in capsys.readouterr().err

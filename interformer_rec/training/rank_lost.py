@@ -13,7 +13,7 @@ class RankLost(RuntimeError):
     def __init__(self, step: int, last_seen: str, cause: BaseException) -> None:
         reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
         super().__init__(
-            f"after step {step} the connection to another rank broke ({reason[:200]}). {last_seen} The message of the rank "
+            f"after step {step} the connection to another rank broke ({reason[:200]}); {last_seen}. The message of the rank "
             f"that failed says why; this one only follows. `--resume` continues from the last checkpoint."
         )
 

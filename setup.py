@@ -39,7 +39,11 @@ setup(
         "interformer_rec.planning.clusters",
     ],
     package_dir={"interformer_rec.planning.clusters": "configs/clusters"},
-    package_data={"interformer_rec.training": ["*.j2"], "interformer_rec.planning.clusters": ["*.yaml"]},
+    package_data={
+        "interformer_rec.training": ["*.j2"],
+        "interformer_rec.planning": ["*.j2", "*.css", "*.js"],
+        "interformer_rec.planning.clusters": ["*.yaml"],
+    },
     install_requires=requirements("base"),
     extras_require={
         "cpu": requirements("torch") + requirements("cpu"),

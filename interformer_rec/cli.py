@@ -106,7 +106,8 @@ def plan(args: argparse.Namespace) -> int:
     return call(
         "plan", args.config, args.cluster, overrides=args.set, nodes=args.nodes, batch_size=args.batch_size,
         constraints=args.constraints, reserve=args.reserve, objective=args.objective, rows=args.rows, lengths=args.lengths,
-        statistics=args.statistics, prices=args.price, what_if=args.what_if, why=args.why, out=args.out, as_json=args.json,
+        statistics=args.statistics, prices=args.price, what_if=args.what_if, why=args.why, out=args.out, html=args.html,
+        as_json=args.json,
     )  # fmt: skip
 
 
@@ -199,6 +200,7 @@ def _plan_arguments(one: argparse.ArgumentParser) -> None:
     )
     one.add_argument("--why", metavar="TABLE", action="append", default=[], help="every option the table did not get")
     one.add_argument("--out", metavar="FILE", help="write the plan for sharding.plan")
+    one.add_argument("--html", metavar="PATH", help="also write the plan, and what --what-if found, as one page")
     one.add_argument("--json", action="store_true", help="one JSON object instead of tables")
 
 

@@ -18,6 +18,7 @@ from interformer_rec.errors import InputError
 from interformer_rec.planning import plan_file, terminal
 from interformer_rec.planning.cluster import Cluster, load_cluster
 from interformer_rec.planning.explain import EXPLAINED, explain
+from interformer_rec.planning.page import write_page
 from interformer_rec.planning.place import DoesNotFit, Placed, place
 from interformer_rec.planning.problem import RESERVE, Problem
 from interformer_rec.planning.sizes import find_sizes
@@ -43,13 +44,14 @@ def plan(
     what_if: Sequence[str] = (),
     why: Sequence[str] = (),
     out: str | None = None,
+    html: str | None = None,
     as_json: bool = False,
 ) -> int:
     """Plan and print; 0. `objective`: time, or gpus (the fewest nodes that fit; `nodes` is not looked at).
 
     `rows` (TABLE=N), `lengths` (LIST=MEAN), `statistics` (a file): sizes that the data need not be asked for (sizes.find_sizes).
-    `prices` (CLUSTER=N): of a node and hour. `why`: tables whose rejected options are printed. `out`: also write the plan file.
-    Raises InputError; where nothing fits, with the smallest changes that would.
+    `prices` (CLUSTER=N): of a node and hour. `why`: tables whose rejected options are printed. `out`, `html`: files to
+    write as well, a plan and a page (with `what_if`: plan and sweep). Raises InputError; where nothing fits, with the smallest changes.
     """
     _hush()
     if objective not in ("time", "gpus"):
@@ -62,26 +64,34 @@ def plan(
     console = Console(width=None if sys.stdout.isatty() else 160)
     if what_if:
         outcomes = _sweep(problem, parse_sweep(what_if), priced)
-        if as_json:
-            print(json.dumps(finite({"what_if": [asdict(outcome) for outcome in outcomes]})))
-        else:
-            terminal.show_sweep(console, outcomes)
+        _show(console, outcomes, as_json)
+        if html:
+            write_page(_page(answer(problem, objective), why), html, [asdict(outcome) for outcome in outcomes])
         return 0
     unknown = [name for name in why if name not in problem.tables]
     if unknown:
         raise InputError(f"--why {unknown[0]}: no such table; the config has {', '.join(problem.tables)}")
     placed = answer(problem, objective)
-    reports = explain(placed, EXPLAINED if as_json or out or why else 0, first=why)
-    content: dict[str, Any] = plan_file.to_dict(placed, reports) if as_json or out else {}
+    reports = explain(placed, EXPLAINED if as_json or out or html or why else 0, first=why)
+    content: dict[str, Any] = plan_file.to_dict(placed, reports) if as_json or out or html else {}
     if out:
         plan_file.write_plan(out, finite(content))
+    if html:
+        write_page({"name": placed.problem.config.name, **content}, html)
     if as_json:
         print(json.dumps(finite(content)))
         return 0
     terminal.show_plan(console, placed, reports, [report for report in reports if report.name in why])
     if out:
         console.print(f"wrote {out}; to train with it: --set sharding.plan={out}")
+    if html:
+        console.print(f"wrote {html}")
     return 0
+
+
+def _page(placed: Placed, why: Sequence[str]) -> dict[str, Any]:
+    """A plan file's content, and the run's name for the heading."""
+    return {"name": placed.problem.config.name, **plan_file.to_dict(placed, explain(placed, EXPLAINED, first=why))}
 
 
 def question(
@@ -157,6 +167,13 @@ def _sweep(problem: Problem, asked: Mapping[str, list[str]], prices: Mapping[str
         for count in nodes:
             cluster.ranks(count)
     return sweep(problem, clusters, nodes, batches)
+
+
+def _show(console: Console, outcomes: list[Outcome], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(finite({"what_if": [asdict(outcome) for outcome in outcomes]})))
+    else:
+        terminal.show_sweep(console, outcomes)
 
 
 def _load(name: str, prices: Mapping[str, float]) -> Cluster:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import socket
 
+import pytest
+
 from tests.faults.job import MEETING, OWN_STORE, Job
 
 
+@pytest.mark.slow
 def test_two_ranks_one_rank_two_ranks(config, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -164,3 +164,9 @@ def test_the_command_line_plans_and_compares(tmp_path, capsys):
     assert "one CONFIG and --cluster" in capsys.readouterr().err
     assert cli.main([*command, "--cluster", "dgx-z9"]) == 2
     assert "dgx-h100" in capsys.readouterr().err
+
+
+def test_the_page_is_written_beside_the_screen(small, tmp_path, capsys):
+    page = tmp_path / "plan.html"
+    assert plan(small, "dgx-h100", lengths=["clicks=3"], html=str(page), what_if=["nodes=1,2"]) == 0
+    assert page.read_text().startswith("<!doctype html>") and "city" in page.read_text()

@@ -1,0 +1,143 @@
+"""A plan as a page. In: a plan's dict (what --json prints) and the rows of a sweep; out: one HTML file, readable offline.
+
+The numbers go into the page as one JSON block and are drawn by plan.js: bars and lists as elements, ranks and shards on canvases,
+because a thousand tables on a thousand ranks would be a million elements.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from interformer_rec.errors import InputError
+from interformer_rec.strict_json import finite
+
+HERE = Path(__file__).parent
+ITEM_BYTES = {"float32": 4, "float16": 2}
+SMALLEST_ITEM = 2**16  # bytes; items of memory below it on every rank are left out, as on the screen
+
+
+def write_page(plan: Mapping[str, Any], path: str | Path, sweep: Sequence[Mapping[str, Any]] | None = None) -> None:
+    """Write the page, whole or not at all. `plan`: as plan_file.to_dict makes it; `sweep`: what_if.Outcome as dicts.
+
+    The same plan gives the same bytes. Raises InputError where `plan` lacks what a page shows, or `path` cannot be written.
+    """
+    page = render(plan, sweep)
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(page, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write the page to {str(path)!r}: {error.strerror}") from None
+
+
+def render(plan: Mapping[str, Any], sweep: Sequence[Mapping[str, Any]] | None = None) -> str:
+    """The page's HTML. Raises InputError where `plan` lacks what a page shows."""
+    data = page_data(plan, sweep)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    template = environment.from_string(_text("plan.html.j2"))
+    return template.render(
+        title=data["title"],
+        style=Markup(_text("plan.css")),
+        script=Markup(_text("plan.js")),
+        data=Markup(_json_block(data)),
+    )
+
+
+def page_data(plan: Mapping[str, Any], sweep: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    """What plan.js draws: bytes, milliseconds, one list per table (see _table). Raises InputError where a key lacks."""
+    try:
+        return finite(_data(plan, list(sweep or [])))
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"no page can be made of this plan: {type(error).__name__} at {error}. It takes what `interformer plan --json` "
+            "prints or --out writes, of this version"
+        ) from None
+
+
+def _data(plan: Mapping[str, Any], sweep: list[Mapping[str, Any]]) -> dict[str, Any]:
+    job, step, memory = plan["fingerprint"], plan["step"], plan["memory"]
+    ranks = job["ranks"]
+    known = {"total", "samples_per_second"}
+    items = {name: ms for name, ms in step.items() if isinstance(ms, (int, float)) and name not in known}
+    items.pop("bottleneck_rank", None)
+    peak = memory["peak"]
+    if not len(peak) == len(step["lookup_by_rank"]) == len(step["update_by_rank"]) == ranks:
+        raise ValueError(f"memory.peak, which has {len(peak)} ranks and not {ranks}")
+    return {
+        "title": " · ".join(filter(None, [plan.get("name"), f"{plan['nodes']} × {plan['cluster']}"])),
+        "ranks": ranks,
+        "local": job["ranks_per_node"],
+        "device": job["device"],
+        "cluster": plan["cluster"],
+        "nodes": plan["nodes"],
+        "batch": plan["batch_size"],
+        "samples_per_second": step["samples_per_second"],
+        "total_ms": step["total"],
+        "bottleneck": step["bottleneck"],
+        "step": items,
+        "lookup": [round(ms, 5) for ms in step["lookup_by_rank"]],
+        "update": [round(ms, 5) for ms in step["update_by_rank"]],
+        "help": step["what_would_help"],
+        "search": plan["search"],
+        "capacity": memory["capacity"],
+        "usable": memory["usable"],
+        "moment": memory["moment"],
+        "peak": [round(count) for count in peak],
+        "memory": _memory(memory),
+        "host": [round(count) for count in memory["host"]] if max(memory["host"]) > 0 else None,
+        "tables": [_table(name, table, job["tables"][name]) for name, table in plan["tables"].items()],
+        "sources": _by_source(plan["sources"]),
+        "assumptions": plan["assumptions"],
+        "sweep": sweep,
+    }
+
+
+def _memory(memory: Mapping[str, Any]) -> dict[str, int | list[int]]:
+    """Items alive at the moment of the fullest rank's peak; one number where all ranks hold the same, else one a rank."""
+    items = {**memory["always"], **memory[memory["moment"]]}
+    shown = {name: [round(count) for count in counts] for name, counts in items.items() if max(counts) >= SMALLEST_ITEM}
+    return {name: counts[0] if len(set(counts)) == 1 else counts for name, counts in shown.items()}
+
+
+def _table(name: str, table: Mapping[str, Any], shape: Mapping[str, Any]) -> list[Any]:
+    """[name, rows, dim, bytes of a number, ids a row, sharding, kernel, device bytes, host bytes, ms, shards, rejected].
+
+    shards: [first rank, last rank, rows, columns] for neighbouring ranks with shards of one size: a row-wise table of a thousand
+    ranks is two entries. rejected: [sharding, kernel, reason].
+    """
+    runs: list[list[int]] = []
+    for rank, rows, columns in sorted((s[0], s[3], s[4]) for s in table["shards"] if s[3] * s[4]):
+        if runs and runs[-1][1:] == [rank - 1, rows, columns]:
+            runs[-1][1] = rank
+        else:
+            runs.append([rank, rank, rows, columns])
+    rejected = [[r["sharding"], r["kernel"], r["reason"]] for r in table["rejected"]]
+    return [
+        name, shape["rows"], shape["dim"], ITEM_BYTES[shape["dtype"]], table["ids_per_row"], table["sharding"], table["kernel"],
+        table["device_bytes"], table["host_bytes"], round(table["ms"], 6), runs, rejected,
+    ]  # fmt: skip
+
+
+def _by_source(sources: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for what, source in sources.items():
+        found.setdefault(source, []).append(what)
+    return found
+
+
+def _json_block(data: Any) -> str:
+    """JSON that cannot end its script element, whatever tables are called: no `<` is left in it."""
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+
+
+def _text(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")

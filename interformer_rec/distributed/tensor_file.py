@@ -69,16 +69,20 @@ class Part:
         return Part(live.to("cpu", copy=True, memory_format=torch.contiguous_format))
 
     def pieces(self) -> Iterator[memoryview]:
-        """The bytes, row by row, at most `PIECE` at a time (or one row)."""
+        """The bytes, row by row, at most `PIECE` at a time (or one row); each is good until the next is asked for."""
         tensor = self.tensor.detach()
         if tensor.ndim == 0:
             tensor = tensor.reshape(1)
         if tensor.numel() == 0 or self.shape[:1] == (0,):
             return
         step = max(1, PIECE // (tensor[0].numel() * tensor.element_size()))
+        buffer: torch.Tensor | None = None  # one for all pieces: fresh memory for each would stay with the allocator
         for start in range(0, self.shape[0] if self.shape else 1, step):
-            rows = tensor[start : start + step] if self.rows is None else tensor[self.rows[start : start + step]]
-            yield rows.cpu().contiguous().view(torch.uint8).numpy().data.cast("B")
+            live = tensor[start : start + step] if self.rows is None else tensor[self.rows[start : start + step]]
+            if live.device.type != "cpu" or not live.is_contiguous():
+                buffer = torch.empty(live.shape, dtype=live.dtype) if buffer is None else buffer
+                live = buffer[: len(live)].copy_(live)
+            yield live.view(torch.uint8).numpy().data.cast("B")
 
 
 class Checked:

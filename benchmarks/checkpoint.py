@@ -189,9 +189,9 @@ def measure_rank(env: Environment, rows: int, repeats: int, folder: Path) -> dic
         checkpoint = waiting.checkpoints.storage.folder(waiting.checkpoints.newest_first()[0])
         take("load", lambda c=checkpoint: load(c, parallel, env))
         take("DCP load", lambda: dcp.load(state, checkpoint_id=places["dcp"]))
-    total = torch.tensor([mine, max(mine, 0)], dtype=torch.float64)
+    total = torch.tensor(mine, dtype=torch.float64)
     dist.all_reduce(total)
-    return {"bytes": int(total[0]), "seconds": seconds, "peaks": peaks, "largest_shard": largest_shard(parallel)}
+    return {"bytes": int(total), "seconds": seconds, "peaks": peaks, "largest_shard": largest_shard(parallel)}
 
 
 def largest_shard(parallel: Parallel) -> int:

@@ -3,7 +3,7 @@
 `save` copies this rank's part to host memory (all of it, or the rows touched since the last full checkpoint) and returns; a
 thread writes it, over a process group of its own, and all ranks commit together. There is one write at a time: a store that
 is slower than the saves makes the next save wait. Where the host has no room for the copy, or with asynchronous=false,
-the same code writes straight from the live memory while training waits; then a piece of 16 MiB is all it holds.
+the same code writes straight from the live memory while training waits; then a few pieces of 16 MiB are all it holds.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def predict(path: str, data: str, out: str) -> dict[str, Any]:
 
 def _fit(config: RunConfig, folder: RunFolder, saved: list[str]) -> Fitted:
     """Vocabularies and statistics from the training files; a resumed run keeps the ones it started with."""
-    if saved and not folder.features.exists():  # another machine: the checkpoints are all there is
+    if saved and not (folder.features / "fitted.json").exists():  # another machine: the checkpoints are all there is
         unpack_features(folder.checkpoints.storage.folder(saved[0]), folder.features)
     if saved or config.data.train is None:
         return Fitted.load(folder.features)

@@ -1,0 +1,75 @@
+"""FLOPs of the model's matrix products on real events. In: an InterFormer and the lengths of a batch; out: FLOPs of a step.
+
+Padding, recomputation and element-wise work do not count: this is the numerator of MFU (Chowdhery et al. 2022, appendix B).
+A row costs a + b n + c (n + CLS)^2 for n events; a, b and c come from torch's FLOP counter, run on meta tensors over histories
+of three fixed lengths, which have no padding. The backward pass takes twice the forward's products.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.padded import PaddedInterFormer
+from interformer_rec.model.embeddings import field_groups
+from interformer_rec.model.interformer import InterFormer
+from interformer_rec.model_config import ModelConfig
+from interformer_rec.schema import FeatureSchema
+
+POINTS = (8, 16, 32)  # events
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Of a step, forward and backward."""
+
+    total: float
+    attention: float  # the part that grows with the square of a history's length
+
+
+class FlopCount:
+    """Counts once per model, answers for any lengths."""
+
+    def __init__(self, features: FeatureSchema, options: ModelConfig, model: InterFormer) -> None:
+        self.merge = model.preprocess.merge
+        self.cls = options.summary.x_tokens
+        counted = PaddedInterFormer(copy.deepcopy(model).to(device="meta", dtype=torch.float32), options).eval()
+        self.groups = len(features.sequences)
+        totals = [_forward_flops(counted, features, options, n) for n in POINTS]
+        terms = [self._terms(dict.fromkeys(range(self.groups), np.array([n]))) for n in POINTS]
+        self.weights = np.linalg.solve(np.array(terms, dtype=np.float64), np.array(totals, dtype=np.float64))
+
+    def of(self, lengths: Mapping[str, np.ndarray]) -> Flops:
+        """FLOPs of a step over rows of these lengths (a group's name -> (B,))."""
+        parts = self.weights * self._terms(lengths)
+        return Flops(3 * float(parts.sum()), 3 * float(parts[2]))
+
+    def _terms(self, lengths: Mapping[object, np.ndarray]) -> np.ndarray:
+        """Rows, events of all groups, and the squares of the sequences' tokens."""
+        counts = np.stack(list(lengths.values())).astype(np.float64)
+        sequences = {"masknet": counts.max(0), "concat": counts.sum(0)}.get(self.merge, counts)
+        events = counts.max(0).sum() * self.groups if self.merge == "masknet" else counts.sum()
+        return np.array([counts.shape[1], events, ((sequences + self.cls) ** 2).sum()])
+
+
+def _forward_flops(model: PaddedInterFormer, features: FeatureSchema, options: ModelConfig, length: int) -> int:
+    """Of one row whose histories all have `length` events."""
+    meta = torch.device("meta")
+    groups = field_groups(features, options.embedding_dim)
+    fields = {dim: torch.empty(1, len(group), dim, device=meta) for dim, group in groups.items()}
+    events = {
+        group.name: (
+            torch.empty(1, length, len(group.columns) * options.embedding_dim, device=meta),
+            torch.empty(1, dtype=torch.int64, device=meta),
+        )
+        for group in features.sequences
+    }
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(torch.empty(1, len(features.dense), device=meta), fields, events)
+    return counter.get_total_flops()

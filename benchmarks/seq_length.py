@@ -1,0 +1,211 @@
+"""Throughput over sequence lengths: jagged against the same model padded, eager and compiled, in one interleaved run.
+
+    python -m benchmarks.seq_length [--workload kuairand] [--lengths 64,128,256,512,1024] [--distributions fixed,zipf,data]
+        [--fill 0.25] [--events 16384] [--layers 2] [--d 32] [--merge separate] [--preset default] [--variants jagged,padded]
+        [--device cpu] [--precision fp32] [--threads 1] [--rounds 9] [--json PATH] [--plot PATH.png]
+
+A step is forward and backward of the dense part on one batch; lists of values are crossed. Batches are sized so that every case
+has about --events events in all (at least 8 rows), so the events/s of two lengths compare. MFU: FLOPs of the matrix products on
+real events (model_flops.py) over the step's time, against a matmul ceiling measured in this run. Peak memory is what one
+step adds. Ratios are of turns right after each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib import pyplot
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import lengths as length_distributions
+from benchmarks.interleaved import measure
+from benchmarks.machine import facts, matmul_ceiling, peak_bytes
+from benchmarks.model_flops import FlopCount
+from benchmarks.padded import padded_events
+from benchmarks.result_file import write_result
+from benchmarks.variants import VARIANTS, Steps
+from benchmarks.workload import WORKLOADS, Workload
+from interformer_rec.model.interformer import InterFormer
+
+LEAST_ROWS = 8
+
+
+def measure_case(
+    workload: Workload, longest: int, distribution: str, options: argparse.Namespace, ceiling: float
+) -> list[dict[str, Any]]:
+    """One row for each variant."""
+    device = torch.device(options.device)
+    features, model_options = workload.features(longest), workload.model()
+    drawn = length_distributions.draw(distribution, 4096, longest, options.fill)
+    rows = max(LEAST_ROWS, round(options.events / workload.groups / max(1.0, float(drawn.mean()))))
+    lengths = {
+        group.name: length_distributions.draw(distribution, rows, longest, options.fill, seed=i)
+        for i, group in enumerate(features.sequences)
+    }
+    steps = Steps(features, model_options, lengths, device, options.precision)
+    flops = FlopCount(features, model_options, InterFormer(features, model_options)).of(lengths)
+    alternatives = {variant: steps.get(variant) for variant in options.variants}
+    times = measure(alternatives, options.rounds, device=device, seconds=options.case_seconds)
+    events = steps.inputs.events
+    found = []
+    for variant, step in alternatives.items():
+        taken = times[variant]
+        found.append(
+            {
+                "workload": workload.name,
+                "preset": workload.preset,
+                "merge": steps.model.preprocess.merge,
+                "layers": workload.layers,
+                "d": workload.d,
+                "longest": longest,
+                "distribution": distribution,
+                "variant": variant,
+                "rows": rows,
+                "events": events,
+                "fill": events / padded_events(lengths, longest),
+                "samples_per_second": rows / taken.median,
+                "events_per_second": events / taken.median,
+                "flops": flops.total,
+                "attention_flops_share": flops.attention / flops.total,
+                "mfu": flops.total / taken.median / ceiling,
+                "peak_bytes": peak_bytes(step, device),
+                "times_jagged": taken.ratio(times["jagged"])["median"] if "jagged" in times else None,
+                **taken.to_dict(),
+            }
+        )
+    return found
+
+
+def cases(options: argparse.Namespace) -> list[tuple[Workload, int, str]]:
+    """All combinations; a fixed length has fill 1 whatever --fill says."""
+    shapes = [
+        WORKLOADS[name].with_(**{key: value for key, value in changes.items() if value is not None})
+        for name in options.workload
+        for changes in (
+            dict(zip(("layers", "d", "merge", "preset"), values, strict=True))
+            for values in itertools.product(options.layers, options.d, options.merge, options.preset)
+        )
+    ]
+    return list(itertools.product(shapes, options.lengths, options.distributions))
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """For the terminal."""
+    shown = Table(box=None, header_style="bold")
+    names = ["model", "longest", "lengths", "fill", "rows", "variant", "samples/s", "events/s"]
+    names += ["P50 ms", "P99 ms", "MFU", "peak MiB", "x jagged"]
+    for name in names:
+        shown.add_column(name, justify="left" if name in ("model", "lengths", "variant") else "right")
+    for row in rows:
+        peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:,.0f}"
+        shown.add_row(
+            f"{row['workload']} {row['preset']} {row['merge']} d{row['d']} x{row['layers']}",
+            str(row["longest"]), row["distribution"], f"{row['fill']:.2f}", str(row["rows"]), row["variant"],
+            f"{row['samples_per_second']:,.0f}", f"{row['events_per_second']:,.0f}", f"{row['p50_ms']:.1f}",
+            f"{row['p99_ms']:.1f}", f"{row['mfu']:.1%}", peak,
+            "" if row["times_jagged"] is None else f"{row['times_jagged']:.2f}",
+        )  # fmt: skip
+    return shown
+
+
+def main() -> None:
+    """Parse, measure, print, write."""
+    matplotlib.use("Agg")
+    options = parse()
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    device = torch.device(options.device)
+    dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
+    ceiling = matmul_ceiling(device, dtype)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(
+        f"matmul ceiling: {ceiling / 1e12:.3f} TFLOP/s ({options.precision}, {torch.get_num_threads()} threads)"
+    )
+    rows: list[dict[str, Any]] = []
+    for workload, longest, distribution in cases(options):
+        torch.compiler.reset()
+        rows += measure_case(workload, longest, distribution, options, ceiling)
+        console.print(f"{workload.name} {workload.preset} {workload.merge} {longest} {distribution}: done", style="dim")
+    console.print(table(rows))
+    result = {
+        "benchmark": "seq_length",
+        **facts(device),
+        "ceiling_flops": ceiling,
+        "precision": options.precision,
+        "cases": rows,
+    }
+    write_result(options.json, result)
+    if options.plot:
+        plot(rows, options.plot)
+
+
+def plot(rows: list[dict[str, Any]], path: str) -> None:
+    """Events/s over the longest length, a line for each variant; one picture for each length distribution."""
+    names = list(dict.fromkeys(row["distribution"] for row in rows))
+    figure, axes = pyplot.subplots(1, len(names), figsize=(4.2 * len(names), 3.6), sharey=True, squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        lines: dict[str, list[tuple[int, float]]] = {}
+        for row in rows:
+            if row["distribution"] == name:
+                label = f"{row['variant']}, {row['preset']} {row['merge']} d{row['d']} x{row['layers']}"
+                lines.setdefault(label, []).append((row["longest"], row["events_per_second"]))
+        for label, points in lines.items():
+            axis.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
+        axis.set(xscale="log", title=f"{name} lengths", xlabel="longest history (events)")
+        axis.set_xticks(sorted({row["longest"] for row in rows}), labels=sorted({row["longest"] for row in rows}))
+        axis.grid(alpha=0.3)
+    axes[0][0].set(ylabel="events a second", yscale="log")
+    axes[0][-1].legend(fontsize=7)
+    figure.tight_layout()
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def parse() -> argparse.Namespace:
+    """Options; ends with a message for a name that does not exist."""
+
+    def listed(kind: Any) -> Any:
+        return lambda text: [kind(part.strip()) for part in text.split(";" if ";" in text else ",") if part.strip()]
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workload", type=listed(str), default=["kuairand"])
+    parser.add_argument("--lengths", type=listed(int), default=[64, 128, 256, 512, 1024])
+    parser.add_argument("--distributions", type=listed(str), default=list(length_distributions.DISTRIBUTIONS))
+    parser.add_argument("--fill", type=float, default=0.25, help="of zipf lengths")
+    parser.add_argument("--events", type=int, default=16384, help="of a batch, all groups together")
+    parser.add_argument("--layers", type=listed(int), default=[None])
+    parser.add_argument("--d", type=listed(int), default=[None])
+    parser.add_argument("--merge", type=listed(str), default=[None])
+    parser.add_argument("--preset", type=listed(str), default=[None])
+    parser.add_argument(
+        "--variants", type=listed(str), default=["jagged", "padded"], help="divide by ';': " + "; ".join(VARIANTS)
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default=None)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument(
+        "--case-seconds", type=float, default=60.0, help="a case ends after 3 rounds once this has passed"
+    )
+    parser.add_argument("--json")
+    parser.add_argument("--plot")
+    options = parser.parse_args()
+    options.precision = options.precision or ("bf16" if options.device.startswith("cuda") else "fp32")
+    known_names = (WORKLOADS, length_distributions.DISTRIBUTIONS, VARIANTS)
+    for given, known in zip((options.workload, options.distributions, options.variants), known_names, strict=True):
+        for name in given:
+            if name not in known:
+                parser.error(f"{name!r} is none of {', '.join(known)}")
+    return options
+
+
+if __name__ == "__main__":
+    np.seterr(all="raise")
+    main()

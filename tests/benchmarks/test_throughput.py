@@ -1,0 +1,169 @@
+"""The throughput suite measures what it says: same numbers padded and jagged, FLOPs as torch counts them, lengths as asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import lengths, seq_length
+from benchmarks.compare import compare
+from benchmarks.interleaved import Times, measure
+from benchmarks.machine import peak_bytes
+from benchmarks.model_flops import FlopCount
+from benchmarks.padded import PaddedInterFormer, pad_events
+from benchmarks.variants import VARIANTS, Steps
+from benchmarks.workload import WORKLOADS, inputs
+from interformer_rec.errors import InputError
+from interformer_rec.model.interformer import InterFormer
+
+CPU = torch.device("cpu")
+
+
+def tiny(preset: str = "default", merge: str = "separate", longest: int = 12):
+    shape = WORKLOADS["tiny"].with_(preset=preset, merge=merge, layers=2)
+    changes = {"sequence": {"merge": merge}} if preset == "paper" else {}
+    return shape.features(longest), shape.model(**changes)
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+@pytest.mark.parametrize("merge", ["separate", "masknet", "concat"])
+def test_padded_model_is_the_same_model(preset, merge):
+    features, options = tiny(preset, merge)
+    drawn = {g.name: lengths.draw("zipf", 20, 12, 0.25, i) for i, g in enumerate(features.sequences)}
+    assert min(n.min() for n in drawn.values()) == 0
+    torch.manual_seed(0)
+    model = InterFormer(features, options).double()
+    batch = inputs(features, options, drawn, CPU, torch.float64)
+    padded = pad_events(batch.embedded.events, 12)
+    jagged_logits = model(batch.dense, batch.embedded)
+    padded_logits = PaddedInterFormer(model, options)(batch.dense, batch.embedded.fields, padded)
+    torch.testing.assert_close(padded_logits, jagged_logits, rtol=0, atol=1e-7)  # padded angles are float32
+    weights = list(model.parameters())
+    ours = torch.autograd.grad(jagged_logits.sum(), weights, allow_unused=True)
+    theirs = torch.autograd.grad(padded_logits.sum(), weights, allow_unused=True)
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("merge", ["separate", "masknet", "concat"])
+def test_flops_are_those_of_torchs_counter(merge):
+    """Over fixed lengths, where nothing is padded; the counted model uses the math attention, whose products it sees."""
+    features, options = tiny(merge=merge, longest=40)
+    model = InterFormer(features, options)
+    count = FlopCount(features, options, model)
+    drawn = {group.name: np.full(4, 24) for group in features.sequences}
+    batch = inputs(features, options, drawn, CPU)
+    counter = FlopCounterMode(display=False)
+    with counter, sdpa_kernel(SDPBackend.MATH):
+        padded = pad_events(batch.embedded.events, 24)
+        PaddedInterFormer(model, options)(batch.dense, batch.embedded.fields, padded).sum().backward()
+    found = count.of(drawn)
+    assert found.total == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert 0 < found.attention < found.total
+
+
+def test_flops_follow_events():
+    features, options = tiny(longest=64)
+    count = FlopCount(features, options, InterFormer(features, options))
+    names = [group.name for group in features.sequences]
+    short, long, half = (dict.fromkeys(names, np.array(n)) for n in ([16] * 6, [32] * 6, [32] * 3 + [0] * 3))
+    empty = dict.fromkeys(names, np.zeros(6, np.int64))
+    linear = [count.of(n).total - count.of(n).attention for n in (empty, short, long, half)]
+    assert linear[2] - linear[0] == pytest.approx(2 * (linear[1] - linear[0]), rel=1e-6)
+    assert linear[3] == pytest.approx(linear[1], rel=1e-6)
+    assert count.of(long).attention > 3 * count.of(short).attention
+
+
+@pytest.mark.parametrize("fill", [0.1, 0.25, 0.4])
+def test_zipf_lengths_have_the_fill_asked_for(fill):
+    drawn = lengths.draw("zipf", 20_000, 200, fill)
+    assert drawn.min() >= 0 and drawn.max() <= 200
+    assert drawn.mean() / 200 == pytest.approx(fill, rel=0.05)
+    assert np.median(drawn) < drawn.mean()  # many short, few long
+
+
+def test_length_distributions():
+    assert set(lengths.draw("fixed", 5, 7, 0.25)) == {7}
+    data = lengths.draw("data", 1000, 50, 0.25)
+    assert data.max() == 50 and (data < 50).any()
+    with pytest.raises(ValueError, match="fixed, zipf, data"):
+        lengths.draw("uniform", 1, 1, 0.25)
+    with pytest.raises(ValueError, match=r"0 to 0\.5"):
+        lengths.draw("zipf", 1, 10, 0.9)
+
+
+@pytest.mark.parametrize("variant", VARIANTS[:2])
+def test_a_step_has_gradients_and_leaves_none(variant):
+    features, options = tiny()
+    steps = Steps(features, options, {g.name: np.array([3, 0, 12]) for g in features.sequences}, CPU, "fp32")
+    seen = []
+    steps.model.preprocess.dense[0].weight.register_hook(lambda grad: seen.append(float(grad.abs().sum())))
+    first, second = steps.get(variant)(), steps.get(variant)()
+    assert torch.isfinite(first) and first == second and len(seen) == 2 and min(seen) > 0
+    assert all(parameter.grad is None for parameter in steps.model.parameters())
+
+
+def test_turns_are_interleaved():
+    order = []
+    times = measure({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3, warm_up=1)
+    assert [len(t.seconds) for t in times.values()] == [3, 3]
+    assert order.count("a") == order.count("b") == 4 and "aaa" not in "".join(order)
+    ratio = Times([1.0, 2.0, 4.0]).ratio(Times([2.0, 4.0, 4.0]))
+    assert ratio["median"] == 2.0
+
+
+def test_peak_counts_what_a_step_adds():
+    peak = peak_bytes(lambda: torch.ones(64 << 20, dtype=torch.uint8), CPU)
+    assert peak is None or 60 << 20 < peak < 200 << 20
+
+
+def case(ms: float, p99: float | None = None, **what):
+    return {"variant": "jagged", "longest": 64, **what, "p50_ms": ms, "p99_ms": p99 or ms}
+
+
+def test_compare_flags_beyond_noise():
+    cases = [case(10), case(10, 20, longest=128), case(10, longest=256), case(1, longest=9)]
+    before = {"benchmark": "x", "device": "A", "cases": cases}
+    after = {"benchmark": "x", "device": "B", "cases": [case(12), case(12, longest=128), case(8, longest=256)]}
+    found = compare(before, after, 0.05)
+    verdicts = {change["case"]["longest"]: change["verdict"] for change in found["changes"]}
+    assert verdicts == {"64": "slower", "128": "same", "256": "faster"}  # 128 was noisy: up to twice its median
+    assert found["differences"] == {"device": ["A", "B"]}
+    assert [key["longest"] for key in found["only_before"]] == ["9"]
+    with pytest.raises(InputError, match="'x', the other of 'y'"):
+        compare(before, {**after, "benchmark": "y"}, 0.05)
+
+
+def test_command(tmp_path, monkeypatch, capsys):
+    result, picture = tmp_path / "r.json", tmp_path / "r.png"
+    command = [
+        "seq_length",
+        "--workload",
+        "tiny",
+        "--lengths",
+        "4,8",
+        "--events",
+        "64",
+        "--distributions",
+        "fixed,zipf",
+    ]
+    command += ["--rounds", "2", "--threads", "1", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", [*command, "--json", str(result), "--plot", str(picture)])
+    seq_length.main()
+    cases = json.loads(result.read_text())["cases"]
+    assert len(cases) == 2 * 2 * 2
+    assert all(c["samples_per_second"] > 0 and c["mfu"] > 0 for c in cases)
+    assert {c["fill"] for c in cases if c["distribution"] == "fixed"} == {1.0}
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    monkeypatch.setattr(sys, "argv", [*command, "--workload", "huge"])
+    with pytest.raises(SystemExit) as stopped:
+        seq_length.main()
+    assert stopped.value.code == 2 and "kuairand" in capsys.readouterr().err

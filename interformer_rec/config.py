@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from interformer_rec.config_errors import explain
 from interformer_rec.errors import InputError
-from interformer_rec.model_config import ModelConfig
+from interformer_rec.model_config import AnyModelConfig, ModelConfig
 from interformer_rec.schema import FeatureSchema, Strict
 
 
@@ -139,7 +139,7 @@ class RunConfig(Strict):
     seed: int = Field(0, ge=0)
     data: DataConfig
     features: FeatureSchema
-    model: ModelConfig = ModelConfig()
+    model: AnyModelConfig = ModelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     sharding: ShardingConfig = ShardingConfig()
     training: TrainingConfig = TrainingConfig()
@@ -147,7 +147,9 @@ class RunConfig(Strict):
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
         if self.model.needs_sequences and not self.features.sequences:
-            raise ValueError("the model needs at least one group under features.sequences; there is none")
+            raise ValueError(
+                f"model.kind {self.model.kind} needs at least one group under features.sequences; there is none"
+            )
         dim = self.model.embedding_dim
         dims = {name: self.features.tables[name].embedding_dim or dim for name in sorted(self.features.sequence_tables)}
         if len(set(dims.values())) > 1:

@@ -10,43 +10,49 @@ from pydantic import BaseModel, ValidationError
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """One line an error: where, what, and for an unknown key the nearest known one."""
-    return "\n".join(f"  {_location(item['loc'])}: {_explain(item, model)}" for item in error.errors())
+    return "\n".join(_line(item, model) for item in error.errors())
 
 
-def _location(loc: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in loc) or "(top level)"
+def _line(item: Any, root: type[BaseModel]) -> str:
+    path, models, kind = _walk(root, item["loc"])
+    if item["type"] == "union_tag_invalid":
+        tags = item["ctx"]["expected_tags"].replace("'", "").split(", ")
+        wrong, path = item["ctx"]["tag"], [*path, item["ctx"]["discriminator"].strip("'")]
+        text = f"{wrong!r} is not one of {', '.join(tags)}" + _nearest(wrong, tags)
+    elif item["type"] == "extra_forbidden":
+        wrong, known = str(item["loc"][-1]), list(dict.fromkeys(key for model in models for key in model.model_fields))
+        of_kind = f" for kind {kind}" if kind else ""
+        text = f"unknown key {wrong!r}{of_kind}{_nearest(wrong, known)}"
+        text += f" Known here: {', '.join(known)}" if known else ""
+    else:
+        text = item["msg"].removeprefix("Value error, ")
+        if item["type"] != "missing" and not isinstance(item["input"], (dict, list)):
+            text += f" (got {item['input']!r})"
+    return f"  {'.'.join(path) or '(top level)'}: {text}"
 
 
-def _explain(item: Any, root: type[BaseModel]) -> str:
-    """Pydantic's message, with the nearest right name for an unknown key."""
-    if item["type"] != "extra_forbidden":
-        return item["msg"].removeprefix("Value error, ") + (
-            f" (got {item['input']!r})"
-            if item["type"] != "missing" and not isinstance(item["input"], (dict, list))
-            else ""
-        )
-    known = _keys_at(root, item["loc"][:-1])
-    wrong = str(item["loc"][-1])
+def _nearest(wrong: str, known: list[str]) -> str:
     near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
-    return (
-        f"unknown key {wrong!r}"
-        + (f"; did you mean {near[0]!r}?" if near else "")
-        + (f" Known here: {', '.join(known)}" if known else "")
-    )
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _keys_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
-    """Field names of the model at a location, found by walking the annotations."""
+def _walk(root: Any, loc: tuple[int | str, ...]) -> tuple[list[str], list[type[BaseModel]], str]:
+    """A location as the user wrote it, the config classes there, and the kind pydantic chose, which it puts into the location."""
+    path: list[str] = []
+    models, kind = [root], ""
     for part in loc:
-        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
-            model = _model_in(model.model_fields[str(part)].annotation)
-        elif model is None:
-            return []
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+        chosen = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == part]
+        if len(models) > 1 and chosen:
+            models, kind = chosen, str(part)
+            continue
+        path.append(str(part))
+        fields = [m.model_fields[str(part)] for m in models if part in m.model_fields]
+        models = [m for field in fields for m in _models_in(field.annotation)] if fields else models
+    return path, models, kind
 
 
-def _model_in(annotation: Any) -> Any:
-    """The config class inside an annotation such as tuple[X, ...], dict[str, X] or X | None."""
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The config classes inside an annotation such as tuple[X, ...], dict[str, X], X | None or X | Y."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for arg in get_args(annotation) if (found := _model_in(arg)) is not None), None)
+        return [annotation]
+    return [found for arg in get_args(annotation) for found in _models_in(arg)]

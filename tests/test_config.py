@@ -25,6 +25,11 @@ def refused(**changes):
         ({"training": {"checkpoint": {"on_error": "ask"}}}, "training.checkpoint.on_error: Input should be 'stop' or"),
         ({"data": {"trian": "x"}}, "data.trian: unknown key 'trian'; did you mean 'train'?"),
         ({"optimizer": {"embedding": {"zzz": 1}}}, "Known here: kind, lr, eps, l2"),
+        ({"model": {"kind": "dinn"}}, "model.kind: 'dinn' is not one of interformer, fm, "),
+        ({"model": {"kind": "dinn"}}, "did you mean 'din'?"),
+        ({"model": {"kind": "fm", "embeding_dim": 4}}, "model.embeding_dim: unknown key 'embeding_dim' for kind fm"),
+        ({"model": {"kind": "dhen", "interaction": {"merg": 1}}}, "model.interaction.merg: unknown key 'merg'"),
+        ({"model": {"kind": "din"}}, "model.kind din needs at least one group under features.sequences"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(changes, message):
@@ -34,3 +39,8 @@ def test_a_mistake_is_named_with_its_place(changes, message):
 def test_everything_wrong_is_said_at_once():
     text = refused(training={"epochs": 0}, data={"batch_size": "many"})
     assert "training.epochs" in text and "data.batch_size" in text and "config 'run.yaml' is not valid" in text
+
+
+def test_the_kind_of_the_model_chooses_its_options_and_is_saved():
+    run = config.parse({**MINIMAL, "model": {"kind": "fm", "embedding_dim": 4}}, "run.yaml")
+    assert run.model.kind == "fm" and config.parse_yaml(config.to_yaml(run), "saved.yaml") == run

@@ -149,7 +149,8 @@ class Assemble(nn.Module):
     ) -> Embedded:
         """Collect the vectors of both collections."""
         scale = self.l2 / loss_rows if self.l2 and torch.is_grad_enabled() else 0.0
-        lengths = dict(zip(sequences.keys(), sequences.lengths().view(len(sequences.keys()), -1), strict=True))
+        keys = sequences.keys()
+        lengths = dict(zip(keys, sequences.lengths().view(len(keys), sequences.stride()), strict=True))
         vectors = {} if jagged is None else {key: self._with_l2(jagged[key].values(), scale) for key in lengths}
         bags: dict[str, Tensor] = {}
         if pooled is not None:

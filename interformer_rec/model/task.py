@@ -9,30 +9,43 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interformer_rec.batch import Batch
+from interformer_rec.model.baselines.auxiliary import Supervised
+from interformer_rec.model.build import build_model
 from interformer_rec.model.embeddings import Embeddings
-from interformer_rec.model.interformer import InterFormer
-from interformer_rec.model_config import ModelConfig
+from interformer_rec.model_config import AnyModelConfig
 from interformer_rec.schema import FeatureSchema
 
 
 class WeightedBCE(nn.Module):
-    """sum_t label_weight_t * sum_i weight_i * BCE(logit_it, label_it) / loss_rows; 0 for prediction batches (no labels)."""
+    """sum_t label_weight_t * sum_i weight_i * BCE(logit_it, label_it) / loss_rows; 0 for prediction batches (no labels).
+
+    A model's auxiliary loss (Supervised) joins the objective, sum_i weight_i * auxiliary_i / loss_rows, but not the number
+    that is reported: the loss of two models compares their predictions.
+    """
 
     def __init__(self, label_weights: list[float]) -> None:
         super().__init__()
         self.register_buffer("label_weights", torch.tensor(label_weights), persistent=False)
 
-    def forward(self, logits_BT: Tensor, labels_BT: Tensor, weights_B: Tensor, loss_rows: float) -> Tensor:
-        """Scalar loss, in float32 or wider."""
+    def forward(
+        self, output: Tensor | Supervised, labels_BT: Tensor, weights_B: Tensor, loss_rows: float
+    ) -> tuple[Tensor, Tensor]:
+        """-> scalar loss, in float32 or wider; logits (B, tasks) in float32, detached."""
+        logits_BT, auxiliary_B = output if isinstance(output, Supervised) else (output, None)
+        shown = logits_BT.detach().float()
         if labels_BT.shape[1] == 0:
-            return logits_BT.new_zeros(())
+            return logits_BT.new_zeros(()), shown
         logits = logits_BT if logits_BT.dtype == torch.float64 else logits_BT.float()
         losses = F.binary_cross_entropy_with_logits(logits, labels_BT.to(logits.dtype), reduction="none")
-        return (losses * self.label_weights * weights_B[:, None]).sum() / loss_rows
+        loss = (losses * self.label_weights * weights_B[:, None]).sum() / loss_rows
+        if auxiliary_B is not None:
+            auxiliary = (auxiliary_B.to(logits.dtype) * weights_B).sum() / loss_rows
+            loss = loss + (auxiliary - auxiliary.detach())  # its gradient, not its value
+        return loss, shown
 
 
 class CTRTask(nn.Module):
-    """InterFormer with its tables and its loss. forward(batch) -> (loss, logits (B, tasks) float32, detached)."""
+    """A model with its tables and its loss. forward(batch) -> (loss, logits (B, tasks) float32, detached)."""
 
     def __init__(self, embeddings: Embeddings, model: nn.Module, loss: WeightedBCE) -> None:
         super().__init__()
@@ -41,16 +54,15 @@ class CTRTask(nn.Module):
         self.loss = loss
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """No branch here: TorchRec's sparse pipeline traces this method down to the lookups."""
+        """No branch here: TorchRec's sparse pipeline traces this method down to the lookups; model and loss are leaves."""
         embedded = self.embeddings(batch)
-        logits = self.model(batch.dense, embedded)
-        loss = self.loss(logits, batch.labels, batch.weights, batch.loss_rows)
-        return loss, logits.detach().float()
+        output = self.model(batch.dense, embedded)
+        return self.loss(output, batch.labels, batch.weights, batch.loss_rows)
 
 
 def build_task(
     features: FeatureSchema,
-    model: ModelConfig,
+    model: AnyModelConfig,
     table_rows: Mapping[str, int],
     *,
     l2: float = 0.0,
@@ -61,6 +73,6 @@ def build_task(
     The dense part draws from torch's global generator, and before the tables: its start depends on the seed alone, not on
     where the tables are made. Raises InputError for features the model cannot work with.
     """
-    dense = InterFormer(features, model)
+    dense = build_model(features, model)
     embeddings = Embeddings(features, table_rows, model.embedding_dim, l2, device or torch.device("meta"))
     return CTRTask(embeddings, dense, WeightedBCE([label.weight for label in features.labels]))

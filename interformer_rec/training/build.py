@@ -38,7 +38,7 @@ def build_parallel(config: RunConfig, env: Environment, fitted: Fitted, total_st
         rate=LearningRate(config.optimizer.schedule, total_steps, HIGHER_IS_BETTER[config.training.monitor]),
         seed=config.seed,
         plan=_plan_from_file(config, task, env),
-        table_std={name: row_init_scale(dim) for name, dim in dims.items()},
+        table_std={name: config.model.embedding_std or row_init_scale(dim) for name, dim in dims.items()},
     )
 
 

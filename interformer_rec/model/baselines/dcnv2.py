@@ -1,0 +1,41 @@
+"""DCN V2: dense columns and lookups come in, logits go out (Wang et al. 2021, WWW)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from interformer_rec.model.baselines.cross_network import CrossNetwork
+from interformer_rec.model.baselines.fields import FlatFields
+from interformer_rec.model.baselines.tower import Tower
+from interformer_rec.model.embeddings import Embedded
+from interformer_rec.model.layers import Linear
+from interformer_rec.model_config import DCNv2Config, TransActConfig
+from interformer_rec.schema import FeatureSchema
+
+
+class ParallelCross(nn.Module):
+    """The parallel structure: a linear map of [x_cross ; h_deep]; (B, width) -> (B, tasks). TransAct ends in it too."""
+
+    def __init__(self, width: int, tasks: int, options: DCNv2Config | TransActConfig) -> None:
+        super().__init__()
+        self.cross = CrossNetwork(width, options.cross_layers, options.cross_rank)
+        self.deep = Tower(width, options.hidden, None, options.activation, options.dropout)
+        self.out = Linear(width + options.hidden[-1], tasks)
+
+    def forward(self, x_BW: Tensor) -> Tensor:
+        """Cross and deep side by side."""
+        return self.out(torch.cat([self.cross(x_BW), self.deep(x_BW)], dim=1))
+
+
+class DCNv2(nn.Module):
+    """Cross network and MLP on all vectors and dense columns side by side. Histories are mean-pooled fields."""
+
+    def __init__(self, features: FeatureSchema, options: DCNv2Config) -> None:
+        super().__init__()
+        self.fields = FlatFields(features, options.embedding_dim, histories=True)
+        self.parallel = ParallelCross(self.fields.width, len(features.labels), options)
+
+    def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor:
+        """(B, M) and Embedded -> (B, tasks) logits."""
+        return self.parallel(self.fields(dense_BM, embedded))

@@ -1,0 +1,55 @@
+"""DIEN: dense columns, fields and histories come in, logits go out, with an auxiliary loss in training (Zhou et al. 2019, AAAI)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from interformer_rec.model.baselines.augru import AUGRU
+from interformer_rec.model.baselines.auxiliary import next_event_loss
+from interformer_rec.model.baselines.histories import Histories, HistoryModel
+from interformer_rec.model.baselines.padded import PaddedLayout
+from interformer_rec.model.baselines.tower import Tower
+from interformer_rec.model.embeddings import Events
+from interformer_rec.model.layers import fan_in_
+from interformer_rec.model_config import DIENConfig
+from interformer_rec.schema import FeatureSchema
+
+
+class InterestEvolution(nn.Module):
+    """One history: a GRU extracts an interest an event (Eq. 2-5), attention a_t = softmax(h_t W e_a) (Eq. 8) drives an AUGRU.
+
+    The state is as wide as an event, as in the paper, so that the auxiliary loss can compare the two.
+    """
+
+    def __init__(self, width: int, auxiliary: float) -> None:
+        super().__init__()
+        self.width, self.auxiliary = width, auxiliary
+        self.extractor = nn.GRU(width, width, batch_first=True)
+        self.attention = nn.Parameter(fan_in_(torch.empty(width, width), width))
+        self.evolution = AUGRU(width)
+
+    def forward(self, events: Events, candidate_BW: Tensor) -> tuple[Tensor, Tensor | None]:
+        """-> the final interest (B, W), zeros without events; in training the auxiliary loss (B,)."""
+        layout = PaddedLayout(events.lengths, len(events.values))
+        states = self.extractor(layout.pad(events.values))[0]  # it reads left to right: padding comes last
+        scores = torch.bmm(states, (candidate_BW @ self.attention.t())[:, :, None]).squeeze(2)
+        weights = scores.masked_fill(~layout.mask, torch.finfo(scores.dtype).min).softmax(1) * layout.mask
+        loss = None
+        if self.training and self.auxiliary:
+            loss = self.auxiliary * next_event_loss(layout.unpad(states), events.values, layout)
+        return self.evolution(states, weights), loss
+
+
+class DIEN(HistoryModel):
+    """[h'_T of each history ; fields] -> MLP 200-80, PReLU; L = L_target + alpha L_aux, alpha 1 (Eq. 6-7)."""
+
+    def __init__(self, features: FeatureSchema, options: DIENConfig) -> None:
+        inputs = Histories(
+            features,
+            options.embedding_dim,
+            options.kind,
+            lambda width, longest: InterestEvolution(width, options.auxiliary),
+        )
+        tasks = len(features.labels)
+        super().__init__(inputs, Tower(inputs.width, options.hidden, tasks, options.activation, options.dropout))

@@ -1,0 +1,59 @@
+"""The same comparisons on a GPU, with the default cuts and long samples: what the interpreter cannot show."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from interformer_rec.ops.triton.attention import Form
+from interformer_rec.ops.triton.per_sample_ffn import Cut
+from tests.ops.triton import test_attention, test_per_sample_ffn, test_pooling, test_rows
+from tests.ops.triton.comparison import TOLERANCE, jagged
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.fixture(autouse=True)
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.setitem(TOLERANCE, torch.float32, 2e-5)  # three tf32 products for one
+    with torch.device("cuda"):
+        yield
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("window, gated", [(None, False), (128, True)])
+@pytest.mark.parametrize("shape", [(4, 16), (4, 64), (2, 128), (1, 256)])
+def test_attention_on_gpu(shape: tuple[int, int], window: int | None, gated: bool, dtype: torch.dtype) -> None:
+    test_attention.check(jagged(1, 40, 1024, 4), shape, Form(4, window, 1028), gated, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [32, 64, 128, 256])
+def test_pooling_ffn_and_rows_on_gpu(width: int, dtype: torch.dtype) -> None:
+    offsets = jagged(2, 200, 300, 2)
+    test_pooling.check(offsets, 8, width, dtype, None)
+    for rank, production in ((16, False), (64, True), (256, True)):
+        test_per_sample_ffn.check(offsets, width, rank, production, True, dtype, Cut())
+    test_rows.check_norm((3000, width), dtype)
+    test_rows.check_gate("swish", (3000, width), dtype)
+    test_rows.check_gate("mask", (3000, width), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("tokens", [2, 40, 300])
+def test_gram_on_gpu(tokens: int, dtype: torch.dtype) -> None:
+    test_rows.check_gram(tokens, dtype)
+
+
+def test_the_same_bits_every_time() -> None:
+    offsets = jagged(1, 40, 1024, 4)
+    shape = (int(offsets[-1]), 4, 64)
+    qk, v = torch.randn(shape[0], 2, 4, 64).bfloat16().requires_grad_(), torch.randn(shape).bfloat16().requires_grad_()
+    runs = []
+    for _ in range(2):
+        ages = test_attention.ages_of(offsets, 4)
+        out = test_attention.JaggedAttention.apply(qk, v, offsets, ages, None, Form(4, None, 1028))
+        runs.append([out, *torch.autograd.grad(out.square().sum(), (qk, v))])
+    for first, second in zip(*runs, strict=True):
+        assert torch.equal(first, second)

@@ -35,11 +35,17 @@ CALLS = {
     "predict": "interformer_rec.training.run:predict",
     "plan": "interformer_rec.planning.command:plan",
     "plan diff": "interformer_rec.planning.command:compare",
+    "plan score": "interformer_rec.planning.score_command:score_run",
 }
+
+# What comes before a command's module is loaded, because torch's import starts threads.
+BEFORE = {"train": "interformer_rec.training.measured_heap:one_arena"}
 
 
 def call(name: str, *args: Any, **options: Any) -> Any:
     """Load the module that holds a function of the table and call it."""
+    if name in BEFORE:
+        pkgutil.resolve_name(BEFORE[name])()
     return pkgutil.resolve_name(CALLS[name])(*args, **options)
 
 
@@ -94,15 +100,19 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def plan(args: argparse.Namespace) -> int:
-    """Print a sharding plan for a cluster, or what differs between two plan files."""
+    """Print a sharding plan for a cluster, what differs between two plan files, or what a run says about its prediction."""
     if args.config == "diff":
         if len(args.others) != 2:
             raise InputError(
                 "plan diff: name the two plan files, for example: interformer plan diff before.json after.json"
             )
         return call("plan diff", *args.others, args.json)
+    if args.config == "score":
+        if len(args.others) != 1:
+            raise InputError("plan score: name one run folder, for example: interformer plan score runs/kuairand_pure")
+        return call("plan score", args.others[0], args.cluster, out=args.out, as_json=args.json)
     if args.others or args.cluster is None:
-        raise InputError("plan: one CONFIG and --cluster NAME_OR_FILE, or: plan diff A B")
+        raise InputError("plan: one CONFIG and --cluster NAME_OR_FILE, or: plan diff A B, or: plan score RUN")
     return call(
         "plan", args.config, args.cluster, overrides=args.set, nodes=args.nodes, batch_size=args.batch_size,
         constraints=args.constraints, reserve=args.reserve, objective=args.objective, rows=args.rows, lengths=args.lengths,
@@ -182,7 +192,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _plan_arguments(one: argparse.ArgumentParser) -> None:
-    one.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/; or: diff A B")
+    one.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/; or: diff A B; or: score RUN")
     one.add_argument("others", metavar="A B", nargs="*", help=argparse.SUPPRESS)
     one.add_argument("--set", metavar="A.B=C", action="append", default=[], help="override one value of the config")
     one.add_argument("--cluster", metavar="NAME_OR_FILE", help="one of configs/clusters/, or a YAML file like them")
@@ -199,7 +209,7 @@ def _plan_arguments(one: argparse.ArgumentParser) -> None:
         "--what-if", metavar="NAME=A,B", nargs="+", default=[], help="nodes=1,2,4 batch=512,1024 cluster=..."
     )
     one.add_argument("--why", metavar="TABLE", action="append", default=[], help="every option the table did not get")
-    one.add_argument("--out", metavar="FILE", help="write the plan for sharding.plan")
+    one.add_argument("--out", metavar="FILE", help="write the plan for sharding.plan; of score: the calibrated cluster")
     one.add_argument("--html", metavar="PATH", help="also write the plan, and what --what-if found, as one page")
     one.add_argument("--json", action="store_true", help="one JSON object instead of tables")
 

@@ -3,6 +3,7 @@
 Three relaxations, the larger counts. (1) The work of all ranks, spread evenly. (2) A plan of z ms uses no shard longer than z:
 its options are fewer, so its work is more. (3) A linear program with (2), the memory, the time that uniform options take from
 every rank beside a table's longest shard, and dual feasible functions of bin packing: two shards longer than z/2 need two ranks.
+All of it for all ranks, and for every group of ranks with what may not leave it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, hstack, vstack
 
+from interformer_rec.planning.search_candidate import PERF
 from interformer_rec.planning.search_select import Columns
-from interformer_rec.planning.search_space import PERF
 
 SHARES = (1 / 2, 2 / 5, 1 / 3, 1 / 4, 1 / 6)  # of z, for the dual feasible functions
 HALVINGS = 10
@@ -24,8 +25,8 @@ def threshold_bound(columns: Columns) -> float:
     perf, longest = columns.total[:, PERF], columns.largest[:, PERF]
 
     def too_short(z: float) -> bool:
-        least = columns.least_of_kind(np.where(longest <= z, perf, np.inf))
-        return bool(least @ columns.members > columns.world_size * z)
+        least = [columns.least_of_kind(np.where(longest <= z, inside, np.inf)) for inside in columns.inside[..., PERF]]
+        return bool((np.array(least) @ columns.members > columns.ranks * z).any())
 
     low, high = 0.0, float(columns.least_of_kind(longest).max() + columns.least_of_kind(perf) @ columns.members)
     while too_short(high):
@@ -61,8 +62,8 @@ def _possible(columns: Columns, z: float) -> bool:
     allowed = longest <= z * (1 + 1e-9)
     if not np.isfinite(columns.least_of_kind(np.where(allowed, perf, np.inf))).all():
         return False
-    work = perf / (z * columns.world_size)
-    packed = np.array([_packed(columns, z, share) for share in SHARES])
+    work = columns.inside[..., PERF] / (z * columns.ranks[:, None])  # [P, columns]
+    packed = np.vstack([_packed(columns, z, share) for share in SHARES])
     rows = np.vstack([work, packed, columns.memory_rows()])
     # One more column: u, the share of z that uniform options take from every rank.
     floor = np.array([c.floor for c in columns.candidates]) / z
@@ -77,7 +78,7 @@ def _possible(columns: Columns, z: float) -> bool:
     )
     upper = np.append(np.where(allowed, columns.members[columns.kind], 0.0), 1.0)
     result = linprog(
-        np.append(work, 0.0),
+        np.append(work[0], 0.0),
         A_ub=above,
         b_ub=np.concatenate([np.ones(len(rows)), np.ones(len(columns.members)), [0.0]]) * (1 + 1e-7),
         A_eq=hstack([columns.one_each, csr_matrix((len(columns.members), 1))]),
@@ -89,7 +90,8 @@ def _possible(columns: Columns, z: float) -> bool:
 
 
 def _packed(columns: Columns, z: float, share: float) -> np.ndarray:
-    """[columns]: sum over shards of a dual feasible function, per rank: 1 above (1 - share) z, 0 below share z, else p / z."""
-    perf, count = columns.shard_perf, columns.shard_count
+    """[P, columns]: sum over shards of a dual feasible function, per rank: 1 above (1 - share) z, 0 below share z, else p / z."""
+    perf = columns.shard_perf
     value = np.where(perf > (1 - share) * z, 1.0, np.where(perf < share * z, 0.0, perf / z))
-    return np.bincount(columns.shard_column, value * count, minlength=len(columns.kind)) / columns.world_size
+    sums = [np.bincount(columns.shard_column, value * n, minlength=len(columns.kind)) for n in columns.shard_count]
+    return np.array(sums) / columns.ranks[:, None]

@@ -25,16 +25,47 @@ HOST_SHARE = 0.8  # of a GPU node's host memory that tables may use; loaders, pa
 
 
 class Efficiency(Strict):
-    """Share of the published peak that a step reaches: assumptions, stated in every plan, to be replaced by measured ones."""
+    """Share of the published peak that a step reaches: assumptions, stated in every plan, until a calibration replaces them.
 
-    memory: float = Field(0.7, gt=0, le=1, description="of HBM and DDR bandwidth, in table lookups and updates")
-    links: float = Field(0.8, gt=0, le=1, description="of link bandwidths, in all-to-all and all-reduce")
+    A measured share may exceed 1: small tables are read from caches.
+    """
+
+    memory: float = Field(0.7, gt=0, le=20, description="of HBM and DDR bandwidth, in table lookups and updates")
+    links: float = Field(0.8, gt=0, le=20, description="of link bandwidths, in all-to-all and all-reduce")
+    reduce: float | None = Field(None, gt=0, le=20, description="of them in all-reduce alone; None: as `links`")
     matmul: float = Field(
-        0.25, gt=0, le=1, description="of the matmul rate, in InterFormer's blocks (many small products)"
+        0.25, gt=0, le=20, description="of the matmul rate, in InterFormer's blocks (many small products)"
+    )
+    tensors: float | None = Field(
+        None, gt=0, le=20, description="of memory bandwidth, by the tensors of InterFormer's blocks; None: as `memory`"
     )
     launch_us: float = Field(
         6.0, ge=0, description="microseconds to start an operator: eager mode waits for it where operators are short"
     )
+    backward: float = Field(1.0, gt=0, description="dense backward pass: measured over counted")
+    fixed_ms: float = Field(
+        0.0, ge=0, description="of every step, whatever its size: optimizer, exchange of ids, metrics, log"
+    )
+
+
+class Overhead(Strict):
+    """Memory of a rank that is no tensor: assumptions of memory.py where None, until a calibration replaces them."""
+
+    runtime_mib: float | None = Field(None, ge=0, description="libraries, and on CUDA the context, before the model")
+    kept: float | None = Field(
+        None, ge=0, le=10, description="CPU: what malloc keeps in holes, as a share of the activations"
+    )
+
+
+class Calibration(Strict):
+    """Where measured numbers of a cluster file are from; written by `interformer plan score RUN --out FILE`."""
+
+    run: str
+    date: str
+    versions: dict[str, str] = Field(default_factory=dict)
+    ranks: int
+    batch_size: int
+    fitted: dict[str, str] = Field(description="field -> what it was fitted to")
 
 
 class Cluster(Strict):
@@ -58,6 +89,8 @@ class Cluster(Strict):
     max_nodes: int = Field(4096, ge=1)
     price_per_node_hour: float | None = Field(None, gt=0, description="in the user's currency")
     efficiency: Efficiency = Efficiency()
+    overhead: Overhead = Overhead()
+    calibration: Calibration | None = Field(None, description="efficiency and overhead are measured, by this run")
     sources: dict[str, str] = Field(description="field -> where its number is published and what is said there")
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from interformer_rec.errors import InputError
 from interformer_rec.planning import plan_file, terminal
 from interformer_rec.planning.cluster import Cluster, load_cluster
 from interformer_rec.planning.explain import EXPLAINED, explain
-from interformer_rec.planning.page import write_page
+from interformer_rec.planning.page import write_page, write_refusal
 from interformer_rec.planning.place import DoesNotFit, Placed, place
 from interformer_rec.planning.problem import RESERVE, Problem
 from interformer_rec.planning.sizes import find_sizes
@@ -66,7 +66,7 @@ def plan(
         outcomes = _sweep(problem, parse_sweep(what_if), priced)
         _show(console, outcomes, as_json)
         if html:
-            write_page(_page(answer(problem, objective), why), html, [asdict(outcome) for outcome in outcomes])
+            _write_swept_page(problem, objective, why, html, outcomes)
         return 0
     unknown = [name for name in why if name not in problem.tables]
     if unknown:
@@ -77,7 +77,7 @@ def plan(
     if out:
         plan_file.write_plan(out, finite(content))
     if html:
-        write_page({"name": placed.problem.config.name, **content}, html)
+        write_page(content, html)
     if as_json:
         print(json.dumps(finite(content)))
         return 0
@@ -89,9 +89,16 @@ def plan(
     return 0
 
 
-def _page(placed: Placed, why: Sequence[str]) -> dict[str, Any]:
-    """A plan file's content, and the run's name for the heading."""
-    return {"name": placed.problem.config.name, **plan_file.to_dict(placed, explain(placed, EXPLAINED, first=why))}
+def _write_swept_page(problem: Problem, objective: str, why: Sequence[str], path: str, outcomes: list[Outcome]) -> None:
+    """The plan and the sweep; where the job itself does not fit, the reason and the sweep."""
+    rows = [asdict(outcome) for outcome in outcomes]
+    try:
+        placed = answer(problem, objective)
+    except DoesNotFit as error:
+        title = f"{problem.config.name} \u00b7 {problem.nodes} \u00d7 {problem.cluster.name}"
+        write_refusal(title, str(error), path, rows)
+    else:
+        write_page(plan_file.to_dict(placed, explain(placed, EXPLAINED, first=why)), path, rows)
 
 
 def question(

@@ -6,19 +6,23 @@ is what choosing it alone would add to the slowest rank, by TorchRec's estimate,
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from torchrec.distributed.planner.types import ShardingOption
+from torchrec.distributed.planner.types import Shard, ShardingOption
 
 from interformer_rec.planning.cluster import GIB
+from interformer_rec.planning.enumerate import ShardRuns
+from interformer_rec.planning.groups import Group
 from interformer_rec.planning.place import Placed
 from interformer_rec.planning.timing import StepTime, step_time
 from interformer_rec.planning.wishes import HOST_KERNELS, SHARDING_TYPES, TableKind, why_not
 
-EXPLAINED = 200  # tables with all their rejected options, the costliest first
+EXPLAINED = sys.maxsize  # tables with all their rejected options: all of them
+FAR = 1e18  # bytes that a rank outside a table's group lacks
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class TableReport:
     ms: float  # TorchRec's estimate, summed over ranks
     ids_per_row: float
     rejected: tuple[Rejected, ...]
+    kept_on: str = ""  # the hosts or ranks that constraints allow; empty: all
 
 
 def explain(placed: Placed, limit: int = EXPLAINED, first: Sequence[str] = ()) -> list[TableReport]:
@@ -78,6 +83,7 @@ def _report(placed: Placed, option: ShardingOption, judge: _Judge | None) -> Tab
         ms=total_ms(option),
         ids_per_row=table.ids_per_row,
         rejected=tuple(judge.rejected(option)) if judge else (),
+        kept_on=placed.problem.groups[option.name].label if option.name in placed.problem.groups else "",
     )
 
 
@@ -87,26 +93,34 @@ class _Judge:
     def __init__(self, placed: Placed) -> None:
         problem = placed.problem
         self.problem, self.local = problem, problem.cluster.devices_per_node
+        self._needs: dict[int, tuple[Sequence[Shard], np.ndarray]] = {}
         self.options: dict[str, list[ShardingOption]] = defaultdict(list)
         for option in problem.all_options(placed.counts_exchange):
             self.options[option.name].append(option)
         devices = [device.storage for device in placed.topology.devices]
         self.loads = np.zeros(problem.ranks)  # ms
         self.free = np.array([[d.hbm, d.ddr] for d in devices], float)  # (ranks, 2) bytes
+        self.chosen = {o.name: (np.array([s.rank for s in o.shards]), _needs(o.shards)) for o in placed.options}
         for option in placed.options:
             self._put(option, 1)
         self.slowest, self.sum = float(self.loads.max()), float(self.loads.sum())
 
     def _put(self, option: ShardingOption, sign: int) -> None:
         """Add a placed table, or with -1 take it away."""
-        for shard in option.shards:
-            self.loads[shard.rank] += sign * shard.perf.total  # type: ignore[union-attr]
-            self.free[shard.rank] -= sign * np.array([shard.storage.hbm, shard.storage.ddr])  # type: ignore[union-attr]
+        ranks, needs = self.chosen[option.name]
+        np.add.at(self.loads, ranks, sign * needs[:, 0])
+        np.subtract.at(self.free, ranks, sign * needs[:, 1:])
+
+    def needs(self, option: ShardingOption) -> np.ndarray:
+        """[shards, 3] ms, device and host bytes; tables that are alike share their shards, so most are found again."""
+        if id(option.shards) not in self._needs:
+            self._needs[id(option.shards)] = (option.shards, _needs(option.shards))
+        return self._needs[id(option.shards)][1]
 
     def rejected(self, chosen: ShardingOption) -> list[Rejected]:
         """Every option but the chosen one."""
         table, problem = self.problem.tables[chosen.name], self.problem
-        kind = TableKind(table.name, table.pooled, table.dim)
+        kind, group = TableKind(table.name, table.pooled, table.dim), problem.groups.get(table.name)
         self._put(chosen, -1)  # its own place is free while its other options are tried
         found: list[Rejected] = []
         there = {(option.sharding_type, option.compute_kernel): option for option in self.options[chosen.name]}
@@ -114,30 +128,30 @@ class _Judge:
             kernel = "dense" if sharding == "data_parallel" else "fused"
             if (sharding, kernel) == (chosen.sharding_type, chosen.compute_kernel):
                 continue
-            why = why_not(kind, sharding, kernel, problem.wishes, problem.job.device, problem.ranks)
+            why = why_not(kind, sharding, kernel, problem.wishes, problem.job.device, problem.ranks, group)
             option = there.get((sharding, kernel))
-            tried = self._try(option) if option is not None else None
+            tried = self._try(option, group) if option is not None else None
             if why is not None or tried is None:
                 tried = Rejected(sharding, kernel, (why or "TorchRec offers none") + _would(tried))
             found.append(tried)
         self._put(chosen, 1)
         if problem.job.device == "cuda" and chosen.compute_kernel == "fused":
             for kernel in HOST_KERNELS:
-                why = why_not(kind, chosen.sharding_type, kernel, problem.wishes, "cuda", problem.ranks)
+                why = why_not(kind, chosen.sharding_type, kernel, problem.wishes, "cuda", problem.ranks, group)
                 reason = why or "the rows fit in device memory, which is faster"
                 found.append(Rejected(chosen.sharding_type, kernel, reason))
         return found
 
-    def _try(self, option: ShardingOption) -> Rejected:
-        shards = list(option.shards)
-        needs = np.array([[s.perf.total, s.storage.hbm, s.storage.ddr] for s in shards], float)  # type: ignore[union-attr]
-        ranks, short = self._ranks(option, needs)
+    def _try(self, option: ShardingOption, group: Group | None) -> Rejected:
+        needs = self.needs(option)
+        ranks, short = self._ranks(option, needs, self._open(group))
         if short is not None:
             rank, lack = short
             return Rejected(
                 option.sharding_type,
                 option.compute_kernel,
-                f"does not fit: {lack / GIB:.2f} GiB too much on rank {rank}",
+                f"does not fit: {lack / GIB:.2f} GiB too much on rank {rank}"
+                + (f" ({group.label} only)" if group else ""),
             )
         loads = self.loads.copy()
         np.add.at(loads, ranks, needs[:, 0])
@@ -150,15 +164,21 @@ class _Judge:
             reason = f"as fast: {slowest:+.4g} ms on the slowest rank, {everyone:+.4g} ms over all ranks"
         return Rejected(option.sharding_type, option.compute_kernel, reason, slowest, everyone)
 
-    def _ranks(self, option: ShardingOption, needs: np.ndarray) -> tuple[list[int], tuple[int, float] | None]:
-        """Ranks of the shards; or the rank that comes closest and the bytes it lacks."""
+    def _open(self, group: Group | None) -> np.ndarray:
+        """(ranks,) where a table of the group may lie."""
+        return np.isin(np.arange(len(self.loads)), group.ranks) if group else np.ones(len(self.loads), dtype=bool)
+
+    def _ranks(
+        self, option: ShardingOption, needs: np.ndarray, there: np.ndarray
+    ) -> tuple[list[int], tuple[int, float] | None]:
+        """Ranks of the shards, those of `there` only; or the rank that comes closest and the bytes it lacks."""
         ranks = len(self.loads)
         if option.partition_by == "uniform":
             taken = list(range(len(needs)))
             lack = (needs[:, 1:] - self.free[taken]).max(1)
             worst = int(lack.argmax())
             return taken, (worst, float(lack[worst])) if lack[worst] > 0 else None
-        free, loads, taken = self.free.copy(), self.loads.copy(), []
+        free, loads, taken = np.where(there[:, None], self.free, -FAR), self.loads.copy(), []
         hosts = option.partition_by in ("host", "multi_host")
         groups = (
             [needs[i : i + self.local] for i in range(0, len(needs), self.local)]
@@ -192,6 +212,13 @@ class _Judge:
         return int(np.where(lack <= 0, ends, np.inf).argmin()) if (lack <= 0).any() else int(lack.argmin())
 
 
+def _needs(shards: Sequence[Shard]) -> np.ndarray:
+    """[shards, 3] ms, bytes of device memory (of host memory on the CPU: hbm is 0 there), of host memory."""
+    runs = shards.runs if isinstance(shards, ShardRuns) else [(1, shard) for shard in shards]
+    rows = [[s.perf.total, s.storage.hbm, s.storage.ddr] for _, s in runs]  # type: ignore[union-attr]
+    return np.repeat(np.array(rows, dtype=float), [count for count, _ in runs], axis=0)
+
+
 def _would(tried: Rejected | None) -> str:
     """What a ruled-out option would have brought."""
     return f" (without that: {tried.reason})" if tried is not None else ""
@@ -216,8 +243,11 @@ def what_would_help(placed: Placed) -> dict[str, float]:
 
 
 def _with(now: StepTime, tables: float, dense: float) -> float:
-    faster = StepTime(
-        tables * now.lookup, tables * now.update, now.forward, now.backward, now.ids,
-        dense * now.dense_forward, dense * now.dense_backward, now.all_reduce,
-    )  # fmt: skip
+    faster = replace(
+        now,
+        lookup=tables * now.lookup,
+        update=tables * now.update,
+        dense_forward=dense * now.dense_forward,
+        dense_backward=dense * now.dense_backward,
+    )
     return faster.total

@@ -19,19 +19,27 @@ import numpy as np
 from torchrec.distributed.planner.types import ShardingOption, Storage
 
 from interformer_rec.config import RunConfig
+from interformer_rec.planning.cluster import Overhead
 from interformer_rec.planning.dense import DenseCost
+from interformer_rec.planning.memory_host import loader_bytes
 from interformer_rec.planning.sizes import Lengths, Sizes
 
 ID, LENGTH = 8, 12  # bytes of an id; of a row's length and offset
 FLOAT = 4
 DISTRIBUTED, LOADED = 2, 3  # batches whose ids are at the owners; batches on the device
-# Gradients under way beside the activations, as their share: 0.06 to 0.13 measured on CPU. glibc's malloc keeps up to 0.6 more in
-# holes there (none with MALLOC_MMAP_THRESHOLD_=65536): that is not counted.
+# Gradients under way beside the activations, as their share: 0.06 to 0.13 measured on CPU.
 BACKWARD_WORK = 0.12
+# CPU: free memory that glibc's malloc has not given back to the system when the backward pass begins, as a share of the activations,
+# measured: docs/decisions/0010. None is left with MALLOC_MMAP_THRESHOLD_=65536, but then every tensor is made of fresh pages.
+KEPT = 0.5
 SORT = 40  # bytes an id while gradients of equal ids are added up: keys, positions, both again for the sort, segments
 CACHE_SHARE = 0.2  # TorchRec's default cache_load_factor of fused_uvm_caching
-# Context and NCCL buffers, assumed; on CPU Python and its libraries, measured.
-RUNTIME = {"cuda": 1536 << 20, "cpu": 420 << 20}
+# Context and NCCL buffers, assumed; on CPU Python and its libraries before the model, measured.
+RUNTIME = {"cuda": 1536 << 20, "cpu": 545 << 20}
+DECODING = "rows being decoded"
+HOLES = f"free memory kept by malloc, or {DECODING}"
+ASSUMED = Overhead()
+FIRST_STEP = 45 << 20  # CPU: code that is first used in a step, TorchRec's sharded modules
 STATE = {  # bytes of optimizer state a row and a number
     "rowwise_adagrad": (FLOAT, 0),
     "adagrad": (0, FLOAT),
@@ -48,6 +56,8 @@ class Job:
     local_ranks: int
     batch_size: int
     device: str
+    overhead: Overhead = ASSUMED  # the cluster's
+    train_rows: int | None = None  # where they are known: small data fill no shuffle buffers
 
 
 @dataclass(frozen=True)
@@ -171,25 +181,32 @@ def constant_bytes(config: RunConfig, job: Job, sizes: Sizes, dense: DenseCost, 
     ids = sum(sizes.of_lookup(lookup.key).batch_total(rows) for lookup in lookups)
     times = sum(sizes.of_lookup(group.name).batch_total(rows) for group in features.sequences if group.timestamp)
     numbers = len(features.dense) + len(features.labels) + 3  # weight and group key beside them
-    half = config.training.precision == "bf16"
-    return ConstantBytes(
-        items={
-            "runtime": RUNTIME[job.device],
-            "dense parameters": parameters * FLOAT,
-            # DDP is made with gradient_as_bucket_view: gradients are views of its buckets
-            "dense gradients and DDP buckets": parameters * FLOAT,
-            "dense optimizer (Adam, two moments)": 2 * parameters * FLOAT,
-            "batches as loaded": round(
-                LOADED * ((ids + times) * ID + len(lookups) * rows * LENGTH + rows * numbers * FLOAT)
-            ),
-        },
-        dense_items={
-            **{f"activations: {block}": count for block, count in dense.activations.items()},
-            "work space of the backward pass": round(BACKWARD_WORK * dense.activation_bytes),
-            **({"bf16 copies of dense parameters": parameters * 2} if half else {}),
-        },
-        exchange_items={"received vectors, then side by side": 2 * dense.looked_up},
-    )
+    batch = (ids + times) * ID + len(lookups) * rows * LENGTH + rows * numbers * FLOAT
+    runtime = job.overhead.runtime_mib
+    items = {
+        "runtime": RUNTIME[job.device] if runtime is None else round(runtime * (1 << 20)),
+        "dense parameters": parameters * FLOAT,
+        # DDP is made with gradient_as_bucket_view: gradients are views of its buckets
+        "dense gradients and DDP buckets": parameters * FLOAT,
+        "dense optimizer (Adam, two moments)": 2 * parameters * FLOAT,
+        "batches as loaded": round(LOADED * batch),
+    }
+    dense_items = {
+        **{f"activations: {block}": count for block, count in dense.activations.items()},
+        "work space of the backward pass": round(BACKWARD_WORK * dense.activation_bytes),
+    }
+    if config.training.precision == "bf16":
+        dense_items["bf16 copies of dense parameters"] = parameters * 2
+    exchange_items = {"received vectors, then side by side": 2 * dense.looked_up}
+    if job.device == "cpu":  # the host's memory is the device's
+        loader = loader_bytes(config, sizes, job.ranks, job.train_rows)
+        kept = KEPT if job.overhead.kept is None else job.overhead.kept
+        items["code and records of the first step"] = FIRST_STEP
+        items["rows decoded by the loader"] = loader.decoded + round(loader.batches_ahead * batch)
+        # one heap: what malloc keeps serves the next rows, and what decoding has freed serves activations
+        dense_items[HOLES] = max(loader.decoding, round(kept * dense.activation_bytes))
+        exchange_items[DECODING] = loader.decoding
+    return ConstantBytes(items, dense_items, exchange_items)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A plan as a page. In: a plan's dict (what --json prints) and the rows of a sweep; out: one HTML file, readable offline.
 
-The numbers go into the page as one JSON block and are drawn by plan.js: bars and lists as elements, ranks and shards on canvases,
+The numbers go into the page as one JSON block and are drawn by plan*.js: bars and lists as elements, ranks and shards on canvases,
 because a thousand tables on a thousand ranks would be a million elements.
 """
 
@@ -19,6 +19,7 @@ from interformer_rec.strict_json import finite
 
 HERE = Path(__file__).parent
 ITEM_BYTES = {"float32": 4, "float16": 2}
+SCRIPTS = ("plan_parts.js", "plan_sweep.js", "plan_tables.js", "plan.js")  # one scope; the later use the earlier
 SMALLEST_ITEM = 2**16  # bytes; items of memory below it on every rank are left out, as on the screen
 
 
@@ -27,7 +28,10 @@ def write_page(plan: Mapping[str, Any], path: str | Path, sweep: Sequence[Mappin
 
     The same plan gives the same bytes. Raises InputError where `plan` lacks what a page shows, or `path` cannot be written.
     """
-    page = render(plan, sweep)
+    _write(render(plan, sweep), path)
+
+
+def _write(page: str, path: str | Path) -> None:
     path = Path(path)
     part = path.with_name(f"{path.name}.part")
     try:
@@ -37,23 +41,34 @@ def write_page(plan: Mapping[str, Any], path: str | Path, sweep: Sequence[Mappin
         raise InputError(f"cannot write the page to {str(path)!r}: {error.strerror}") from None
 
 
+def write_refusal(title: str, why: str, path: str | Path, sweep: Sequence[Mapping[str, Any]]) -> None:
+    """The page of a job without a plan: `why` there is none, as DoesNotFit says it, and what was planned instead (`sweep`)."""
+    data = {"title": title, "why": why, "sweep": list(sweep)}
+    _write(_html(finite(data), ("plan_parts.js", "plan_sweep.js")), path)
+
+
 def render(plan: Mapping[str, Any], sweep: Sequence[Mapping[str, Any]] | None = None) -> str:
     """The page's HTML. Raises InputError where `plan` lacks what a page shows."""
-    data = page_data(plan, sweep)
+    return _html(page_data(plan, sweep), SCRIPTS)
+
+
+def _html(data: Mapping[str, Any], scripts: Sequence[str]) -> str:
+    """`data` with `why`: a page without a plan."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     template = environment.from_string(_text("plan.html.j2"))
     return template.render(
         title=data["title"],
+        why=data.get("why"),
         style=Markup(_text("plan.css")),
-        script=Markup(_text("plan.js")),
+        script=Markup("\n".join(_text(name) for name in scripts)),
         data=Markup(_json_block(data)),
     )
 
 
 def page_data(plan: Mapping[str, Any], sweep: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """What plan.js draws: bytes, milliseconds, one list per table (see _table). Raises InputError where a key lacks."""
+    """What the scripts draw: bytes, milliseconds, one list per table (see _table). Raises InputError where a key lacks."""
     try:
         return finite(_data(plan, list(sweep or [])))
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
@@ -109,7 +124,7 @@ def _memory(memory: Mapping[str, Any]) -> dict[str, int | list[int]]:
 
 
 def _table(name: str, table: Mapping[str, Any], shape: Mapping[str, Any]) -> list[Any]:
-    """[name, rows, dim, bytes of a number, ids a row, sharding, kernel, device bytes, host bytes, ms, shards, rejected].
+    """[name, rows, dim, bytes of a number, ids a row, sharding, kernel, device bytes, host bytes, ms, shards, rejected, kept on].
 
     shards: [first rank, last rank, rows, columns] for neighbouring ranks with shards of one size: a row-wise table of a thousand
     ranks is two entries. rejected: [sharding, kernel, reason].
@@ -124,6 +139,7 @@ def _table(name: str, table: Mapping[str, Any], shape: Mapping[str, Any]) -> lis
     return [
         name, shape["rows"], shape["dim"], ITEM_BYTES[shape["dtype"]], table["ids_per_row"], table["sharding"], table["kernel"],
         table["device_bytes"], table["host_bytes"], round(table["ms"], 6), runs, rejected,
+        table.get("kept_on", ""),
     ]  # fmt: skip
 
 

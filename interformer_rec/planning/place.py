@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from torchrec.distributed.planner.types import ShardingOption, Topology
+from torchrec.distributed.types import ParameterSharding, ShardingPlan
 
 from interformer_rec.errors import InputError
 from interformer_rec.planning.bundle import bundle, unbundle
 from interformer_rec.planning.cluster import GIB
+from interformer_rec.planning.groups import Group
 from interformer_rec.planning.memory import RankMemory, rank_memory
 from interformer_rec.planning.problem import Problem
 from interformer_rec.planning.search import search
@@ -28,7 +31,7 @@ class DoesNotFit(InputError):
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """A plan with its costs. `perf`: TorchRec's estimate of the slowest rank, ms; `bound`: no plan is faster by it."""
+    """A plan with its costs. `perf`: TorchRec's estimate of the slowest rank, ms; `bound`: no plan is faster by it, 0 if unknown."""
 
     problem: Problem
     options: list[ShardingOption]
@@ -61,16 +64,19 @@ def rank_loads(options: Sequence[ShardingOption], ranks: int) -> np.ndarray:
 
 
 def find(
-    space: list[ShardingOption], topology: Topology, together: Sequence[Sequence[str]] = ()
+    space: list[ShardingOption],
+    topology: Topology,
+    together: Sequence[Sequence[str]] = (),
+    groups: Mapping[str, Group] | None = None,
 ) -> tuple[list[ShardingOption], float, float, float]:
     """Options with ranks, slowest rank's ms, lower bound in ms, seconds: all that stands between this and the search."""
     bundled, members = bundle(space, together)
-    solution = search(bundled, topology)
+    solution = search(bundled, topology, groups=groups)
     return unbundle(solution.options, members), solution.perf, solution.bound, solution.seconds
 
 
 def place(problem: Problem) -> Placed:
-    """The best plan found. Raises DoesNotFit with numbers where the tables do not fit."""
+    """The best plan found. Raises DoesNotFit with numbers where the tables do not fit, InputError where a wish is impossible."""
     spent = 0.0
     for exchange in (False, True):
         try:
@@ -78,7 +84,9 @@ def place(problem: Problem) -> Placed:
         except InputError as error:
             raise DoesNotFit(str(error)) from None
         try:
-            options, perf, bound, seconds = find(problem.space(exchange), topology, problem.wishes.together)
+            options, perf, bound, seconds = find(
+                problem.space(exchange), topology, problem.wishes.together, problem.groups
+            )
         except NoPlan as error:
             raise DoesNotFit(_no_plan(problem, str(error)), error) from error
         spent += seconds
@@ -87,6 +95,25 @@ def place(problem: Problem) -> Placed:
         if exchange or memory.peak.max() <= problem.usable:
             return Placed(problem, options, topology, memory, step_time(problem, options), perf, bound, spent, exchange)
     raise AssertionError("unreachable: the second round returns or raises")
+
+
+def placed_of_plan(problem: Problem, plan: ShardingPlan) -> Placed:
+    """The costs of a plan that somebody else made, for example of a run: nothing is searched, `bound` and `seconds` are 0.
+
+    `plan` is of the whole model, as load_plan or a planner returns it; memory may exceed the device. Raises InputError where a
+    table lacks or is cut unlike TorchRec cuts it.
+    """
+    tables = {
+        name: given
+        for module in plan.plan.values()
+        for name, given in cast(Mapping[str, ParameterSharding], module).items()
+    }
+    options = list(problem.options_of(tables).values())
+    capacity = (problem.cluster.device_bytes, problem.cluster.host_bytes)
+    memory = rank_memory(options, problem.tables, problem.job, problem.constant, capacity)
+    perf = float(rank_loads(options, problem.ranks).max(initial=0.0))
+    topology = problem.cluster.topology(problem.nodes)
+    return Placed(problem, options, topology, memory, step_time(problem, options), perf, 0.0, 0.0, False)
 
 
 def _no_plan(problem: Problem, why: str) -> str:

@@ -1,11 +1,11 @@
 """A plan as a JSON file. In: a Placed; out: JSON that anything can read. In: such a file; out: TorchRec's ShardingPlan for a model.
 
 Keys (format 1):
-    format, version          1; the package's version that wrote it
+    format, version, name    1; the package's version that wrote it; the run's name
     fingerprint              what the plan is for: tables {name: {rows, dim, dtype, pooled}}, ranks, ranks_per_node, device
     cluster, nodes, batch_size, reserve
     tables                   {name: {sharding, kernel, shards: [[rank, row, column, rows, columns], ...], ms, ids_per_row,
-                             device_bytes, host_bytes, rejected: [{sharding, kernel, reason, slowest_ms, all_ms}]}}
+                             device_bytes, host_bytes, kept_on, rejected: [{sharding, kernel, reason, slowest_ms, all_ms}]}}
     step                     milliseconds by item, `total`, `bottleneck`, samples_per_second
     search                   slowest_rank_ms, bound_ms (TorchRec's estimate), seconds
     memory                   capacity, reserved, moment; peak, and items by moment: bytes of every rank
@@ -30,7 +30,7 @@ from torchrec.distributed.types import EmbeddingModuleShardingPlan, ParameterSha
 from interformer_rec import __version__
 from interformer_rec.distributed.sharding import TableInfo, tables_of
 from interformer_rec.errors import InputError
-from interformer_rec.planning.explain import EXPLAINED, TableReport, explain, what_would_help
+from interformer_rec.planning.explain import TableReport, explain, what_would_help
 from interformer_rec.planning.place import Placed
 
 FORMAT = 1
@@ -85,11 +85,12 @@ class PlanFile(_Loose):
 def to_dict(placed: Placed, reports: list[TableReport] | None = None) -> dict[str, Any]:
     """JSON-able, keys as in the module's text; `reports` from explain, made here if not given."""
     problem, memory = placed.problem, placed.memory
-    reports = explain(placed, EXPLAINED) if reports is None else reports
+    reports = explain(placed) if reports is None else reports
     told = {report.name: report for report in reports}
     return {
         "format": FORMAT,
         "version": __version__,
+        "name": problem.config.name,
         "fingerprint": {
             "tables": {
                 name: {
@@ -147,6 +148,7 @@ def _table(option: ShardingOption, report: TableReport) -> dict[str, Any]:
         "ids_per_row": report.ids_per_row,
         "device_bytes": report.device_bytes,
         "host_bytes": report.host_bytes,
+        "kept_on": report.kept_on,
         "rejected": [asdict(rejected) for rejected in report.rejected],
     }
 

@@ -6,6 +6,10 @@ plan = planner.collective_plan(model, sharders, process_group)
 
 from __future__ import annotations
 
+import pickle
+from typing import cast
+
+import torch.distributed as dist
 from torch import nn
 from torchrec.distributed.planner import ParameterConstraints
 from torchrec.distributed.planner.planners import (
@@ -16,6 +20,7 @@ from torchrec.distributed.planner.planners import (
     validate_rank_assignment,
 )
 from torchrec.distributed.planner.types import Enumerator, StorageReservation, Topology
+from torchrec.distributed.sharding_plan import get_default_sharders
 from torchrec.distributed.types import ModuleSharder, ShardingPlan
 
 from interformer_rec.planning.enumerate import enumerate_grouped
@@ -50,6 +55,27 @@ class InterFormerPlanner(EmbeddingPlannerBase):
         self._given_enumerator, self._budget_seconds = enumerator, budget_seconds
         self.solution: Solution | None = None  # of the last plan() on this rank, with loads and bound
 
+    def collective_plan(
+        self,
+        module: nn.Module,
+        sharders: list[ModuleSharder[nn.Module]] | None = None,
+        pg: dist.ProcessGroup | None = None,
+    ) -> ShardingPlan:
+        """As plan(), made by the group's rank 0 for all. What plan() raises there is raised on every rank: none waits for ever."""
+        group = pg if pg is not None else dist.group.WORLD
+        assert group is not None, "collective_plan needs a process group; without one call plan()"
+        answer: list[ShardingPlan | Exception | None] = [None]
+        if group.rank() == 0:
+            try:
+                answer = [self.plan(module, sharders if sharders is not None else get_default_sharders())]
+            except Exception as error:
+                answer = [_sendable(error)]
+        if group.size() > 1:
+            dist.broadcast_object_list(answer, dist.get_global_rank(group, 0), group=group)
+        if isinstance(answer[0], Exception):
+            raise answer[0]
+        return cast(ShardingPlan, answer[0])
+
     def plan(self, module: nn.Module, sharders: list[ModuleSharder[nn.Module]]) -> ShardingPlan:
         """A plan for every table of `module` that a sharder handles; needs no process group.
 
@@ -72,3 +98,12 @@ class InterFormerPlanner(EmbeddingPlannerBase):
         validate_rank_assignment(plan, self._topology)
         validate_compute_kernels(self.solution.options)
         return plan
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error itself, or what it says where its class cannot be pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

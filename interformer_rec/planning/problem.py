@@ -7,7 +7,7 @@ optimizers given as `fused_params` do not set), the gradient of a data-parallel 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,15 +15,18 @@ import torch
 from torch import nn
 from torchrec.distributed.planner import ParameterConstraints
 from torchrec.distributed.planner.types import Shard, ShardingOption, Topology
+from torchrec.distributed.types import ParameterSharding
 
 from interformer_rec.config import RunConfig
 from interformer_rec.distributed.optimizer import fused_params
 from interformer_rec.distributed.sharding import sharders, tables_of
 from interformer_rec.errors import InputError
 from interformer_rec.model.task import build_task
+from interformer_rec.model_config import ModelConfig
 from interformer_rec.planning.cluster import GIB, Cluster
 from interformer_rec.planning.dense import DenseCost, dense_cost
 from interformer_rec.planning.enumerate import ShardRuns, enumerate_grouped
+from interformer_rec.planning.groups import Group
 from interformer_rec.planning.memory import (
     ConstantBytes,
     Job,
@@ -36,6 +39,7 @@ from interformer_rec.planning.memory import (
 from interformer_rec.planning.sizes import Sizes
 from interformer_rec.planning.wishes import SHARDING_TYPES, TableKind, Wishes, allowed
 
+MODEL = frozenset({"config", "sizes", "table_bytes"})  # what model and tables depend on
 RESERVE = 0.1  # share of a device's memory kept free: fragmentation, work space of kernels, what nobody counted
 
 
@@ -84,14 +88,25 @@ class Problem:
         return loads
 
     @cached_property
+    def groups(self) -> dict[str, Group]:
+        """Tables that the wishes keep on some ranks -> those. Raises InputError for hosts that are not there."""
+        return self.wishes.groups(self.tables, self.nodes, self.cluster.devices_per_node)
+
+    @cached_property
     def job(self) -> Job:
         """What the memory of a shard depends on beside its table."""
-        return Job(self.ranks, self.cluster.devices_per_node, self.batch_size, self.cluster.device)
+        cluster = self.cluster
+        return Job(self.ranks, cluster.devices_per_node, self.batch_size, cluster.device, cluster.overhead)
 
     @cached_property
     def dense(self) -> DenseCost:
-        """InterFormer's part."""
+        """InterFormer's part. Raises InputError for other kinds of model: nobody has counted theirs."""
         config = self.config
+        if not isinstance(config.model, ModelConfig):
+            raise InputError(
+                f"model.kind is {config.model.kind}: `interformer plan` counts memory and time of the dense part for kind "
+                "interformer only. Plan with that kind, or train without a plan file: TorchRec then plans at the start"
+            )
         l2 = config.optimizer.embedding.l2 > 0
         return dense_cost(config.features, config.model, self.sizes, self.batch_size, config.training.precision, l2)
 
@@ -141,7 +156,8 @@ class Problem:
                 pooling_factors=[length.mean for length in self.tables[name].lengths],
             )
             for name, kinds in (
-                (kind.name, allowed(kind, self.wishes, self.job.device, self.ranks)) for kind in self.kinds
+                (kind.name, allowed(kind, self.wishes, self.job.device, self.ranks, self.groups.get(kind.name)))
+                for kind in self.kinds
             )
         }
         return self._enumerate(constraints, exchange)
@@ -159,6 +175,32 @@ class Problem:
         }
         return self._enumerate(constraints, exchange)
 
+    def options_of(self, plan: Mapping[str, ParameterSharding]) -> dict[str, ShardingOption]:
+        """Table -> the one option that a given plan chose, estimated, with its ranks; memory without send buffers.
+
+        `plan`: table -> TorchRec's ParameterSharding. Unlike `space`, nothing is ruled out by wishes or by lack of memory: what
+        runs, runs. Raises InputError for a table that lacks, or is cut unlike TorchRec cuts it.
+        """
+        local = self.cluster.devices_per_node
+        constraints = {}
+        for name, table in self.tables.items():
+            if name not in plan:
+                raise InputError(f"the plan has no table {name!r}; it has {', '.join(list(plan)[:20])}")
+            given = plan[name]
+            pieces = len(given.ranks or []) // (local if given.sharding_type == "grid_shard" else 1)
+            cut = "column" in given.sharding_type or given.sharding_type == "grid_shard"
+            constraints[name] = ParameterConstraints(
+                sharding_types=[given.sharding_type],
+                compute_kernels=[given.compute_kernel],
+                min_partition=table.dim // max(1, pieces) if cut else None,
+                pooling_factors=[length.mean for length in table.lengths],
+            )
+        everything = self.cluster.topology(self.nodes)
+        options = {option.name: option for option in self._enumerate(constraints, False, everything)}
+        for name, option in options.items():
+            option.shards = _on_ranks(option, plan[name], self.ranks)
+        return options
+
     @property
     def kinds(self) -> list[TableKind]:
         """Of every table, for the wishes."""
@@ -166,12 +208,20 @@ class Problem:
 
     def changed(self, **changes: object) -> Problem:
         """The same question with something else in it."""
-        return replace(self, **changes)  # type: ignore[arg-type]
+        other = replace(self, **changes)  # type: ignore[arg-type]
+        if not MODEL.intersection(changes):  # a thousand tables on meta take a second to make
+            for name in ("model", "tables", "dense_parameters"):
+                if name in self.__dict__:
+                    other.__dict__[name] = self.__dict__[name]
+        return other
 
-    def _enumerate(self, constraints: dict[str, ParameterConstraints], exchange: bool) -> list[ShardingOption]:
+    def _enumerate(
+        self, constraints: dict[str, ParameterConstraints], exchange: bool, topology: Topology | None = None
+    ) -> list[ShardingOption]:
         device = torch.device(self.cluster.device)
         table_sharders = sharders(fused_params(self.config.optimizer.embedding, device))
-        options = enumerate_grouped(self.model, table_sharders, self.topology(exchange), self.batch_size, constraints)
+        topology = topology or self.topology(exchange)
+        options = enumerate_grouped(self.model, table_sharders, topology, self.batch_size, constraints, False)
         known: dict[
             object, Sequence[Shard]
         ] = {}  # options of tables that are alike share their shards, before and after
@@ -194,3 +244,20 @@ class Problem:
         if isinstance(shards, ShardRuns):
             return ShardRuns([(count, weigh(shard)) for count, shard in shards.runs], shards._offsets)
         return [weigh(shard) for shard in shards]
+
+
+def _on_ranks(option: ShardingOption, given: ParameterSharding, ranks: int) -> list[Shard]:
+    """The option's shards on the ranks of a given plan, whose shards must be as large."""
+    shards = list(option.shards)
+    places = given.ranks or (list(range(ranks)) if len(shards) == ranks else [])
+    sizes = [list(shard.size) for shard in shards]
+    spec = getattr(given.sharding_spec, "shards", None)
+    told = [list(shard.shard_sizes) for shard in spec] if spec else sizes
+    if len(places) != len(shards) or told != sizes:
+        raise InputError(
+            f"table {option.name!r}: the plan has {len(places)} {given.sharding_type} shards of sizes {told[:4]} (rows, "
+            f"columns), where TorchRec cuts {len(shards)} of {sizes[:4]}; only such plans can be estimated"
+        )
+    for shard, rank in zip(shards, places, strict=True):
+        shard.rank = rank
+    return shards

@@ -3,7 +3,8 @@
 The time of a plan is that of its slowest rank: the sum of `perf.total` of its shards, in milliseconds, as TorchRec's
 NoopPerfModel rates plans. First a linear program picks options (search_select), then shards are placed, longest first
 (search_place), then the slowest rank is relieved as long as that works (search_improve). Several granularities are tried,
-because the cheapest options may be too coarse to balance. Deterministic, unless `budget_seconds` cuts it short.
+because the cheapest options may be too coarse to balance. Last, memory is spread (search_even). Deterministic, unless
+`budget_seconds` cuts it short.
 """
 
 from __future__ import annotations
@@ -11,23 +12,27 @@ from __future__ import annotations
 import copy
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torchrec.distributed.planner.types import Shard, ShardingOption, Topology
 
 from interformer_rec.planning.bound import lower_bound, threshold_bound
-from interformer_rec.planning.search_errors import NoPlan, bytes_of, does_not_fit
+from interformer_rec.planning.groups import Group
+from interformer_rec.planning.search_candidate import DDR, HBM, PASS, PERF, SSD
+from interformer_rec.planning.search_errors import NoPlan, bytes_of, does_not_fit, group_too_small
+from interformer_rec.planning.search_even import even
 from interformer_rec.planning.search_exact import MOST, size_of, solve
 from interformer_rec.planning.search_improve import improve
 from interformer_rec.planning.search_memory import squeeze
 from interformer_rec.planning.search_place import Assignment, Placement
-from interformer_rec.planning.search_select import Columns, overflow, select
+from interformer_rec.planning.search_select import Columns, Part, overflow, select, without_leftovers
 from interformer_rec.planning.search_shake import shake
-from interformer_rec.planning.search_space import DDR, HBM, PERF, SSD, Problem, build_problem
+from interformer_rec.planning.search_space import Problem, build_problem
 
 CLOSE = 1e-3  # a plan this near its bound ends the search
+FAR = 1.01  # one this far from it is worth selections of another kind
 SPLITS = (
     1.0,
     0.5,
@@ -63,17 +68,24 @@ class Solution:
         return self.perf / self.bound - 1 if self.bound > 0 else 0.0
 
 
-def search(space: Sequence[ShardingOption], topology: Topology, *, budget_seconds: float | None = None) -> Solution:
+def search(
+    space: Sequence[ShardingOption],
+    topology: Topology,
+    *,
+    groups: Mapping[str, Group] | None = None,
+    budget_seconds: float | None = None,
+) -> Solution:
     """The best plan found for the tables of `space` on `topology`, whose storage is already reduced by what is reserved.
 
     `space` comes from TorchRec's enumerator or from enumerate_grouped, with all estimates; its options are not changed.
+    `groups`: tables that may not lie everywhere, and the ranks they have to stay on.
     Raises NoPlan, with the numbers, where no placement is possible or none is found.
     """
     started = time.monotonic()
     if not space:
         zeros = [0] * topology.world_size
         return Solution([], 0.0, 0.0, 0.0, [0.0] * topology.world_size, zeros, list(zeros))
-    problem = build_problem(space, topology)
+    problem = build_problem(space, topology, groups)
     best = _Search(problem, started + budget_seconds if budget_seconds is not None else None).run()
     placement = Placement(problem)
     placement.restore(best[0])
@@ -108,11 +120,10 @@ class _Search:
         for longest, memory in self._settings():
             if self.best is not None and (self.best.perf <= self.bound * (1 + CLOSE) or self._late()):
                 break
-            counts = select(self.columns, longest, memory)
-            if counts is None or counts.tobytes() in tried:
-                continue
-            tried.add(counts.tobytes())
-            self._attempt(counts)
+            for counts in self._selections(longest, memory):
+                if counts.tobytes() not in tried:
+                    tried.add(counts.tobytes())
+                    self._attempt(counts)
         if self.best is None:
             self._squeeze()
         if self.best is not None:
@@ -123,7 +134,7 @@ class _Search:
             self.best, self.bound = solve(self.problem, self.best, self.bound)
         if self.best is None:
             raise self._none_found(proven=np.isinf(self.bound))
-        return self.best, self.bound
+        return even(self.problem, self.best, self.bound, self._steps, self._late), self.bound
 
     def _squeeze(self) -> None:
         """Where no selection could be placed: make it fit first, then fast."""
@@ -145,6 +156,17 @@ class _Search:
         shake(placement, rounds, self.bound * (1 + CLOSE), 0, self._late)
         if placement.perf < best.perf:
             self.best = placement.assignment()
+
+    def _selections(self, longest: float, memory: float) -> Iterator[np.ndarray]:
+        """What the linear program picks; and, if a plan of that is far from the bound, the same with its leftovers cut finer."""
+        counts = select(self.columns, longest, memory)
+        if counts is None:
+            return
+        yield counts
+        if self.best is not None and self.best.perf > self.bound * FAR:
+            other = without_leftovers(self.columns, counts)
+            if other is not None:
+                yield other
 
     def _settings(self) -> Iterator[tuple[float, float]]:
         for memory in MEMORY:
@@ -175,31 +197,46 @@ class _Search:
         return True
 
     def _order(self, counts: np.ndarray, resource: int | None = None) -> list[tuple[int, int]]:
-        """(bundle, candidate) in the order of placing; size is that of the scarcest resource, or of the one given."""
-        room = np.where(
-            np.isinf(self.problem.capacity), max(self.bound, 1e-30), np.maximum(self.problem.capacity, 1.0)
-        ).max(0)
-        order: list[tuple[bool, float, int, int]] = []
+        """(bundle, candidate) in the order of placing; size is that of the scarcest resource, or of the one given.
+
+        What is on all ranks comes first, then what may go to the fewest.
+        """
+        capacity = self.problem.capacity[:, :PASS]
+        room = np.where(np.isinf(capacity), max(self.bound, 1e-30), np.maximum(capacity, 1.0)).max(0)
+        ranks = [len(group.ranks) for group in self.problem.groups]
+        order: list[tuple[bool, int, float, int, int]] = []
         for kind, members in enumerate(self.problem.kinds):
             first, bundles = self.columns.first[kind], iter(members.bundles)
             for number, candidate in enumerate(members.candidates):
-                sizes = candidate.largest / room
+                sizes = candidate.largest[:PASS] / room
+                places = min((n for n, need in zip(ranks, candidate.peak[PASS:], strict=True) if need), default=1 << 30)
                 size = float(sizes.max() if resource is None else sizes[resource])
                 for _ in range(int(counts[first + number])):
-                    order.append((not candidate.runs, -size, next(bundles), number))
-        return [(bundle, number) for _, _, bundle, number in sorted(order)]
+                    order.append((not candidate.runs, places, -size, next(bundles), number))
+        return [(bundle, number) for *_, bundle, number in sorted(order)]
 
     def _late(self) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline
 
     def _check_memory(self) -> None:
         over = overflow(self.columns)
-        if over > 1e-9:
-            raise does_not_fit(self._needs(), self.columns.capacity, over)
+        if over <= 1e-9:
+            return
+        columns = self.columns
+        for number, part in enumerate(columns.parts[1:], start=1):
+            need, room = columns.least(number), columns.capacity[number]
+            if (need[HBM:] > room[HBM:PASS]).any():
+                raise group_too_small(part.label, self._kept_on(part), need, room)
+        raise does_not_fit(columns.least(0), columns.capacity[0], over)
 
-    def _needs(self) -> np.ndarray:
-        least = [self.columns.least_of_kind(self.columns.total[:, r]) @ self.columns.members for r in range(4)]
-        return np.array(least)
+    def _kept_on(self, part: Part) -> list[str]:
+        """Names of tables that may not leave the part's ranks."""
+        return [
+            options[0].name
+            for bundle, tables in enumerate(self.problem.tables)
+            for options in tables
+            if np.array(self.problem.candidates(bundle)[0].peak[PASS:])[part.passes].any()
+        ]
 
     def _none_found(self, proven: bool) -> NoPlan:
         table = self.problem.tables[self._unplaced[1]][0][0].name if self._unplaced is not None else None
@@ -208,8 +245,8 @@ class _Search:
             f"fits in sum; the first table without room is {table!r}. Use more ranks, allow more sharding types or kernels, "
             f"or reserve less memory.",
             proven=proven,
-            need=bytes_of(self._needs()),
-            capacity=bytes_of(self.columns.capacity),
+            need=bytes_of(self.columns.least(0)),
+            capacity=bytes_of(self.columns.capacity[0]),
             table=table,
         )
 

@@ -12,8 +12,9 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_matrix
 
+from interformer_rec.planning.search_candidate import PASS, PERF, Candidate
 from interformer_rec.planning.search_place import Assignment, Placement
-from interformer_rec.planning.search_space import PERF, Candidate, Problem
+from interformer_rec.planning.search_space import Problem
 
 MOST = 400  # binary variables
 NODES = 400
@@ -29,8 +30,9 @@ class _Program:
         self.high: list[float] = []
         self._entries: list[tuple[int, int, float]] = []
         self.room = np.where(np.isinf(problem.capacity), scale, np.maximum(problem.capacity, 1.0))
-        # Rows 0 to 4 W: what rank r takes of resource k, as a share; time is compared with the last column.
-        for _ in range(4 * problem.world_size):
+        self.resources = problem.capacity.shape[1]
+        # Rows 0 to R W: what rank r takes of resource k, as a share; time is compared with the last column.
+        for _ in range(self.resources * problem.world_size):
             self.row([], -np.inf, 0.0)
 
     def variable(self) -> int:
@@ -44,7 +46,9 @@ class _Program:
 
     def load(self, column: int, rank: int, need: np.ndarray) -> None:
         share = need / self.room[rank]
-        self._entries.extend((4 * rank + k, column, float(share[k])) for k in np.flatnonzero(share).tolist())
+        self._entries.extend(
+            (self.resources * rank + k, column, float(share[k])) for k in np.flatnonzero(share).tolist()
+        )
 
     def matrix(self) -> csr_matrix:
         rows, columns, values = (np.array(part) for part in zip(*self._entries, strict=True))
@@ -104,8 +108,10 @@ def solve(problem: Problem, best: Assignment | None, bound: float) -> tuple[Assi
     slowest = program.variable()
     low, high = np.array(program.low), np.array(program.high)
     for rank in range(problem.world_size):
-        program._entries.append((4 * rank + PERF, slowest, -1.0))
-        high[4 * rank + 1 : 4 * rank + 4] = 1.0
+        first = program.resources * rank
+        program._entries.append((first + PERF, slowest, -1.0))
+        high[first + 1 : first + PASS] = 1.0
+        high[first + PASS : first + program.resources] = problem.capacity[rank, PASS:]  # nothing, or any number
     cost = np.zeros(program.columns)
     cost[slowest] = 1.0
     upper = np.ones(program.columns)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from interformer_rec.planning.search_candidate import PASS, PERF
 from interformer_rec.planning.search_place import NOWHERE, Placement
-from interformer_rec.planning.search_space import PERF
 
 LESS = 1 - 1e-9  # a gain smaller than this is rounding
 PARTNERS = 64  # ranks, the fastest, that a swap looks at
@@ -39,9 +39,19 @@ def _movable(placement: Placement, ranks: np.ndarray) -> np.ndarray:
     return np.flatnonzero((place != NOWHERE) & (free.home[:size] >= NOWHERE) & ranks[place])
 
 
-def _may_go(homes: np.ndarray, ranks: np.ndarray, host_size: int) -> np.ndarray:
-    """[n], [m] -> [n, m]: shards that have to stay on a host stay there."""
-    return (homes[:, None] == NOWHERE) | (homes[:, None] == ranks[None, :] // host_size)
+def _may_go(placement: Placement, rows: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """[n] free shards, [m] -> [n, m]: those that have to stay on a host or in a group stay there."""
+    home = placement.free.home[rows][:, None]
+    may = (home == NOWHERE) | (home == ranks[None, :] // placement.problem.host_size)
+    return may & _with_pass(placement, placement.free.need[rows], ranks)
+
+
+def _with_pass(placement: Placement, needs: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """[n, R], [m] -> [n, m]: has the rank the passes that it takes? One cell for all where no table needs any."""
+    if placement.load.shape[1] == PASS:
+        return np.ones((1, 1), dtype=bool)
+    lacking = placement.capacity[ranks, PASS:] == 0
+    return (needs[:, PASS:] @ lacking.T.astype(float)) == 0
 
 
 def _only(placement: Placement, ranks: Iterable[int] | np.ndarray) -> np.ndarray:
@@ -59,7 +69,7 @@ def _move(placement: Placement, rank: int) -> bool:
     need, top = free.need[rows], load[rank, PERF]
     slower = np.maximum(load[None, :, PERF] + need[:, None, PERF], top - need[:, None, PERF])
     slower[:, rank] = np.inf
-    slower[~_may_go(free.home[rows], np.arange(len(load)), placement.problem.host_size)] = np.inf
+    slower[~_may_go(placement, rows, np.arange(len(load)))] = np.inf
     for row, target in _ascending(slower, top):
         if (load[target] + need[row] <= placement.capacity[target]).all():
             placement.move(int(rows[row]), target)
@@ -69,7 +79,7 @@ def _move(placement: Placement, rank: int) -> bool:
 
 def _swap(placement: Placement, rank: int) -> bool:
     """One shard of the slowest rank for a faster one of a fast rank."""
-    free, load, size = placement.free, placement.load, placement.problem.host_size
+    free, load = placement.free, placement.load
     mine = _movable(placement, _only(placement, [rank]))
     fast = np.argsort(load[:, PERF], kind="stable")[:PARTNERS]
     theirs = _movable(placement, _only(placement, fast[fast != rank]))
@@ -78,8 +88,8 @@ def _swap(placement: Placement, rank: int) -> bool:
     there, top = free.place[theirs], load[rank, PERF]
     gain = free.need[mine, PERF][:, None] - free.need[theirs, PERF][None, :]
     slower = np.maximum(top - gain, load[there, PERF][None, :] + gain)
-    slower[~_may_go(free.home[mine], there, size)] = np.inf
-    slower[:, ~_may_go(free.home[theirs], np.array([rank]), size)[:, 0]] = np.inf
+    slower[~_may_go(placement, mine, there)] = np.inf
+    slower[:, ~_may_go(placement, theirs, np.array([rank]))[:, 0]] = np.inf
     for i, j in _ascending(slower, top):
         difference = free.need[mine[i]] - free.need[theirs[j]]
         other = int(there[j])
@@ -102,6 +112,8 @@ def _exchange(placement: Placement, rank: int) -> bool:
     there, top = free.place[their_rows[:, 0]], load[rank, PERF]
     gain = mine[:, PERF][:, None] - theirs[:, PERF][None, :]
     slower = np.maximum(top - gain, load[there, PERF][None, :] + gain)
+    may = _with_pass(placement, mine, there) & _with_pass(placement, theirs, np.array([rank])).T
+    slower[~np.broadcast_to(may, slower.shape)] = np.inf
     for i, j in _ascending(slower, top):
         difference, other = mine[i] - theirs[j], int(there[j])
         here_ok = (load[rank] - difference <= placement.capacity[rank]).all()
@@ -121,7 +133,7 @@ def _pairs(placement: Placement, ranks: np.ndarray) -> tuple[np.ndarray, np.ndar
     rows = rows[np.lexsort((rows, -free.need[rows, PERF], free.place[rows]))]
     place = free.place[rows]
     if not len(rows):
-        return np.zeros((0, 4)), np.zeros((0, 2), dtype=int)
+        return np.zeros((0, placement.load.shape[1])), np.zeros((0, 2), dtype=int)
     nth = np.arange(len(rows)) - np.searchsorted(place, place)  # its number on its rank
     rows, place = rows[nth < PAIRED], place[nth < PAIRED]
     partner = np.arange(len(rows))[:, None] + every[None, :]  # itself, and those after it
@@ -202,7 +214,7 @@ def _swap_blocks(placement: Placement, rank: int) -> bool:
 def _rechoose(placement: Placement, rank: int) -> bool:
     """Place one bundle of the slowest rank anew, as whatever candidate then loads the ranks least."""
     top = placement.load[rank, PERF]
-    for bundle in _bundles_at(placement, rank)[:RECHOSEN]:
+    for bundle in bundles_at(placement, rank)[:RECHOSEN]:
         before, number, where = placement.load.copy(), placement.chosen[bundle], placement.where(bundle)
         placement.remove(bundle)
         before_work = float(placement.load[:, PERF].sum())
@@ -224,7 +236,7 @@ def _rechoose(placement: Placement, rank: int) -> bool:
     return False
 
 
-def _bundles_at(placement: Placement, rank: int) -> list[int]:
+def bundles_at(placement: Placement, rank: int) -> list[int]:
     """Bundles that take time of the rank, those that take most first."""
     taken: dict[int, float] = {}
     for row in placement.free.at(rank):

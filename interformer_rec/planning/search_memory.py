@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from interformer_rec.planning.search_candidate import PERF, Candidate
 from interformer_rec.planning.search_improve import Stop, improve
 from interformer_rec.planning.search_place import NOWHERE, Assignment, Placement
 from interformer_rec.planning.search_shake import shake
-from interformer_rec.planning.search_space import PERF, Candidate, Kind, Problem
+from interformer_rec.planning.search_space import Kind, Problem
 
 STEPS = 20  # a rank
 ROUNDS = 100
@@ -40,15 +41,13 @@ def squeeze(problem: Problem, order: list[tuple[int, int]], memory: int, stop: S
 
 def _swapped(problem: Problem, memory: int) -> Problem:
     """The problem with milliseconds and one memory exchanged, and both without a limit."""
-    order = [0, 1, 2, 3]
+    order = list(range(problem.capacity.shape[1]))
     order[PERF], order[memory] = memory, PERF
     capacity = problem.capacity[:, order].copy()
     capacity[:, [PERF, memory]] = np.inf
 
     def exchange(candidate: Candidate) -> Candidate:
-        runs = tuple(
-            (count, (need[order[0]], need[order[1]], need[order[2]], need[order[3]])) for count, need in candidate.runs
-        )
+        runs = tuple((count, tuple(need[resource] for resource in order)) for count, need in candidate.runs)
         return replace(candidate, runs=runs, blocks=candidate.blocks[..., order], free=candidate.free[:, order])
 
     kinds = tuple(Kind(tuple(map(exchange, kind.candidates)), kind.bundles) for kind in problem.kinds)

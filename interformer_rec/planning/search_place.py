@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from interformer_rec.planning.search_space import PERF, Candidate, Problem
+from interformer_rec.planning.search_candidate import PERF, Candidate
+from interformer_rec.planning.search_space import Problem
 
 NOWHERE = -1
 
@@ -82,8 +83,9 @@ class Placement:
         self.load = np.zeros_like(problem.capacity)  # [W, R]
         self.capacity = problem.capacity
         self.chosen = [NOWHERE] * len(problem.tables)
-        self.free = Slots(4)  # place is a rank
-        self.blocks = Slots(problem.host_size, 4)  # place is a host
+        resources = problem.capacity.shape[1]
+        self.free = Slots(resources)  # place is a rank
+        self.blocks = Slots(problem.host_size, resources)  # place is a host
         self._free_of: dict[int, list[int]] = {}
         self._blocks_of: dict[int, list[int]] = {}
         self._weight, self._scale = memory_weight, scale
@@ -250,7 +252,8 @@ class Placement:
         """All hosts are tried at once: [H, L] costs, one shard after the other."""
         load = self.by_host(self.load) + (candidate.blocks[0] if len(candidate.blocks) else 0.0)  # a copy
         every = np.arange(len(load))
-        worst = self._cost(load, np.zeros(4)).max(axis=1) if len(candidate.blocks) else np.zeros(len(load))
+        nothing = np.zeros(self.load.shape[1])
+        worst = self._cost(load, nothing).max(axis=1) if len(candidate.blocks) else np.zeros(len(load))
         local = np.zeros((len(candidate.free), len(load)), dtype=int)
         for shard in np.argsort(-candidate.free[:, PERF], kind="stable").tolist():
             cost = self._cost(load, candidate.free[shard])

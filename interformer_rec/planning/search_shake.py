@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from interformer_rec.planning.search_candidate import PERF
 from interformer_rec.planning.search_improve import LESS, Stop, improve
 from interformer_rec.planning.search_place import NOWHERE, Placement
-from interformer_rec.planning.search_space import PERF
 
 OTHERS = 4  # ranks emptied beside the slowest, at most
 REMOVED = 24  # bundles taken out at once, at most

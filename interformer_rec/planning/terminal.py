@@ -99,8 +99,9 @@ def _tables(reports: Sequence[TableReport]) -> Table:
 
 
 def _rejected(report: TableReport) -> Table:
+    where = f" (on {report.kept_on} only)" if report.kept_on else ""
     table = Table(
-        title=f"Why {escape(report.name)} is {report.sharding}, {report.kernel}",
+        title=f"Why {escape(report.name)} is {report.sharding}, {report.kernel}{where}",
         title_justify="left",
         show_header=False,
     )
@@ -117,10 +118,11 @@ def _sentences(console: Console, placed: Placed) -> None:
     console.print(
         f"By TorchRec's estimate the slowest rank takes {placed.perf:.4g} ms for its tables: {proof}. Search: {placed.seconds:.1f} s."
     )
-    efficiency = placed.problem.cluster.efficiency
+    efficiency, calibration = placed.problem.cluster.efficiency, placed.problem.cluster.calibration
+    origin = f"Measured by {escape(calibration.run)}, {calibration.date}" if calibration else "Assumed, not measured"
     console.print(
-        f"Assumed, not measured: {efficiency.memory:.0%} of memory bandwidth, {efficiency.links:.0%} of link bandwidth, "
-        f"{efficiency.matmul:.0%} of the matmul rate, {efficiency.launch_us:g} us to start an operator."
+        f"{origin}: {_share(efficiency.memory)} of memory bandwidth, {_share(efficiency.links)} of link bandwidth, "
+        f"{_share(efficiency.matmul)} of the matmul rate, {efficiency.launch_us:.3g} us to start an operator."
     )
     groups: dict[str, list[str]] = {}
     for what, source in placed.problem.sizes.sources.items():
@@ -128,6 +130,10 @@ def _sentences(console: Console, placed: Placed) -> None:
     for source, whats in groups.items():
         named = ", ".join(whats[:4]) + (f" and {len(whats) - 4} more" if len(whats) > 4 else "")
         console.print(f"Sizes: {escape(named)} ({escape(source)}).")
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if value >= 0.1 else f"{value:.2g}"
 
 
 def ranks_text(ranks: Sequence[int]) -> str:

@@ -8,9 +8,9 @@ Overlap, as TrainPipelineSparseDist and DDP do it: the ids of the next batch tra
 dense part are reduced while its backward pass runs; nothing else overlaps. So
 
     step = lookup + vectors there + dense forward + max(dense backward, all-reduce) + vectors back + update
-           + what is left of the ids' way
+           + what is left of the ids' way + what is measured beside all this (0 until somebody does)
 
-The assumed efficiencies are the cluster's (cluster.Efficiency); a calibration replaces them.
+The assumed efficiencies are the cluster's (cluster.Efficiency); a calibration (calibration.py) replaces them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from interformer_rec.planning.memory import FLOAT, ID, TableLoad, owners
 from interformer_rec.planning.problem import Problem
 
 INT = 4
+FORWARD_OPERATORS = 0.45  # of a step's operators in the dense part
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class StepTime:
     dense_forward: float
     dense_backward: float
     all_reduce: Link  # gradients of the dense part and of data-parallel tables
+    fixed: float = 0.0  # what a calibration found beside all this
 
     @property
     def ids_left(self) -> float:
@@ -84,6 +86,7 @@ class StepTime:
             "all-to-all backward": self.backward.total,
             "update": float(self.update.max()),
             "ids' all-to-all, not hidden": self.ids_left,
+            **({"optimizer, trainer, waiting": self.fixed} if self.fixed else {}),
         }
 
     @property
@@ -143,20 +146,31 @@ def step_time(problem: Problem, options: Sequence[ShardingOption]) -> StepTime:
             reduced += table.rows * table.dim * table.weight_bytes
     travel = _link(problem, vectors)
     return StepTime(
-        lookup, update, travel, travel, _link(problem, ids), *dense_time(problem), _all_reduce(problem, reduced)
-    )
+        lookup, update, travel, travel, _link(problem, ids), *dense_time(problem), _all_reduce(problem, reduced),
+        problem.cluster.efficiency.fixed_ms,
+    )  # fmt: skip
 
 
 def dense_time(problem: Problem) -> tuple[float, float]:
     """Forward and backward pass of the dense part, ms: products at the matmul rate and kept tensors through memory (written and
-    read once in the forward pass, half as much again in backward), or the start of all its operators if that takes longer."""
-    cluster, dense = problem.cluster, problem.dense
+    read once in the forward pass, half as much again in backward), and the start of all its operators. A GPU computes while the
+    next operators are started, so the longer of the two counts; a CPU does one after the other."""
+    products, memory, launch = dense_parts(problem)
+    forward, backward = products + memory, 2 * products + 1.5 * memory
+    first, second = FORWARD_OPERATORS * launch, (1 - FORWARD_OPERATORS) * launch
+    if problem.cluster.device == "cpu":
+        return forward + first, problem.cluster.efficiency.backward * (backward + second)
+    return max(forward, first), problem.cluster.efficiency.backward * max(backward, second)
+
+
+def dense_parts(problem: Problem) -> tuple[float, float, float]:
+    """Milliseconds of matrix products and of kept tensors in a forward pass, and of starting a step's operators."""
+    cluster, dense, efficiency = problem.cluster, problem.dense, problem.cluster.efficiency
     rate = cluster.bf16_tflops if problem.config.training.precision == "bf16" else cluster.fp32_tflops
-    products = sum(dense.forward_flops.values()) / (rate * cluster.efficiency.matmul * 1e9)
+    products = sum(dense.forward_flops.values()) / (rate * efficiency.matmul * 1e9)
     bandwidth = cluster.hbm_gb_per_s or cluster.ddr_gb_per_s / cluster.devices_per_node
-    memory = 2 * dense.activation_bytes / (bandwidth * cluster.efficiency.memory * BYTES_PER_MS)
-    launch = dense.kernels * cluster.efficiency.launch_us / 1000
-    return max(products + memory, 0.45 * launch), max(2 * products + 1.5 * memory, 0.55 * launch)
+    memory = 2 * dense.activation_bytes / (bandwidth * (efficiency.tensors or efficiency.memory) * BYTES_PER_MS)
+    return products, memory, dense.kernels * efficiency.launch_us / 1000
 
 
 def shares(sharding: str, ranks: int, local: int) -> tuple[float, float]:
@@ -198,11 +212,8 @@ def _link(problem: Problem, traffic: _Traffic) -> Link:
 
 def _all_reduce(problem: Problem, count: float) -> Link:
     """Ring inside the node, then across: each rank's network port carries its share of the node's part."""
-    ranks, local, links = (
-        problem.ranks,
-        problem.cluster.devices_per_node,
-        problem.cluster.efficiency.links * BYTES_PER_MS,
-    )
+    ranks, local, efficiency = problem.ranks, problem.cluster.devices_per_node, problem.cluster.efficiency
+    links = (efficiency.reduce or efficiency.links) * BYTES_PER_MS
     near = 2 * count * (local - 1) / local / (problem.cluster.intra_node_gb_per_s * links)
     nodes = ranks // local
     far = 2 * count * (nodes - 1) / nodes / local / (problem.cluster.inter_node_gb_per_s * links)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from interformer_rec.errors import InputError
 from interformer_rec.planning.cluster import GIB, Cluster
-from interformer_rec.planning.place import DoesNotFit, Placed, place
+from interformer_rec.planning.place import Placed, place
 from interformer_rec.planning.problem import Problem
-from interformer_rec.planning.wishes import TableWish, Wishes
+from interformer_rec.planning.wishes import Wishes
 
 MOST_RANKS = 4096  # nobody asks for more, and a search of that size takes minutes
 
@@ -42,7 +42,7 @@ def sweep(
         price = cluster.price_per_node_hour * count if cluster.price_per_node_hour else None
         try:
             jobs.append(_row(place(job), price))
-        except DoesNotFit as error:
+        except InputError as error:  # does not fit, or constraints name hosts that so few nodes do not have
             jobs.append(Outcome(cluster.name, count, job.ranks, batch, price_per_hour=price, why=str(error)))
     return jobs
 
@@ -112,10 +112,19 @@ class Change:
 
 def smallest_changes(problem: Problem) -> Iterator[Change]:
     """For a problem without a plan: single changes that give it one, tried one after another, the least costly first."""
-    free = Wishes(together=problem.wishes.together)
+    wishes, free = problem.wishes, Wishes(together=problem.wishes.together)
     on_gpu = problem.cluster.device == "cuda"
-    if problem.wishes != free:
-        yield from _change("lift the constraints on sharding types and kernels", problem.changed(wishes=free))
+    if wishes.confine:
+        anywhere = {"hosts": (), "ranks": ()}
+        tables = {name: wish.model_copy(update=anywhere) for name, wish in wishes.tables.items()}
+        spread = wishes.model_copy(update={"tables": tables, "default": wishes.default.model_copy(update=anywhere)})
+        yield from _change("lift the constraints on hosts and ranks", problem.changed(wishes=spread))
+    if any(wish.sharding or wish.kernels for wish in (wishes.default, *wishes.tables.values())):
+        where = " and hosts" if wishes.confine else ""
+        yield from _change(
+            f"lift the constraints on sharding types{',' if where else ' and'} kernels{where}",
+            problem.changed(wishes=free),
+        )
     if problem.config.training.precision == "fp32" and on_gpu:
         training = problem.config.training.model_copy(update={"precision": "bf16"})
         bf16 = problem.config.model_copy(update={"training": training})
@@ -150,7 +159,7 @@ def _in_host_memory(problem: Problem) -> Iterator[Change]:
 
     def cached(count: int) -> Problem:
         moved = {
-            table.name: TableWish(sharding=problem.wishes.of(table.name).sharding, kernels=("fused_uvm_caching",))
+            table.name: problem.wishes.of(table.name).model_copy(update={"kernels": ("fused_uvm_caching",)})
             for table in by_size[:count]
         }
         return problem.changed(wishes=problem.wishes.model_copy(update={"tables": {**problem.wishes.tables, **moved}}))

@@ -6,19 +6,21 @@ tables of an EmbeddingCollection crash in TorchRec 1.8.0, narrow rows are cut by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 
 from interformer_rec.config import ShardingConfig, ShardingType
 from interformer_rec.distributed.sharding import MIN_COLUMN_SHARD
 from interformer_rec.errors import InputError
+from interformer_rec.planning.groups import MOST, Group, Places, group_of_hosts, group_of_ranks
 from interformer_rec.schema import Strict
 
 Kernel = Literal["fused", "dense", "fused_uvm", "fused_uvm_caching"]
@@ -27,6 +29,7 @@ HOST_KERNELS: tuple[Kernel, ...] = ("fused_uvm", "fused_uvm_caching")  # in host
 SHARDING_TYPES: tuple[str, ...] = (
     "data_parallel", "table_wise", "row_wise", "column_wise", "table_row_wise", "table_column_wise", "grid_shard",
 )  # fmt: skip
+EVERYWHERE = ("row_wise", "data_parallel")  # these have a shard on every rank
 
 
 class TableWish(Strict):
@@ -34,6 +37,14 @@ class TableWish(Strict):
 
     sharding: tuple[ShardingType, ...] = Field((), description="allowed sharding types; empty: all that are possible")
     kernels: tuple[Kernel, ...] = Field((), description="allowed kernels; empty: fused, and dense for data_parallel")
+    hosts: Places = Field((), description="allowed hosts: numbers, ranges (0-7), names of host_groups; empty: all")
+    ranks: Places = Field((), description="allowed ranks, if hosts are too coarse; only one of the two")
+
+    @model_validator(mode="after")
+    def _check(self) -> TableWish:
+        if self.hosts != () and self.ranks != ():
+            raise ValueError("hosts and ranks are both given: write one of them")
+        return self
 
 
 class Wishes(Strict):
@@ -42,10 +53,52 @@ class Wishes(Strict):
     default: TableWish = TableWish()
     tables: dict[str, TableWish] = Field(default_factory=dict)
     together: tuple[tuple[str, ...], ...] = Field((), description="groups of tables that lie on one rank, table-wise")
+    host_groups: dict[str, Places] = Field(default_factory=dict, description="name -> hosts, for `hosts` of a table")
 
     def of(self, table: str) -> TableWish:
         """The table's own wish, or the default."""
         return self.tables.get(table, self.default)
+
+    @property
+    def confine(self) -> bool:
+        """Is any table kept on some hosts or ranks?"""
+        return any(wish.hosts != () or wish.ranks != () for wish in (self.default, *self.tables.values()))
+
+    def groups(self, tables: Iterable[str], hosts: int, local: int) -> dict[str, Group]:
+        """Of the tables that may not lie everywhere: the ranks they may lie on, in a job of `hosts` x `local` ranks.
+
+        Tables that are kept together have one group. Raises InputError for hosts that are not there, tables without a rank.
+        """
+        found = {name: group for name in tables if (group := self._group(name, hosts, local)) is not None}
+        for names in self.together:
+            kept = [found[name] for name in names if name in found]
+            if not kept:
+                continue
+            joint = reduce(lambda a, b: a & b, kept)
+            if not joint.ranks:
+                raise InputError(
+                    f"constraints keep tables {', '.join(names)} together, but on {joint.label}: no rank is in both"
+                )
+            found.update(dict.fromkeys(names, joint))
+        different = {group.ranks for group in found.values()}
+        if len(different) > MOST:
+            raise InputError(
+                f"constraints divide the tables into {len(different)} different groups of ranks; at most {MOST}"
+            )
+        return found
+
+    def _group(self, table: str, hosts: int, local: int) -> Group | None:
+        wish = self.of(table)
+        try:
+            if wish.hosts != ():
+                group = group_of_hosts(wish.hosts, self.host_groups, hosts, local)
+            elif wish.ranks != ():
+                group = group_of_ranks(wish.ranks, {}, hosts * local)
+            else:
+                return None
+        except InputError as error:
+            raise InputError(f"constraints of table {table!r}: {error}") from None
+        return group if len(group.ranks) < hosts * local else None
 
 
 @dataclass(frozen=True)
@@ -65,7 +118,9 @@ def load_wishes(path: str | None, sharding: ShardingConfig, tables: Mapping[str,
         try:
             tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
             if not isinstance(tree, dict):
-                raise InputError(f"constraints file {path!r} must be a mapping with default, tables, together")
+                raise InputError(
+                    f"constraints file {path!r} must be a mapping with default, tables, together, host_groups"
+                )
             given = Wishes.model_validate(tree)
         except (OSError, yaml.YAMLError) as error:
             raise InputError(f"cannot read constraints file {path!r}: {error}") from None
@@ -73,7 +128,7 @@ def load_wishes(path: str | None, sharding: ShardingConfig, tables: Mapping[str,
             lines = "\n".join(f"  {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
             raise InputError(f"constraints file {path!r} is not valid:\n{lines}") from None
         default = given.default if given.default != TableWish() else merged.default
-        merged = Wishes(default=default, tables={**merged.tables, **given.tables}, together=given.together)
+        merged = given.model_copy(update={"default": default, "tables": {**merged.tables, **given.tables}})
     for name in (*merged.tables, *(name for group in merged.together for name in group)):
         if name not in tables:
             raise InputError(
@@ -91,8 +146,16 @@ def _types(kind: str) -> tuple[ShardingType, ...]:
     return () if kind == "auto" else (kind,)  # type: ignore[return-value]
 
 
-def why_not(table: TableKind, sharding: str, kernel: str, wishes: Wishes, device: str, ranks: int) -> str | None:
-    """Why a table may not be sharded so; None: it may."""
+def why_not(
+    table: TableKind,
+    sharding: str,
+    kernel: str,
+    wishes: Wishes,
+    device: str,
+    ranks: int,
+    group: Group | None = None,
+) -> str | None:
+    """Why a table may not be sharded so; None: it may. `group`: the ranks it has to stay on (Wishes.groups)."""
     sharder = EmbeddingBagCollectionSharder() if table.pooled else EmbeddingCollectionSharder()
     where = "an EmbeddingBagCollection" if table.pooled else "an EmbeddingCollection (a history reads it)"
     if sharding not in sharder.sharding_types(device):
@@ -111,6 +174,8 @@ def why_not(table: TableKind, sharding: str, kernel: str, wishes: Wishes, device
         return f"rows of {table.dim} floats would be cut into pieces under {MIN_COLUMN_SHARD}; by wish only"
     elif sharding == "data_parallel" and ranks == 1:
         return "one rank has nobody to replicate for"
+    if group is not None and sharding in EVERYWHERE:
+        return f"constraints allow {group.label} only, and {sharding} is on all {ranks} ranks"
     if kernel not in (wish.kernels or KERNELS) and not (sharding == "data_parallel" and kernel == "dense"):
         if kernel in HOST_KERNELS and not wish.kernels:
             return f"rows lie in host memory by wish only (kernels: [{kernel}])"
@@ -118,19 +183,23 @@ def why_not(table: TableKind, sharding: str, kernel: str, wishes: Wishes, device
     return None
 
 
-def allowed(table: TableKind, wishes: Wishes, device: str, ranks: int) -> dict[str, list[str]]:
-    """Sharding type -> kernels. Raises InputError that says what the table could have had instead."""
+def allowed(
+    table: TableKind, wishes: Wishes, device: str, ranks: int, group: Group | None = None
+) -> dict[str, list[str]]:
+    """Sharding type -> kernels; `group` as in why_not. Raises InputError that says what the table could have had instead."""
     found: dict[str, list[str]] = {
-        sharding: [k for k in (*KERNELS, *HOST_KERNELS) if why_not(table, sharding, k, wishes, device, ranks) is None]
+        sharding: [
+            k for k in (*KERNELS, *HOST_KERNELS) if why_not(table, sharding, k, wishes, device, ranks, group) is None
+        ]
         for sharding in SHARDING_TYPES
     }
     found = {sharding: kernels for sharding, kernels in found.items() if kernels}
     if not found:
-        free = allowed(table, Wishes(), device, ranks)
+        free = allowed(table, Wishes(), device, ranks, group)
         options = "; ".join(f"{sharding} ({', '.join(kernels)})" for sharding, kernels in free.items())
         wish = wishes.of(table.name)
         raise InputError(
             f"constraints leave table {table.name!r} no option: sharding {', '.join(wish.sharding) or 'any'} with kernels "
-            f"{', '.join(wish.kernels or KERNELS)} on {device}; it may have {options}"
+            f"{', '.join(wish.kernels or KERNELS)} on {f'{group.label} of ' if group else ''}{device}; it may have {options}"
         )
     return found

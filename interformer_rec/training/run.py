@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 import torch.distributed as dist
 
@@ -28,6 +29,9 @@ from interformer_rec.errors import InputError
 from interformer_rec.training.build import build_parallel, eval_loader, train_loader
 from interformer_rec.training.evaluation import Evaluation
 from interformer_rec.training.evaluation import evaluate as run_evaluation
+from interformer_rec.training.measured import FILE as MEASURED
+from interformer_rec.training.measured import Recorder
+from interformer_rec.training.measured_heap import give_back
 from interformer_rec.training.pipeline import Pipeline
 from interformer_rec.training.prediction import write_scores
 from interformer_rec.training.progress import RunLog
@@ -41,6 +45,7 @@ def train(config: RunConfig, resume: bool = False) -> int:
 
     Returns 0, or 128 + n if signal n ended it (everything is saved; `resume` continues). Raises InputError.
     """
+    pa.set_memory_pool(pa.system_memory_pool())  # beside malloc Arrow would keep an idle pool of its own
     with process_group(config.training.device) as env:
         folder = RunFolder(config)
         env.on_main(lambda: folder.claim(resume))
@@ -49,6 +54,8 @@ def train(config: RunConfig, resume: bool = False) -> int:
         loader = train_loader(config, env, fitted)
         valid = eval_loader(config, config.data.valid, env, fitted) if config.data.valid else None
         test = eval_loader(config, config.data.test, env, fitted) if config.data.test else None
+        give_back()
+        recorder = Recorder(env)
         total_steps = min(config.training.max_steps or sys.maxsize, loader.steps * config.training.epochs)
         parallel = build_parallel(config, env, fitted, total_steps)
         pipeline = Pipeline(parallel, env, config.training.precision, config.seed)
@@ -57,7 +64,7 @@ def train(config: RunConfig, resume: bool = False) -> int:
             folder.write_json("plan.json", parallel.plan)
             folder.write_json("environment.json", _environment(env, parallel))
         with RunLog(folder.path, enabled=env.is_main, total_steps=total_steps) as log:
-            trainer = Trainer(config, env, parallel, pipeline, loader, valid, folder, log)
+            trainer = Trainer(config, env, parallel, pipeline, loader, valid, folder, log, recorder)
             _continue(folder, saved, parallel, env, trainer, log)
             log.total_steps = parallel.optimizer.rate.total_steps = trainer.total_steps
             stopped_by = trainer.fit()
@@ -65,8 +72,10 @@ def train(config: RunConfig, resume: bool = False) -> int:
                 _finish(config, env, folder, parallel, pipeline, trainer, test, log)
         loaders = {"train": loader, "valid": valid, "test": test}
         facts = _data_facts(config, fitted, trainer, {name: used for name, used in loaders.items() if used is not None})
+        measured = recorder.gather(parallel)
         if env.is_main:
             folder.write_json("data.json", facts)
+            folder.write_json(MEASURED, measured)
             report = write_report(folder.path)
             print(f"report: {report}", flush=True)
         return 128 + stopped_by if stopped_by else 0

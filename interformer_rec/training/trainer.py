@@ -23,6 +23,7 @@ from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.saver import Saver
 from interformer_rec.errors import InputError
 from interformer_rec.training.evaluation import Evaluation, Interrupted, evaluate
+from interformer_rec.training.measured import Recorder
 from interformer_rec.training.pipeline import Pipeline, Step
 from interformer_rec.training.progress import RunLog
 from interformer_rec.training.rank_lost import RankLost, connection_was_lost
@@ -57,9 +58,11 @@ class Trainer:
         valid: Loader | None,
         folder: RunFolder,
         log: RunLog,
+        recorder: Recorder,
     ) -> None:
         self.config, self.env, self.parallel, self.pipeline = config, env, parallel, pipeline
         self.train_loader, self.valid_loader, self.folder, self.log = train, valid, folder, log
+        self.recorder = recorder
         self.options = config.training
         self.position = Position()
         self.progress = Progress(self.options.monitor, self.options.patience)
@@ -164,7 +167,7 @@ class Trainer:
         previous: Step[Cursor] | None = None
         batches = itertools.takewhile(lambda _: not stopping, itertools.islice(stream, steps))
         last = self.position.step + steps
-        for step in self.pipeline.run(batches, train=True):
+        for step in self.recorder.watch(self.pipeline, self.pipeline.run(batches, train=True), steps):
             self.position.step += 1
             self.position.cursor = step.cursor
             self.lengths.add(step.batch, self.position.epoch)
@@ -240,6 +243,7 @@ class Trainer:
 
     def _save(self, best: bool = False) -> None:
         self._at("saving a checkpoint")
+        self.recorder.close()
         self._wait_for_saving()
         self.saved_at = self.position.step
         try:

@@ -170,3 +170,8 @@ def test_the_page_is_written_beside_the_screen(small, tmp_path, capsys):
     page = tmp_path / "plan.html"
     assert plan(small, "dgx-h100", lengths=["clicks=3"], html=str(page), what_if=["nodes=1,2"]) == 0
     assert page.read_text().startswith("<!doctype html>") and "city" in page.read_text()
+
+
+def test_other_kinds_than_interformer_are_refused(small: str):
+    with pytest.raises(InputError, match=r"model\.kind is dlrm: .* for kind interformer only"):
+        plan(small, "cpu", overrides=["model={kind: dlrm}"])

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from interformer_rec.errors import InputError
+from interformer_rec.planning import page as page_module
 from interformer_rec.planning.cluster import load_cluster
 from interformer_rec.planning.command import plan, question
-from interformer_rec.planning.page import page_data, render, write_page
+from interformer_rec.planning.page import SCRIPTS, page_data, render, write_page, write_refusal
 from interformer_rec.planning.what_if import Outcome, sweep
 from tests.planning.cases import CONFIG
 
@@ -95,10 +96,37 @@ def test_chromium_draws_it_and_runs_no_name(planned: dict[str, Any], outcomes: l
     )
     dom = done.stdout
     assert "data-draw-ms=" in dom  # the script's last line
-    assert "<title>2 × dgx-h100 · sharding plan</title>" in dom
+    assert "<title>small · 2 × dgx-h100 · sharding plan</title>" in dom
     assert f"{planned['step']['total']:.2f} ms" in dom or f"{planned['step']['total']:.1f} ms" in dom
     assert "&lt;/script&gt;&lt;script&gt;document.title='ran'" in dom  # its row in the list
     assert "<img" not in dom
     assert "does not fit" in dom
     assert dom.count("<svg") == 3
     assert dom.count('aria-sort="descending"') == 1
+
+
+@needs_chromium
+def test_a_job_without_a_plan_has_a_page_that_says_why_and_shows_the_others(
+    outcomes: list[dict[str, Any]], tmp_path: Path
+):
+    page = tmp_path / "none.html"
+    write_refusal("small · 1 × dgx-h100", f"no plan for 5 tables: {EVIL}\n  - use 2 nodes", page, outcomes)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    dom = subprocess.run(
+        [str(CHROMIUM), *flags, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    ).stdout
+    assert "data-draw-ms=" in dom and "<img" not in dom
+    assert "no plan for 5 tables: &lt;/script&gt;" in dom and "- use 2 nodes" in dom
+    assert dom.count("<svg") == 3 and "does not fit" in dom and 'id="tables"' not in dom
+
+
+def test_tables_that_constraints_keep_say_where(planned: dict[str, Any]):
+    name = next(iter(planned["tables"]))
+    kept = {**planned["tables"], name: {**planned["tables"][name], "kept_on": "hosts 0-1"}}
+    assert page_data({**planned, "tables": kept})["tables"][0][-1] == "hosts 0-1"
+    assert {table[-1] for table in page_data(planned)["tables"]} == {""}
+
+
+def test_the_scripts_are_all_of_the_page():
+    folder = Path(page_module.__file__).parent
+    assert {path.name for path in folder.glob("*.js")} == set(SCRIPTS)

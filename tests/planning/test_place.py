@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interformer_rec.planning.place import DoesNotFit, place, rank_loads
+from interformer_rec.errors import InputError
+from interformer_rec.planning.place import DoesNotFit, place, placed_of_plan, rank_loads
+from interformer_rec.planning.plan_file import load_plan, to_dict, write_plan
 from interformer_rec.planning.timing import shares, step_time
 from tests.planning.cases import CONFIG, CPU, GPU, problem
 
@@ -25,6 +27,40 @@ def test_every_table_is_placed_whole_and_fits(tmp_path: Path, kind, nodes):
     assert placed.bound <= placed.perf * (1 + 1e-9)
     assert placed.perf == pytest.approx(placed.loads.max())
     assert placed.loads == pytest.approx(rank_loads(placed.options, placed.problem.ranks))
+
+
+@pytest.mark.parametrize(
+    "kind, nodes, sharding", [(GPU, 2, ""), (CPU, 1, ""), (GPU, 2, "column_wise"), (GPU, 2, "grid_shard")]
+)
+def test_a_given_plan_costs_what_it_cost_when_it_was_found(tmp_path: Path, kind, nodes, sharding):
+    text = CONFIG.replace("900, embedding_dim: 16", "900, embedding_dim: 256")
+    (tmp_path / "c.yaml").write_text(f"tables: {{user: {{sharding: [{sharding}]}}}}")
+    placed = place(problem(tmp_path, kind, nodes, text, constraints=str(tmp_path / "c.yaml")))
+    path = str(tmp_path / "p.json")
+    write_plan(path, to_dict(placed))
+    asked = placed.problem
+    plan = load_plan(path, asked.model, ranks=asked.ranks, ranks_per_node=2, device=asked.cluster.device)
+    given = placed_of_plan(asked, plan)
+    assert given.perf == pytest.approx(placed.perf) and given.loads == pytest.approx(placed.loads)
+    assert given.time.total == pytest.approx(placed.time.total)
+    assert given.memory.peak == pytest.approx(placed.memory.peak)
+    assert {o.name: [s.rank for s in o.shards] for o in given.options} == {
+        o.name: [s.rank for s in o.shards] for o in placed.options
+    }
+
+
+def test_a_given_plan_that_cannot_be_estimated_is_refused(tmp_path: Path):
+    asked = problem(tmp_path, CPU)
+    path = str(tmp_path / "p.json")
+    write_plan(path, to_dict(place(asked)))
+    plan = load_plan(path, asked.model, ranks=2, ranks_per_node=2, device="cpu")
+    module = next(module for module in plan.plan.values() if "user" in module)
+    module["user"].ranks = [0, 1, 0]
+    with pytest.raises(InputError, match=r"table .user.: the plan has 3 .* shards"):
+        placed_of_plan(asked, plan)
+    del module["user"]
+    with pytest.raises(InputError, match="the plan has no table 'user'"):
+        placed_of_plan(asked, plan)
 
 
 def test_ids_a_row_decide_what_a_table_costs(tmp_path: Path):

@@ -69,7 +69,7 @@ def train(env: Environment, config_path: str, plan_path: str) -> dict[str, Any]:
     return {"losses": losses, **measured}
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_a_run_trains_with_a_plan_from_json_and_holds_what_was_predicted(tmp_path: Path, ranks: int):
     """Predicted bytes of tables and of their optimizer state within 2% of the live tensors, on every rank."""
     (tmp_path / "c.yaml").write_text(

@@ -55,6 +55,41 @@ def test_two_ranks_train_with_the_plan():
     assert losses[-1] < 0.8 * losses[0] and other_losses[-1] < 0.8 * other_losses[0]
 
 
+def _refused(env, kind):
+    """(type, message, a field) of what the rank gets to see."""
+    planner = InterFormerPlanner(cluster(env.world_size, env.local_world_size, "cpu", ddr=1 << 20), BATCH)
+    if kind != "too large":
+        planner = InterFormerPlanner(
+            cluster(env.world_size, env.local_world_size, "cpu", ddr=GIB), BATCH, enumerator=Broken()
+        )
+    try:
+        planner.collective_plan(Tables({"t": (1 << 20, 64)}), SHARDERS, dist.group.WORLD)
+    except Exception as error:
+        return type(error).__name__, str(error), getattr(error, "table", None)
+    return "no error", "", None
+
+
+class Unpicklable(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+class Broken:
+    def enumerate(self, module, sharders):
+        raise Unpicklable("one", "two")
+
+
+@pytest.mark.parametrize(
+    "kind, name, part", [("too large", "NoPlan", "table 't'"), ("broken", "RuntimeError", "Unpicklable: one and two")]
+)
+def test_an_error_on_rank_0_reaches_every_rank(kind, name, part):
+    """TorchRec's own planner leaves the other ranks waiting for a plan that never comes."""
+    found = on_ranks(2, _refused, kind)
+    assert found[0] == found[1]
+    assert found[0][0] == name and part in found[0][1]
+    assert found[0][2] == ("t" if kind == "too large" else None)
+
+
 def test_own_estimates_give_the_same_plan_as_the_default():
     model, topology = Tables({f"t{i}": (1000 * (i + 1), 64) for i in range(6)}), cluster(4, 2)
     reservation = FixedPercentageStorageReservation(0.1)

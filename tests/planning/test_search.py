@@ -13,6 +13,8 @@ from torchrec.distributed.planner.types import PlannerError
 from interformer_rec.planning.enumerate import enumerate_grouped
 from interformer_rec.planning.search import search
 from interformer_rec.planning.search_errors import NoPlan
+from interformer_rec.planning.search_select import Columns, select, without_leftovers
+from interformer_rec.planning.search_space import build_problem
 from tests.planning.problems import GIB, SHARDERS, best_of_all, cluster, option, small_case
 
 
@@ -117,6 +119,26 @@ def test_rules_of_placing():
     grid = ranks["two hosts"]
     assert grid[:2] != grid[2:] and {tuple(grid[:2]), tuple(grid[2:])} < {(0, 1), (2, 3), (4, 5)}
     assert sorted(ranks["no two on a rank"]) == list(range(6))
+
+
+def twins():
+    """60 tables that are cheap on every rank, 120 that are not, on 16 ranks, two hosts of eight."""
+    space = [option(f"t{i}", "table_wise", (1.3, 1)) for i in range(180)]
+    space += [option(f"t{i}", "table_row_wise", *[(0.23, 1)] * 8) for i in range(180)]
+    space += [option(f"t{i}", "data_parallel", *[(0.015, 1)] * 16, compute_kernel="dense") for i in range(60)]
+    return space, cluster(16, 8, ddr=0)
+
+
+def test_leftovers_are_cut():
+    """7 whole tables a rank and four cut over each host: 7 x 1.3 + 4 x 0.23 + 60 x 0.015; with 8 whole ones 11.3."""
+    space, topology = twins()
+    assert search(space, topology).perf <= 7 * 1.3 + 4 * 0.23 + 60 * 0.015 + 1e-9
+    columns = Columns(build_problem(space, topology))
+    picked = select(columns, np.inf, 1.0)
+    assert sorted(picked[picked > 0]) == [60, 120]
+    changed = without_leftovers(columns, picked)
+    assert sorted(changed[changed > 0]) == [8, 60, 112]
+    assert without_leftovers(columns, changed) is None
 
 
 @pytest.mark.parametrize("memory", [100, 12])

@@ -1,7 +1,7 @@
 """A run's folder: what is where, what of it goes into a checkpoint and comes back out of one. In and out: files.
 
 runs/NAME/config.yaml  features/  checkpoints/{step-*, index.json}  metrics.jsonl  tensorboard/
-          data.json  plan.json  environment.json  evaluation.json  report.html
+          data.json  plan.json  environment.json  measured.json  evaluation.json  report.html
 """
 
 from __future__ import annotations

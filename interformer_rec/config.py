@@ -28,6 +28,9 @@ class DataConfig(Strict):
     batch_size: int = Field(1024, ge=1, description="rows a rank and step")
     eval_batch_size: int = Field(4096, ge=1, description="rows a rank and step of an evaluation")
     shuffle_rows: int = Field(65536, ge=0, description="rows mixed in the shuffle buffer; 0 reads in file order")
+    balance: Literal["none", "events"] = Field(
+        "events", description="events: shuffle so that every training batch of every rank has about as many events"
+    )
     workers: int = Field(1, ge=1, le=64, description="threads that decode Parquet on each rank")
     prefetch: int = Field(2, ge=1, description="decoded shuffle buffers kept ahead")
     on_bad_row: Literal["error", "skip"] = "error"
@@ -90,6 +93,13 @@ class ShardingConfig(Strict):
     default: ShardingType = "auto"
     tables: dict[str, ShardingType] = Field(default_factory=dict, description="per table, over `default`")
     plan: str | None = Field(None, description="a file of `interformer plan --out`, instead of planning at the start")
+    deduplicate: bool | None = Field(
+        None,
+        description="histories' tables: each distinct id is sent and looked up once per batch and rank; null: with several ranks",
+    )
+    communication: Literal["fp32", "fp16", "bf16"] = Field(
+        "fp32", description="precision of looked-up vectors between ranks; gradients travel as bf16 unless fp32"
+    )
 
 
 class CheckpointConfig(Strict):

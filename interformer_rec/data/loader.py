@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from interformer_rec.batch import Batch
 from interformer_rec.data.arrays import is_string
+from interformer_rec.data.balance import events
 from interformer_rec.data.collate import Piece, collate, empty_batch
 from interformer_rec.data.columns import Columns, join
 from interformer_rec.data.decode import Decoder
@@ -51,7 +52,8 @@ class Loader:
 
     `path`: local path, glob, directory or URI, or an open Source. `workers` 0 decodes in the consumer's thread. `labels` False:
     label, weight and group columns need not exist. With `on_bad_row` "skip" bad rows are left out, counted and logged; a batch is
-    then smaller, and a filler if nothing is left, so that all ranks keep step.
+    then smaller, and a filler if nothing is left, so that all ranks keep step. `balance` "events" shuffles so that every batch of every
+    rank has about as many events; nothing changes where rows are not shuffled.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class Loader:
         world_size: int = 1,
         seed: int = 0,
         shuffle_rows: int = 0,
+        balance: str = "none",
         workers: int = 1,
         prefetch: int = 2,
         on_bad_row: str = "error",
         labels: bool = True,
     ) -> None:
-        assert 0 <= rank < world_size and batch_size > 0 and workers >= 0 and on_bad_row in ("error", "skip")
+        assert 0 <= rank < world_size and batch_size > 0 and workers >= 0
+        assert on_bad_row in ("error", "skip") and balance in ("none", "events")
         self.source = path if isinstance(path, Source) else open_source(path)
         check_kinds(self.source, features, labels)
         self._columns = columns_of(features, labels)
@@ -78,7 +82,7 @@ class Loader:
         self._dictionary = [item.name for item in types if is_string(item.type)]
         self._decoder = Decoder(features, fitted, labels=labels, skip_bad=on_bad_row == "skip")
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
-        self._seed, self._shuffle_rows = seed, shuffle_rows
+        self._seed, self._shuffle_rows, self._balance = seed, shuffle_rows, balance == "events"
         self._workers, self._prefetch = workers, prefetch
         self._tasks = len(features.labels) if labels else 0
         self.rows = self.source.rows  # of all ranks
@@ -93,6 +97,7 @@ class Loader:
             seed=self._seed,
             epoch=epoch,
             shuffle_rows=self._shuffle_rows if shuffle_rows is None else shuffle_rows,
+            balance=self._balance,
         )
 
     def batches(self, epoch: int = 0, cursor: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
@@ -141,7 +146,10 @@ class Loader:
                 table = self.source.read(groups, keep)
                 tables.append(table)
             parts.append(self._decoder(table, functools.partial(self.source.where_row, groups)))
-        return _Unit(join(parts), plan.order(unit), pa.concat_tables(tables) if tables else None)
+        columns = join(parts)
+        histories = columns.jagged[: len(self._decoder.features.sequences)]
+        order = plan.order(unit, events(histories, len(columns.weights)) if plan.balance else None)
+        return _Unit(columns, order, pa.concat_tables(tables) if tables else None)
 
     def _collate(self, plan: Plan, step: int, pieces: list[tuple[_Unit, Span]]) -> _Made:
         chosen: list[Piece] = []

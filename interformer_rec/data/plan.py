@@ -1,7 +1,8 @@
 """Which rank reads which rows when, for one epoch. In: rows per row group, seed, epoch, world size; out: spans of rows per batch.
 
-Row groups, shuffled, are joined into units of at least `shuffle_rows` rows; inside a unit the rows are shuffled. Laid end to end the
-units give one sequence of positions 0 .. rows-1, the same for every world size, and each rank gets a contiguous piece of it:
+Row groups, shuffled, are joined into units of at least `shuffle_rows` rows; inside a unit the rows are shuffled, with `balance` so that
+every batch has about as many events (balance.py). Laid end to end the units give one sequence of positions 0 .. rows-1, the same for
+every world size, and each rank gets a contiguous piece of it:
 
     unit        0 0 0 0 0 | 1 1 1 1 | 2 2 2 2 2
     position    0 1 2 3 4   5 6 7 8   9 ...  13
@@ -21,8 +22,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from interformer_rec.data.balance import spread
 from interformer_rec.errors import InputError
 
+_BALANCE = {False: "none", True: "events"}  # as the config calls it
 Interval = tuple[int, int]  # positions start .. stop-1 of the epoch's sequence
 
 
@@ -46,6 +49,7 @@ class Cursor:
     seed: int
     shuffle_rows: int
     layout: int  # checksum of the row groups' sizes: another data set would silently give other rows
+    balance: bool = False  # checkpoints from before it existed do not have it
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -67,6 +71,7 @@ class Plan:
     seed: int
     epoch: int
     shuffle_rows: int
+    balance: bool  # spread the events evenly over a unit's rows; never in file order
     intervals: tuple[Interval, ...]
     first_step: int = 0  # steps done before this plan's first batch
 
@@ -93,12 +98,19 @@ class Plan:
     def _unit_ends(self) -> np.ndarray:
         return np.cumsum(self.unit_rows)
 
-    def order(self, unit: int) -> np.ndarray:
-        """(rows,) the unit's rows in the order they are read; file order without shuffling."""
+    def order(self, unit: int, events: np.ndarray | None = None) -> np.ndarray:
+        """(rows,) the unit's rows in the order they are read; file order without shuffling.
+
+        `events`: (rows,) of the unit's rows in file order, which a plan with `balance` needs.
+        """
         rows = int(self.unit_rows[unit])
         if not self.shuffle_rows:
             return np.arange(rows)
-        return np.random.default_rng([self.seed, self.epoch, unit + 1]).permutation(rows)
+        random = np.random.default_rng([self.seed, self.epoch, unit + 1])
+        if not self.balance:
+            return random.permutation(rows)
+        assert events is not None and len(events) == rows
+        return spread(events, random)
 
     @cached_property
     def rank_rows(self) -> np.ndarray:
@@ -153,17 +165,19 @@ class Plan:
             seed=self.seed,
             shuffle_rows=self.shuffle_rows,
             layout=_layout(self.group_rows),
+            balance=self.balance,
         )
 
     def remaining(self, cursor: Cursor) -> Plan:
         """What is unread at `cursor`: the same batches for the same world and batch size, else cut anew for this plan's.
 
-        Raises InputError if the cursor belongs to other data, another seed or another shuffle size.
+        Raises InputError if the cursor belongs to other data, another seed or another way to shuffle.
         """
         for what, ours, theirs in (
             ("data (row groups)", _layout(self.group_rows), cursor.layout),
             ("seed", self.seed, cursor.seed),
             ("shuffle_rows", self.shuffle_rows, cursor.shuffle_rows),
+            ("balance", _BALANCE[self.balance], _BALANCE[cursor.balance]),
         ):
             if ours != theirs:
                 raise InputError(
@@ -198,10 +212,12 @@ def plan_epoch(
     seed: int = 0,
     epoch: int = 0,
     shuffle_rows: int = 0,
+    balance: bool = False,
 ) -> Plan:
-    """The plan of an epoch over row groups of these sizes; `shuffle_rows` 0 reads in file order."""
+    """The plan of an epoch over row groups of these sizes; `shuffle_rows` 0 reads in file order, whatever `balance` is."""
     rows = np.asarray(group_rows, np.int64)
-    return Plan(rows, world_size, batch_size, seed, epoch, shuffle_rows, intervals=((0, int(rows.sum())),))
+    balance = balance and shuffle_rows > 0
+    return Plan(rows, world_size, batch_size, seed, epoch, shuffle_rows, balance, intervals=((0, int(rows.sum())),))
 
 
 def _slice(intervals: tuple[Interval, ...], start: int, stop: int) -> tuple[Interval, ...]:

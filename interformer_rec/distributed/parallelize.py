@@ -2,8 +2,8 @@
 
 Order, and why: the plan comes first (it reads tables on meta, so no rank ever holds a whole model); then
 DistributedModelParallel shards tables and wraps the dense part in DDP, which sends rank 0's dense weights to all; then the
-tables get their first weights, by row, in the memory that is really used; last come the optimizers, which need the
-parameters that sharding has made.
+tables get their first weights, by row, in the memory that is really used, and a CPU its faster kernels on that memory; last come
+the optimizers, which need the parameters that sharding has made.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torchrec.distributed.types import ShardingEnv, ShardingPlan
 
 from interformer_rec.config import OptimizerConfig, ShardingConfig
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.event_bags import read_events_as_bags
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
 from interformer_rec.distributed.sharding import describe, make_plan, sharders, tables_of
 from interformer_rec.distributed.tables import initialise_tables
@@ -45,7 +46,11 @@ def parallelize(
 ) -> Parallel:
     """Plan (unless there is one), shard, wrap, initialise, attach optimizers. Collective: same arguments on every rank."""
     infos = tables_of(model)
-    table_sharders = sharders(fused_params(optimizer.embedding, env.device))
+    table_sharders = sharders(
+        fused_params(optimizer.embedding, env.device),
+        deduplicate=env.world_size > 1 if sharding.deduplicate is None else sharding.deduplicate,
+        communication=sharding.communication,
+    )
     plan = plan or make_plan(model, table_sharders, env, batch_size, sharding.default, sharding.tables)
     distributed = DistributedModelParallel(
         module=model,
@@ -55,6 +60,8 @@ def parallelize(
         sharders=table_sharders,
     )
     initialise_tables(distributed, seed, table_std)
+    if env.device.type == "cpu":
+        read_events_as_bags(distributed)
     return Parallel(
         distributed, RunOptimizer(distributed, optimizer.dense, optimizer.embedding, rate), describe(plan, infos)
     )

@@ -30,6 +30,8 @@ from torchrec.distributed.types import ModuleSharder, ShardingPlan
 from torchrec.modules.embedding_configs import BaseEmbeddingConfig
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
 
+from interformer_rec.distributed.communication import codecs
+from interformer_rec.distributed.deduplication import enable_on_cpu
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
 
@@ -60,11 +62,22 @@ def tables_of(model: nn.Module) -> dict[str, TableInfo]:
     return found
 
 
-def sharders(fused_params: dict[str, object]) -> list[ModuleSharder[nn.Module]]:
-    """The sharders of the two collections, with the optimizer that runs inside their backward kernels."""
+def sharders(
+    fused_params: dict[str, object], *, deduplicate: bool = False, communication: str = "fp32"
+) -> list[ModuleSharder[nn.Module]]:
+    """The sharders of the two collections, with the optimizer that runs inside their backward kernels.
+
+    `deduplicate`: the EmbeddingCollection sends and looks up each distinct id of a table once per batch and rank (TorchRec has no
+    such form of an EmbeddingBagCollection). `communication`: see communication.py.
+    """
+    if deduplicate:
+        enable_on_cpu()
+    registry = codecs(communication)
     return [
-        EmbeddingBagCollectionSharder(fused_params=fused_params),
-        EmbeddingCollectionSharder(fused_params=fused_params),
+        EmbeddingBagCollectionSharder(fused_params=fused_params, qcomm_codecs_registry=registry),
+        EmbeddingCollectionSharder(
+            fused_params=fused_params, qcomm_codecs_registry=registry, use_index_dedup=deduplicate
+        ),
     ]
 
 

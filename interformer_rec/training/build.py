@@ -57,9 +57,10 @@ def _plan_from_file(config: RunConfig, task: torch.nn.Module, env: Environment) 
 
 def train_loader(config: RunConfig, env: Environment, fitted: Fitted) -> Loader:
     """Shuffled rows of data.train."""
-    if config.data.train is None:
+    data = config.data
+    if data.train is None:
         raise InputError("data.train is not set: name the training files in the config, or with --set data.train=PATH")
-    return _loader(config, config.data.train, env, fitted, config.data.batch_size, config.data.shuffle_rows)
+    return _loader(config, data.train, env, fitted, data.batch_size, data.shuffle_rows, balance=data.balance)
 
 
 def eval_loader(config: RunConfig, path: str, env: Environment, fitted: Fitted, labels: bool = True) -> Loader:
@@ -68,7 +69,14 @@ def eval_loader(config: RunConfig, path: str, env: Environment, fitted: Fitted, 
 
 
 def _loader(
-    config: RunConfig, path: str, env: Environment, fitted: Fitted, batch_size: int, shuffle: int, labels: bool = True
+    config: RunConfig,
+    path: str,
+    env: Environment,
+    fitted: Fitted,
+    batch_size: int,
+    shuffle: int,
+    labels: bool = True,
+    balance: str = "none",
 ) -> Loader:
     return Loader(
         path,
@@ -79,6 +87,7 @@ def _loader(
         world_size=env.world_size,
         seed=config.seed,
         shuffle_rows=shuffle,
+        balance=balance,
         workers=config.data.workers,
         prefetch=config.data.prefetch,
         on_bad_row=config.data.on_bad_row,

@@ -9,6 +9,7 @@ import operator
 import threading
 import time
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -54,12 +55,13 @@ def rows_of(loader: Loader, **options) -> list[list[int]]:
     return [check(batch) for batch, _ in loader.batches(**options)]
 
 
-@pytest.mark.parametrize("shuffle_rows", [0, 50])
+@pytest.mark.parametrize(("shuffle_rows", "balance"), [(0, "none"), (50, "none"), (50, "events")])
 @pytest.mark.parametrize(("world_size", "batch_size"), [(1, 16), (1, 500), (3, 7), (4, 64), (64, 2)])
-def test_every_row_once_over_all_ranks_in_as_many_steps(path, world_size, batch_size, shuffle_rows):
+def test_every_row_once_over_all_ranks_in_as_many_steps(path, world_size, batch_size, shuffle_rows, balance):
     seen, loss_rows = [], []
     for rank in range(world_size):
         options = {"batch_size": batch_size, "shuffle_rows": shuffle_rows, "workers": 1 if world_size < 5 else 0}
+        options["balance"] = balance
         loader = make(path, rank=rank, world_size=world_size, **options)
         batches = list(loader.batches(epoch=1))
         assert len(batches) == loader.steps and loader.rows == TOTAL
@@ -78,10 +80,11 @@ def equal(a: Batch, b: Batch) -> bool:
     return all(torch.equal(*pair) for pair in pairs) and (a.rows, a.loss_rows) == (b.rows, b.loss_rows)
 
 
+@pytest.mark.parametrize("balance", ["none", "events"])
 @pytest.mark.parametrize(("workers", "prefetch"), [(1, 1), (2, 1), (4, 3), (8, 8)])
-def test_the_stream_does_not_depend_on_workers(path, workers, prefetch):
-    expected = list(make(path, workers=0).batches(epoch=5))
-    got = list(make(path, workers=workers, prefetch=prefetch).batches(epoch=5))
+def test_the_stream_does_not_depend_on_workers(path, workers, prefetch, balance):
+    expected = list(make(path, workers=0, balance=balance).batches(epoch=5))
+    got = list(make(path, workers=workers, prefetch=prefetch, balance=balance).batches(epoch=5))
     assert len(got) == len(expected)
     assert all(equal(a, b) and c == d for (a, c), (b, d) in zip(got, expected, strict=True))
 
@@ -91,17 +94,34 @@ def test_epochs_differ_and_repeat(path):
     first, second = rows_of(loader, epoch=0), rows_of(loader, epoch=1)
     assert first != second and rows_of(loader, epoch=0) == first
     assert rows_of(make(path, seed=4)) != first
-    in_order = rows_of(make(path, shuffle_rows=0), epoch=7)
+    in_order = rows_of(make(path, shuffle_rows=0, balance="events"), epoch=7)
     assert functools.reduce(operator.iadd, in_order, []) == list(range(TOTAL))
 
 
+def test_balanced_batches_have_as_many_events_on_all_ranks(tmp_path):
+    """Histories of 0 to 3 events, batches of 128 rows, 4 ranks: a plain shuffle is a few per cent apart."""
+    path = write_numbered(tmp_path / "d", [[1000] * 6])
+
+    def events(balance: str) -> np.ndarray:
+        loaders = [
+            make(path, rank=r, world_size=4, batch_size=128, shuffle_rows=2500, balance=balance) for r in range(4)
+        ]
+        return np.array([[b.sequences.values().numel() for b, _ in loader.batches()][:11] for loader in loaders])
+
+    apart = {
+        balance: (found.max(0) / found.mean(0)).max() for balance in ("none", "events") for found in [events(balance)]
+    }
+    assert apart["events"] < 1.02 < 1.05 < apart["none"]
+
+
+@pytest.mark.parametrize("balance", ["none", "events"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("stop", [1, 4, 9, 14])
-def test_resuming_from_a_cursor_gives_the_same_bits(path, stop, workers):
-    loader = make(path, workers=workers)
+def test_resuming_from_a_cursor_gives_the_same_bits(path, stop, workers, balance):
+    loader = make(path, workers=workers, balance=balance)
     whole = list(loader.batches(epoch=2))
     cursor = Cursor.from_dict(json.loads(json.dumps(whole[stop - 1][1].to_dict())))
-    fresh = make(path, workers=workers)
+    fresh = make(path, workers=workers, balance=balance)
     rest = list(fresh.batches(cursor=cursor))
     assert len(rest) == len(whole) - stop == fresh.steps_left(cursor)
     assert all(equal(a, b) and c == d for (a, c), (b, d) in zip(rest, whole[stop:], strict=True))

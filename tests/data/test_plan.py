@@ -20,7 +20,7 @@ def rows_of(plan: Plan, rank: int, step: int) -> list[int]:
     out = []
     for span in plan.batch(rank, step):
         rows = np.concatenate([starts[g] + np.arange(GROUP_ROWS[g]) for g in plan.units[span.unit]])
-        out += rows[plan.order(span.unit)[span.start : span.stop]].tolist()
+        out += rows[plan.order(span.unit, rows**2 % 97)[span.start : span.stop]].tolist()
     return out
 
 
@@ -32,10 +32,12 @@ def flat(nested: list[list[list[int]]]) -> list[int]:
     return [row for of_rank in nested for batch in of_rank for row in batch]
 
 
+@pytest.mark.parametrize("balance", [False, True])
 @pytest.mark.parametrize("shuffle_rows", [0, 1, 10, 25, 1000])
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7, 100])
-def test_every_row_is_read_once_and_every_rank_has_as_many_steps(world_size, shuffle_rows):
-    plan = plan_epoch(GROUP_ROWS, batch_size=4, world_size=world_size, seed=3, epoch=2, shuffle_rows=shuffle_rows)
+def test_every_row_is_read_once_and_every_rank_has_as_many_steps(world_size, shuffle_rows, balance):
+    options = {"world_size": world_size, "shuffle_rows": shuffle_rows, "balance": balance}
+    plan = plan_epoch(GROUP_ROWS, batch_size=4, seed=3, epoch=2, **options)
     batches = all_rows(plan)
     assert sorted(flat(batches)) == list(range(TOTAL))
     assert {len(of_rank) for of_rank in batches} == {plan.steps}
@@ -61,16 +63,19 @@ def test_seed_and_epoch_change_the_order_and_nothing_else_does():
     assert order(seed=1) == order(seed=1)
     assert len({tuple(order(seed=s, epoch=e)) for s in (0, 1) for e in (0, 1)}) == 4
     assert order(seed=1) != sorted(order(seed=1))
-    in_order = flat(all_rows(plan_epoch(GROUP_ROWS, batch_size=8, world_size=3, seed=5, epoch=4)))
-    assert in_order == list(range(TOTAL))
+    for balance in (False, True):
+        in_order = flat(all_rows(plan_epoch(GROUP_ROWS, batch_size=8, world_size=3, seed=5, epoch=4, balance=balance)))
+        assert in_order == list(range(TOTAL))
 
 
+@pytest.mark.parametrize("balance", [False, True])
 @pytest.mark.parametrize("step", [0, 1, 3, 5, 6])
-def test_a_cursor_resumes_the_same_batches(step):
-    plan = plan_epoch(GROUP_ROWS, batch_size=8, world_size=2, seed=1, epoch=3, shuffle_rows=20)
+def test_a_cursor_resumes_the_same_batches(step, balance):
+    options = {"batch_size": 8, "world_size": 2, "seed": 1, "shuffle_rows": 20, "balance": balance}
+    plan = plan_epoch(GROUP_ROWS, epoch=3, **options)
     cursor = Cursor.from_dict(json.loads(json.dumps(plan.cursor(step).to_dict())))
     assert cursor == plan.cursor(step)
-    other_epoch = plan_epoch(GROUP_ROWS, batch_size=8, world_size=2, seed=1, epoch=0, shuffle_rows=20)
+    other_epoch = plan_epoch(GROUP_ROWS, epoch=0, **options)
     resumed = other_epoch.remaining(cursor)
     assert all_rows(resumed) == [of_rank[step:] for of_rank in all_rows(plan)]
     assert resumed.rank_units(0) == list(
@@ -78,8 +83,10 @@ def test_a_cursor_resumes_the_same_batches(step):
     )
 
 
-def test_unread_rows_are_divided_anew_over_other_world_sizes_and_again():
-    plan = plan_epoch(GROUP_ROWS, batch_size=4, world_size=3, seed=1, epoch=2, shuffle_rows=15)
+@pytest.mark.parametrize("balance", [False, True])
+def test_unread_rows_are_divided_anew_over_other_world_sizes_and_again(balance):
+    options = {"seed": 1, "shuffle_rows": 15, "balance": balance}
+    plan = plan_epoch(GROUP_ROWS, batch_size=4, world_size=3, epoch=2, **options)
     seen: list[int] = []
     for world_size, steps in ((5, 3), (2, 2), (7, 4), (1, 1), (4, None)):
         batches = all_rows(plan)
@@ -88,7 +95,7 @@ def test_unread_rows_are_divided_anew_over_other_world_sizes_and_again():
             break
         upto = plan.first_step + steps
         seen += flat([of_rank[:steps] for of_rank in batches])
-        new = plan_epoch(GROUP_ROWS, batch_size=3, world_size=world_size, seed=1, shuffle_rows=15)
+        new = plan_epoch(GROUP_ROWS, batch_size=3, world_size=world_size, **options)
         plan = new.remaining(plan.cursor(upto))
         assert plan.world_size == world_size and plan.epoch == 2
     else:
@@ -106,10 +113,21 @@ def test_a_finished_epoch_leaves_nothing():
 
 @pytest.mark.parametrize(
     ("changed", "named"),
-    [({"seed": 9}, "seed"), ({"shuffle_rows": 21}, "shuffle_rows"), ({"group_rows": GROUP_ROWS[::-1].copy()}, "data")],
+    [
+        ({"seed": 9}, "seed"),
+        ({"shuffle_rows": 21}, "shuffle_rows"),
+        ({"group_rows": GROUP_ROWS[::-1].copy()}, "data"),
+        ({"balance": True}, "balance changed since the checkpoint .none then, events now"),
+    ],
 )
 def test_a_cursor_of_something_else_is_refused(changed, named):
     options = {"group_rows": GROUP_ROWS, "batch_size": 8, "seed": 1, "shuffle_rows": 20}
     cursor = plan_epoch(**options).cursor(1)
     with pytest.raises(InputError, match=named):
         plan_epoch(**{**options, **changed}).remaining(cursor)
+
+
+def test_a_cursor_from_before_balancing_is_of_a_plain_shuffle():
+    plan = plan_epoch(GROUP_ROWS, batch_size=8, shuffle_rows=20)
+    old = {key: value for key, value in plan.cursor(2).to_dict().items() if key != "balance"}
+    assert all_rows(plan.remaining(Cursor.from_dict(old))) == [of_rank[2:] for of_rank in all_rows(plan)]

@@ -45,7 +45,8 @@ def test_train_evaluate_predict_agree(small, tmp_path, synthetic):
     assert done["rows"] == table.num_rows == 150
     assert table.select(source.column_names).equals(source)
     auc = roc_auc_score(table["label"].to_numpy(), table["score_label"].to_numpy())
-    assert auc == pytest.approx(test["label/auc"], abs=1e-6)
+    # two logits may share one float32 score: half a pair of 5,561 then
+    assert auc == pytest.approx(test["label/auc"], abs=2e-4)
 
 
 def test_the_saved_config_replays_the_run(small, tmp_path):

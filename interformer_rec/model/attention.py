@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from interformer_rec.model.layers import Linear, fan_in_
-from interformer_rec.ops.attention import attention_pool, jagged_attention
+from interformer_rec.ops.attention import Rotary, attention_pool, jagged_attention
 from interformer_rec.ops.jagged import JaggedLayout
-from interformer_rec.ops.rotary import rotate
 
 
 class RotaryAttention(nn.Module):
@@ -26,11 +25,11 @@ class RotaryAttention(nn.Module):
         self.v = Linear(d, d, bias=False)
         self.out = Linear(d, d, bias=False)
 
-    def forward(self, values_JD: Tensor, layout: JaggedLayout, rotary: Tensor) -> Tensor:
-        """(J, d) -> (J, d); `rotary` is ops.rotary.rotary_table for 2 H heads."""
-        qk = rotate(self.qk(values_JD), rotary).unflatten(-1, (2, self.heads, -1))
+    def forward(self, values_JD: Tensor, layout: JaggedLayout, rotary: Rotary) -> Tensor:
+        """(J, d) -> (J, d)."""
+        qk = self.qk(values_JD).unflatten(-1, (2, self.heads, -1))
         v = self.v(values_JD).unflatten(-1, (self.heads, -1))
-        return self.out(jagged_attention(qk, v, layout).flatten(-2))
+        return self.out(jagged_attention(qk, v, layout, rotary).flatten(-2))
 
 
 class PMA(nn.Module):

@@ -17,8 +17,8 @@ from interformer_rec.model.preprocess import EventTokens, Preprocess
 from interformer_rec.model.sequence import Sequence
 from interformer_rec.model.sequence_arch import SequenceArch
 from interformer_rec.model_config import ModelConfig
+from interformer_rec.ops.attention import rotary_of
 from interformer_rec.ops.jagged import JaggedLayout
-from interformer_rec.ops.rotary import rotary_table
 from interformer_rec.schema import FeatureSchema
 
 
@@ -91,6 +91,7 @@ class InterFormer(nn.Module):
         self.heads = nn.ModuleList(MLP(width, model.head, 1, model.activation, model.dropout) for _ in features.labels)
         self.head_dim, self.attention_heads = model.d // model.heads, model.heads
         self.rope_base = model.sequence.rope_base
+        self.longest = max(group.max_length for group in features.sequences)
 
     def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor:
         """(B, m) dense columns and what the tables say -> (B, tasks) logits."""
@@ -110,7 +111,8 @@ class InterFormer(nn.Module):
         return torch.cat([head(summaries) for head in self.heads], dim=1)
 
     def prepend(self, x_sum_BCD: Tensor, events: EventTokens) -> Sequence:
-        """CLS tokens in front of each sample's events; the layout and the rotary table serve all layers."""
-        layout = JaggedLayout(events.lengths_BG.sum(1), x_sum_BCD.shape[1], events.lengths_BG)
-        rotary = rotary_table(layout.ages, 2 * self.attention_heads, self.head_dim, self.rope_base, events.values.dtype)
-        return Sequence(layout.prepend(x_sum_BCD, events.values), layout, rotary)
+        """CLS tokens in front of each sample's events; the layout and the turns serve all layers."""
+        values, lengths_BG = events
+        layout = JaggedLayout(lengths_BG.sum(1), x_sum_BCD.shape[1], lengths_BG, values.shape[0])
+        rotary = rotary_of(layout, self.attention_heads, self.head_dim, self.rope_base, self.longest, values)
+        return Sequence(layout.prepend(x_sum_BCD, values), layout, rotary)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interformer_rec.model_config import Activation, Gating
+from interformer_rec.ops.gating import swish_gate
 from interformer_rec.ops.norm import rms_norm
 from interformer_rec.ops.token_mix import mix_tokens
 
@@ -104,7 +105,7 @@ class GatingUnit(nn.Module):
         """Select what passes."""
         gate = self.mlp(x)
         if self.kind == "swish":
-            return x * torch.sigmoid(gate)
+            return swish_gate(x, gate)
         product = x * gate
         if self.kind == "identity":
             return product

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from interformer_rec.model.embeddings import Embedded
 from interformer_rec.model.layers import Linear, RMSNorm, fan_in_
+from interformer_rec.ops.gating import mask_gate
 from interformer_rec.ops.glue import glue_by_age, glue_in_turn
 from interformer_rec.schema import FeatureSchema
 
@@ -63,7 +64,7 @@ class MaskNet(nn.Module):
 
     def forward(self, s_cat_EK: Tensor) -> Tensor:
         """Merge aligned columns."""
-        return self.lce(s_cat_EK * self.mask(s_cat_EK))
+        return self.lce(mask_gate(s_cat_EK, self.mask.weight, self.mask.bias))
 
 
 class Preprocess(nn.Module):

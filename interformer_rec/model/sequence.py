@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from interformer_rec.ops.attention import Rotary
 from interformer_rec.ops.jagged import JaggedLayout
 
 
 class Sequence(NamedTuple):
-    """The tokens of one sequence of all samples; layout and rotary table are made once a batch and shared by all layers."""
+    """The tokens of one sequence of all samples; layout and turns are made once a batch and shared by all layers."""
 
     values: Tensor  # (J, d): each sample's CLS tokens, then its events, oldest first
     layout: JaggedLayout
-    rotary: Tensor  # (J, d) complex: ops.rotary.rotary_table for queries and keys
+    rotary: Rotary

@@ -1,27 +1,57 @@
 """Attention inside each sample of a jagged batch: tokens (J, ...) come in, tokens or pooled vectors go out.
 
-Padding lives only in here, bucket by bucket. A padded key gets weight 0 exactly; a padded query is dropped.
-Legend: J tokens, H heads, C channels a head, T a bucket's width.
+On a GPU the Triton kernels run (library.py). In the plain form padding lives only in here, bucket by bucket: a padded key gets
+weight 0 exactly, a padded query is dropped. Legend: J tokens, H heads, C channels a head, T a bucket's width.
 """
 
 from __future__ import annotations
 
-import torch
+from typing import NamedTuple
+
 import torch.nn.functional as F
 from torch import Tensor
 
+from interformer_rec.ops import bucketed, library
+from interformer_rec.ops.backend import takes_triton
 from interformer_rec.ops.jagged import JaggedLayout
+from interformer_rec.ops.rotary import rotary_table, rotate
 
 
-def jagged_attention(qk_J2HC: Tensor, v_JHC: Tensor, layout: JaggedLayout) -> Tensor:
-    """Bidirectional multi-head attention, softmax(q k^T / sqrt(C)) v: (J, 2, H, C) queries and keys, (J, H, C) -> (J, H, C)."""
-    out = []
-    for qk, v, mask in zip(layout.pad(qk_J2HC), layout.pad(v_JHC), layout.masks, strict=True):
+class Rotary(NamedTuple):
+    """How queries and keys turn by age, for all layers of a batch."""
+
+    base: float
+    ages: Tensor  # (J,) below `longest`; CLS tokens: -1
+    longest: int
+    table: Tensor | None  # rotary.rotary_table for 2 H heads; None: the kernels turn
+
+
+def rotary_of(layout: JaggedLayout, heads: int, channels: int, base: float, longest: int, like: Tensor) -> Rotary:
+    """The turns of a batch's tokens. `longest`: events of the longest history there can be; older ones would turn as that old."""
+    if takes_triton(like, channels):
+        return Rotary(base, layout.ages.clamp(max=longest), longest + 1, None)
+    table = rotary_table(layout.ages, 2 * heads, channels, base, like.dtype)
+    return Rotary(base, layout.ages, longest + 1, table)
+
+
+def jagged_attention(qk_J2HC: Tensor, v_JHC: Tensor, layout: JaggedLayout, rotary: Rotary | None = None) -> Tensor:
+    """Bidirectional multi-head attention of turned queries and keys, softmax(q k^T / sqrt(C)) v.
+
+    (J, 2, H, C) queries and keys, (J, H, C) values -> (J, H, C).
+    """
+    if takes_triton(v_JHC, v_JHC.shape[2]):
+        ages, longest, base = (None, 1, 1.0) if rotary is None else (rotary.ages, rotary.longest, rotary.base)
+        offsets = layout.token_offsets
+        return library.jagged_attention(qk_J2HC, v_JHC, offsets, ages, None, longest, layout.cls, None, base)[0]
+    if rotary is not None and rotary.table is not None:
+        qk_J2HC = rotate(qk_J2HC.flatten(1), rotary.table).view(qk_J2HC.shape)
+    plan, out = layout.buckets, []
+    for qk, v, mask in zip(plan.pad(qk_J2HC), plan.pad(v_JHC), plan.masks, strict=True):
         q, k = qk.unbind(2)  # (samples, T, H, C)
         keep = None if mask is None else mask[:, None, None, :]
         pooled = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=keep)
         out.append(pooled.transpose(1, 2))
-    return layout.unpad(out)
+    return plan.unpad(out)
 
 
 def attention_pool(maps_KD: Tensor, values_JD: Tensor, layout: JaggedLayout) -> Tensor:
@@ -29,11 +59,6 @@ def attention_pool(maps_KD: Tensor, values_JD: Tensor, layout: JaggedLayout) -> 
 
     CLS tokens take no part. No event: zeros (and a zero gradient).
     """
-    pooled = []
-    for values, bias in zip(layout.pad(values_JD), layout.event_bias, strict=True):
-        scores = F.linear(values, maps_KD).transpose(1, 2)  # (samples, K, T)
-        weights = (scores + bias[:, None].to(scores.dtype)).softmax(-1)
-        pooled.append(torch.bmm(weights, values.to(weights.dtype)))
-    out = layout.unbucket(pooled)
-    # without an event the softmax is uniform over tokens that take no part
-    return out * (layout.lengths > 0)[:, None, None].to(out.dtype)
+    if takes_triton(values_JD, values_JD.shape[1]):
+        return library.attention_pool(maps_KD, values_JD, layout.token_offsets, layout.cls)[0]
+    return bucketed.pool_events(maps_KD, values_JD, layout)

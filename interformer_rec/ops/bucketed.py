@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interformer_rec.ops.attention import attention_pool
 from interformer_rec.ops.jagged import JaggedLayout
 from interformer_rec.ops.norm import rms_norm
 from interformer_rec.ops.rotary import rotary_table, rotate
@@ -28,8 +27,8 @@ def layout_of(offsets_B1: Tensor, cls: int) -> JaggedLayout:
 
 
 def pad_with_zeros(layout: JaggedLayout, values_J: Tensor) -> list[Tensor]:
-    """(n, T, ...) a bucket; `layout.pad` repeats tokens in the padding, which sums over tokens must not see."""
-    pairs = zip(layout.pad(values_J), layout.masks, strict=True)
+    """(n, T, ...) a bucket; `Buckets.pad` repeats tokens in the padding, which sums over tokens must not see."""
+    pairs = zip(layout.buckets.pad(values_J), layout.buckets.masks, strict=True)
     return [x if mask is None else x * mask.view(*mask.shape, *[1] * (x.dim() - 2)).to(x.dtype) for x, mask in pairs]
 
 
@@ -71,9 +70,9 @@ def attention(
     layout = layout_of(offsets_B1, cls)
     out = []
     turned = _turn(qk_J2HC, ages_J, base, False)
-    for qk, v, mask in zip(layout.pad(turned), layout.pad(v_JHC), layout.masks, strict=True):
+    for qk, v, mask in zip(layout.buckets.pad(turned), layout.buckets.pad(v_JHC), layout.buckets.masks, strict=True):
         out.append((_weights(qk, mask, cls, window) @ v.transpose(1, 2)).transpose(1, 2))
-    joined = layout.unpad(out)
+    joined = layout.buckets.unpad(out)
     return joined if gate_JHC is None else joined * gate_JHC.sigmoid()
 
 
@@ -98,8 +97,12 @@ def attention_backward(
         grad_gate = grad_JHC * out_JHC * (1 - opened)
         grad_JHC = grad_JHC * opened
     padded = zip(
-        *(layout.pad(_turn(qk_J2HC, ages_J, base, False)), layout.pad(v_JHC), pad_with_zeros(layout, grad_JHC)),
-        layout.masks,
+        *(
+            layout.buckets.pad(_turn(qk_J2HC, ages_J, base, False)),
+            layout.buckets.pad(v_JHC),
+            pad_with_zeros(layout, grad_JHC),
+        ),
+        layout.buckets.masks,
         strict=True,
     )
     grads_qk, grads_v = [], []
@@ -111,12 +114,28 @@ def attention_backward(
         both = torch.stack([grad_scores @ k, grad_scores.transpose(2, 3) @ q], 1)  # (n, 2, H, T, C)
         grads_qk.append(both.permute(0, 3, 1, 2, 4))
         grads_v.append((weights.transpose(2, 3) @ grad).transpose(1, 2))
-    return _turn(layout.unpad(grads_qk).contiguous(), ages_J, base, True), layout.unpad(grads_v), grad_gate
+    return (
+        _turn(layout.buckets.unpad(grads_qk).contiguous(), ages_J, base, True),
+        layout.buckets.unpad(grads_v),
+        grad_gate,
+    )
+
+
+def pool_events(maps_KD: Tensor, values_JD: Tensor, layout: JaggedLayout) -> Tensor:
+    """(K, d), (J, d) -> (B, K, d), of operators that autograd knows: ops.attention.attention_pool."""
+    pooled = []
+    for values, bias in zip(layout.buckets.pad(values_JD), layout.event_bias, strict=True):
+        scores = F.linear(values, maps_KD).transpose(1, 2)  # (samples, K, T)
+        weights = (scores + bias[:, None].to(scores.dtype)).softmax(-1)
+        pooled.append(torch.bmm(weights, values.to(weights.dtype)))
+    out = layout.buckets.unbucket(pooled)
+    # without an event the softmax is uniform over tokens that take no part
+    return out * (layout.lengths > 0)[:, None, None].to(out.dtype)
 
 
 def pool(maps_KD: Tensor, values_JD: Tensor, offsets_B1: Tensor, *, cls: int) -> Tensor:
     """(B, K, d): ops.attention.attention_pool."""
-    return attention_pool(maps_KD, values_JD, layout_of(offsets_B1, cls))
+    return pool_events(maps_KD, values_JD, layout_of(offsets_B1, cls))
 
 
 def pool_backward(
@@ -126,14 +145,16 @@ def pool_backward(
     layout = layout_of(offsets_B1, cls)
     grad_BKD = grad_BKD * (layout.lengths > 0)[:, None, None].to(grad_BKD.dtype)
     grad_maps, grads = torch.zeros_like(maps_KD), []
-    for values, bias, grad in zip(layout.pad(values_JD), layout.event_bias, layout.bucket(grad_BKD), strict=True):
+    for values, bias, grad in zip(
+        layout.buckets.pad(values_JD), layout.event_bias, layout.buckets.bucket(grad_BKD), strict=True
+    ):
         scores = F.linear(values, maps_KD).transpose(1, 2)
         weights = (scores + bias[:, None].to(scores.dtype)).softmax(-1)  # (n, K, T)
         grad_weights = grad @ values.transpose(1, 2)
         grad_scores = weights * (grad_weights - (grad_weights * weights).sum(-1, keepdim=True))
         grads.append(weights.transpose(1, 2) @ grad + grad_scores.transpose(1, 2) @ maps_KD)
         grad_maps += torch.einsum("nkt,ntd->kd", grad_scores, values)
-    return grad_maps, layout.unpad(grads)
+    return grad_maps, layout.buckets.unpad(grads)
 
 
 def _norm_backward(grad: Tensor, x: Tensor, gain: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -149,11 +170,13 @@ def ffn(
 ) -> Tensor:
     """(J, d), without the residual; what is computed is written in triton/per_sample_ffn_forward.py."""
     layout, out = layout_of(offsets_B1, cls), []
-    for x, w1, w2 in zip(layout.pad(values_JD), layout.bucket(w1_BDR), layout.bucket(w2_BRD), strict=True):
+    for x, w1, w2 in zip(
+        layout.buckets.pad(values_JD), layout.buckets.bucket(w1_BDR), layout.buckets.bucket(w2_BRD), strict=True
+    ):
         inner = F.gelu(x @ w1)
         z = (inner if gains is None else rms_norm(inner, gains[0], eps)) @ w2
         out.append(z if gains is None else rms_norm(z, gains[1], eps))
-    return layout.unpad(out)
+    return layout.buckets.unpad(out)
 
 
 def ffn_backward(
@@ -169,7 +192,7 @@ def ffn_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Gains]:
     """Gradients of the values (J, d), W1 (B, d, r), W2 (B, r, d) and the gains."""
     layout = layout_of(offsets_B1, cls)
-    weights = zip(layout.bucket(w1_BDR), layout.bucket(w2_BRD), strict=True)
+    weights = zip(layout.buckets.bucket(w1_BDR), layout.buckets.bucket(w2_BRD), strict=True)
     tokens = zip(pad_with_zeros(layout, values_JD), pad_with_zeros(layout, grad_JD), strict=True)
     grads: tuple[list[Tensor], ...] = ([], [], [])
     grad_gains = None if gains is None else (torch.zeros_like(gains[0]), torch.zeros_like(gains[1]))
@@ -188,4 +211,9 @@ def ffn_backward(
         grad_before = torch.ops.aten.gelu_backward(grad_after, before)
         grads[0].append(grad_before @ w1.transpose(1, 2))
         grads[1].append(x.transpose(1, 2) @ grad_before)
-    return layout.unpad(grads[0]), layout.unbucket(grads[1]), layout.unbucket(grads[2]), grad_gains
+    return (
+        layout.buckets.unpad(grads[0]),
+        layout.buckets.unbucket(grads[1]),
+        layout.buckets.unbucket(grads[2]),
+        grad_gains,
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from interformer_rec.ops.jagged import gather_rows, offsets_of, place_rows
+from interformer_rec.ops.buckets import offsets_of
+from interformer_rec.ops.jagged import gather_rows, place_rows
 
 
 def glue_by_age(groups: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

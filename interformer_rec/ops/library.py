@@ -10,7 +10,6 @@ On CUDA they run the Triton kernels, elsewhere bucketed.py; a graph holds one no
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -18,26 +17,25 @@ from torch import Tensor
 
 from interformer_rec.errors import InputError
 from interformer_rec.ops import bucketed
+from interformer_rec.ops.backend import HAS_TRITON, MISSING
 
-if find_spec("triton") is not None:
+if HAS_TRITON:
     from interformer_rec.ops.triton import attention as triton_attention
     from interformer_rec.ops.triton import per_sample_ffn_backward as triton_ffn_backward
     from interformer_rec.ops.triton import per_sample_ffn_forward as triton_ffn
     from interformer_rec.ops.triton import pooling as triton_pooling
+    from interformer_rec.ops.triton.launch import INTERPRETED
 
 _ATTENTION = "Tensor qk, Tensor v, Tensor offsets, Tensor? ages, Tensor? gate, SymInt max_length, int cls, int? window, float base"
 _FFN = "Tensor values, Tensor w1, Tensor w2, Tensor offsets, Tensor? gain1, Tensor? gain2"
 
 
 def _on_gpu(x: Tensor) -> bool:
-    """Whether the Triton kernels take it; InputError on a GPU without triton."""
+    """Whether the Triton kernels run: on CUDA, and everywhere under the interpreter. InputError on a GPU without triton."""
     if x.device.type != "cuda":
-        return False
-    if find_spec("triton") is None:
-        raise InputError(
-            "the jagged operators need the package triton on a GPU and it is not installed: pip install triton, in the "
-            "version that torch's CUDA build asks for"
-        )
+        return HAS_TRITON and INTERPRETED
+    if not HAS_TRITON:
+        raise InputError(MISSING)
     return True
 
 

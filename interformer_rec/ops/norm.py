@@ -8,6 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interformer_rec.ops.backend import HAS_TRITON, takes_row_kernels
+
+if HAS_TRITON:
+    from interformer_rec.ops.triton.norm import RMSNorm
+
 EPS = 1e-6
 
 
@@ -36,6 +41,8 @@ class _RMSNorm(torch.autograd.Function):
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float = EPS) -> Tensor:
     """(..., d) and a gain (d,) -> (..., d), in x's dtype."""
+    if takes_row_kernels(x, x.shape[-1]):
+        return RMSNorm.apply(x, gain, eps)
     if x.device.type != "cpu" or x.dtype != gain.dtype or torch.compiler.is_compiling():
         return F.rms_norm(x, (x.shape[-1],), gain.to(x.dtype), eps)
     return _RMSNorm.apply(x, gain, eps)

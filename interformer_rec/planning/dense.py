@@ -16,7 +16,7 @@ import numpy as np
 
 from interformer_rec.model.embeddings import field_groups, table_dims
 from interformer_rec.model_config import InteractionConfig, ModelConfig
-from interformer_rec.ops.jagged import plan_buckets
+from interformer_rec.ops.buckets import plan_buckets
 from interformer_rec.planning.sizes import Sizes
 from interformer_rec.schema import FeatureSchema
 

@@ -8,7 +8,7 @@ import torch
 from interformer_rec.errors import InputError
 from interformer_rec.model.interformer import InterFormer
 from interformer_rec.model_config import ModelConfig
-from interformer_rec.ops import jagged
+from interformer_rec.ops import buckets
 from interformer_rec.schema import FeatureSchema
 from tests.model import cases
 from tests.model.reference import Reference
@@ -55,9 +55,9 @@ def test_a_logit_depends_on_its_own_sample_only(merge: str, pffn: str, monkeypat
     for some in ([3], [7, 0, 21], list(range(39, -1, -1))):  # alone, fewer, another order
         torch.testing.assert_close(built(*cases.pick(dense, embedded, some)), together[some], rtol=0, atol=1e-11)
     # further padding: one bucket pads everyone to the batch's longest
-    monkeypatch.setattr(jagged, "plan_buckets", lambda widths: [(len(widths), widths[-1])])
+    monkeypatch.setattr(buckets, "plan_buckets", lambda widths: [(len(widths), widths[-1])])
     torch.testing.assert_close(built(dense, embedded), together, rtol=0, atol=1e-11)
-    monkeypatch.setattr(jagged, "plan_buckets", lambda widths: [(len(widths), widths[-1] + 13)])
+    monkeypatch.setattr(buckets, "plan_buckets", lambda widths: [(len(widths), widths[-1] + 13)])
     torch.testing.assert_close(built(dense, embedded), together, rtol=0, atol=1e-11)
 
 
@@ -69,7 +69,7 @@ def test_gradients_do_not_depend_on_padding(preset: str, monkeypatch: pytest.Mon
     gradients = []
     for extra in (0, 5):
         if extra:
-            monkeypatch.setattr(jagged, "plan_buckets", lambda widths: [(len(widths), widths[-1] + 5)])
+            monkeypatch.setattr(buckets, "plan_buckets", lambda widths: [(len(widths), widths[-1] + 5)])
         built.zero_grad()
         built(dense, embedded).square().sum().backward()
         gradients.append([p.grad.clone() for p in built.parameters()])

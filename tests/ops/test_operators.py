@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from interformer_rec.ops import jagged, reference
+from interformer_rec.ops import buckets, reference
 from interformer_rec.ops.attention import attention_pool, jagged_attention
 from interformer_rec.ops.glue import glue_by_age, glue_in_turn
 from interformer_rec.ops.jagged import JaggedLayout
@@ -23,7 +23,7 @@ LENGTHS = [[2, 0, 1], [0], [0, 0], [6], [4, 4], [9, 1, 0, 4, 3, 2, 0, 6, 1, 9, 3
 
 @pytest.fixture(params=LENGTHS, ids=str)
 def lengths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    monkeypatch.setattr(jagged, "BUCKET_COST", 1)
+    monkeypatch.setattr(buckets, "BUCKET_COST", 1)
     torch.manual_seed(0)
     return request.param
 

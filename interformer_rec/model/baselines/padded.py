@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from interformer_rec.ops.jagged import offsets_of
+from interformer_rec.ops.buckets import offsets_of
 from interformer_rec.ops.pooling import segment_pool
 
 

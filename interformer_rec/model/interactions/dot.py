@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from interformer_rec.model.layers import LCE, MLP
 from interformer_rec.model_config import Activation, InteractionConfig
+from interformer_rec.ops.gram import packed_gram
 
 
 class Dot(nn.Module):
@@ -31,5 +32,5 @@ class Dot(nn.Module):
     def forward(self, tokens_BND: Tensor) -> Tensor:
         """Interact."""
         kept = self.compress(tokens_BND)
-        products = torch.bmm(kept, kept.transpose(1, 2)).flatten(1) / math.sqrt(self.shape[1])
-        return self.mlp(products.index_select(1, self.pairs)).unflatten(1, self.shape)
+        products = packed_gram(kept, 1 / math.sqrt(self.shape[1]), self.pairs)
+        return self.mlp(products).unflatten(1, self.shape)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from interformer_rec.ops.jagged import offsets_of
+from interformer_rec.ops.buckets import offsets_of
 
 # ||kernel - reference|| / ||reference||, the reference on the same rounded inputs. float32 sums in another order; bfloat16 and
 # float16 keep 8 and 11 bits of what a kernel writes and of what it gives to its second product.

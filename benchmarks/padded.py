@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from interformer_rec.model.embeddings import Events
 from interformer_rec.model.interformer import CrossArch, InterFormer
-from interformer_rec.model.sequence_arch import SequenceArch, TwoLayerPFFN
+from interformer_rec.model.pffn import GDPA, HyperPFFN, TwoLayerPFFN
+from interformer_rec.model.sequence_arch import SequenceArch
 from interformer_rec.model_config import ModelConfig
 
 
@@ -137,10 +138,11 @@ class PaddedInterFormer(nn.Module):
 
     def _sequence_arch(self, arch: SequenceArch, x_sum: Tensor, s: PaddedSequence, normed: Tensor) -> PaddedSequence:
         pffn = arch.pffn
-        if isinstance(pffn, TwoLayerPFFN):
-            flat = x_sum.flatten(1)
-            w1, w2 = pffn.w1(flat).view(-1, pffn.d, pffn.rank), pffn.w2(flat).view(-1, pffn.rank, pffn.d)
+        if isinstance(pffn, TwoLayerPFFN | GDPA):
+            w1, w2 = pffn.weights(x_sum)
             values = torch.bmm(F.gelu(torch.bmm(normed, w1)), w2)
+        elif isinstance(pffn, HyperPFFN):
+            values = torch.bmm(normed, pffn.matrix(x_sum))
         else:
             values = torch.bmm(pffn.w(normed), x_sum)
         values = s.values + values if arch.pffn_residual else values

@@ -15,7 +15,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from interformer_rec.config_errors import explain
 from interformer_rec.errors import InputError
-from interformer_rec.model_config import AnyModelConfig, ModelConfig
+from interformer_rec.model_config import ModelConfig
+from interformer_rec.model_kinds import AnyModelConfig
 from interformer_rec.schema import FeatureSchema, Strict
 
 

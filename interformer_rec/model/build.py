@@ -24,7 +24,7 @@ from interformer_rec.model.baselines.stacked import DHEN, WukongModel
 from interformer_rec.model.baselines.transact import TransAct
 from interformer_rec.model.baselines.xdeepfm import XDeepFM
 from interformer_rec.model.interformer import InterFormer
-from interformer_rec.model_config import AnyModelConfig
+from interformer_rec.model_kinds import AnyModelConfig
 from interformer_rec.schema import FeatureSchema
 
 MODELS: dict[str, Any] = {

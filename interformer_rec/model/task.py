@@ -12,7 +12,7 @@ from interformer_rec.batch import Batch
 from interformer_rec.model.baselines.auxiliary import Supervised
 from interformer_rec.model.build import build_model
 from interformer_rec.model.embeddings import Embeddings
-from interformer_rec.model_config import AnyModelConfig
+from interformer_rec.model_kinds import AnyModelConfig
 from interformer_rec.schema import FeatureSchema
 
 

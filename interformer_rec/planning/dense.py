@@ -224,12 +224,19 @@ class _Count:
     def _sequence_arch(self, s: Shape) -> None:
         block, d, rows = "sequence_arch", self.model.d, self.rows
         options, c = self.model.sequence, self.model.summary.x_tokens
-        if options.pffn == "two_layer":
+        if options.pffn in ("two_layer", "gdpa"):
             rank = options.pffn_rank
             self._keep(block, rows * (c * d + 2 * d * rank) * self.half)  # X_sum and each row's two matrices
-            self._product(block, rows, c * d, 2 * d * rank)
+            self._product(block, rows * d, c * d if options.pffn == "two_layer" else c, 2 * rank)
+            if options.pffn == "gdpa":
+                self._keep(block, rows * 2 * c * d * self.half)  # the projected tokens
+                self._product(block, rows * c, d, 2 * d)
             self._keep(block, s.slots * (d + 2 * rank) * self.half)
             self._product(block, s.slots, d, 2 * rank)
+        elif options.pffn == "hyper":
+            self._keep(block, rows * (c * d + d * d) * self.half + s.slots * d * self.half)
+            self._product(block, rows, c * d, d * d)
+            self._product(block, s.slots, d, d)
         else:
             self._keep(block, (s.tokens * d + s.slots * c + rows * c * d) * self.half)
             self._product(block, s.tokens, d, c)

@@ -138,10 +138,18 @@ class Reference:
 
     # --- Sequence Arch -----------------------------------------------------------------------------------------------
     def pffn(self, name: str, x_sum: Tensor, s: Tensor) -> Tensor:
-        d, rank = self.model.d, self.model.sequence.pffn_rank
-        if self.model.sequence.pffn == "appendix":
+        d, rank, form = self.model.d, self.model.sequence.pffn_rank, self.model.sequence.pffn
+        if form == "appendix":
             matrix = x_sum.T @ self.w(f"{name}.w.weight")  # (d x c) (c x d)
             return torch.stack([matrix @ token for token in s])
+        if form == "hyper":
+            matrix = self.linear(f"{name}.w", x_sum.flatten()).view(d, d)
+            return torch.stack([token @ matrix for token in s])
+        if form == "gdpa":  # token by token, key by key
+            keys = self.w(f"{name}.keys") + self.lce(f"{name}.key_mix", self.linear(f"{name}.key", x_sum))
+            values = self.w(f"{name}.values") + self.lce(f"{name}.value_mix", self.linear(f"{name}.value", x_sum))
+            out = [sum(F.gelu(token @ k) * v for k, v in zip(keys, values, strict=True)) for token in s]
+            return torch.stack(out)
         w1 = self.linear(f"{name}.w1", x_sum.flatten()).view(d, rank)
         w2 = self.linear(f"{name}.w2", x_sum.flatten()).view(rank, d)
         return ops.ffn(s, w1, w2)

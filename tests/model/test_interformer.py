@@ -45,7 +45,7 @@ def test_presets_agree_with_the_reference_for_empty_one_event_and_full_histories
 
 
 @pytest.mark.parametrize("merge", ["masknet", "separate", "concat"])
-@pytest.mark.parametrize("pffn", ["two_layer", "appendix"])
+@pytest.mark.parametrize("pffn", ["two_layer", "gdpa", "hyper", "appendix"])
 def test_a_logit_depends_on_its_own_sample_only(merge: str, pffn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     features = cases.schema()
     model = ModelConfig.model_validate({"embedding_dim": 8, "d": 8, "sequence": {"merge": merge, "pffn": pffn}})
@@ -98,7 +98,8 @@ def test_an_event_is_known_by_its_age_not_by_its_place() -> None:
     shifted = built.prepend(x[:, :4], longer)
     for i, length in enumerate(events[0].lengths_BG[:, 0].tolist()):
         end, shifted_end = int(sequence.layout.token_offsets[i + 1]), int(shifted.layout.token_offsets[i + 1])
-        assert torch.equal(sequence.rotary[end - length : end], shifted.rotary[shifted_end - length : shifted_end])
+        for mine, moved in ((sequence.rotary.ages, shifted.rotary.ages), (sequence.rotary.table, shifted.rotary.table)):
+            assert torch.equal(mine[end - length : end], moved[shifted_end - length : shifted_end])
 
 
 @pytest.mark.parametrize(

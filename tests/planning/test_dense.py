@@ -22,6 +22,8 @@ CASES = [
     ("kuairand_pure", ["model.sequence.merge=concat", "model.summary.pma_tokens=0"]),
     ("kuairand_pure", ["model.interaction.kind=wukong", "model.dropout=0", "optimizer.embedding.l2=0"]),
     ("synthetic", ["model.layers=3", "model.d=64", "model.sequence.pffn=appendix", "model.interaction.merge=concat"]),
+    ("synthetic", ["model.sequence.pffn=gdpa", "model.sequence.pffn_rank=24"]),
+    ("synthetic", ["model.sequence.pffn=hyper", "model.heads=4"]),
     ("synthetic", ["features.sequences.0.max_length=400", "features.sequences.1.max_length=300"]),
     ("ml_100k", ["model.interaction.kind=dcn", "model.interaction.dcn_layers=2"]),
 ]

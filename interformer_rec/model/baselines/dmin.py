@@ -15,7 +15,7 @@ from interformer_rec.model.baselines.tower import Tower
 from interformer_rec.model.baselines.transformer import check_heads
 from interformer_rec.model.embeddings import Events
 from interformer_rec.model.layers import Linear
-from interformer_rec.model_config import DMINConfig
+from interformer_rec.model_kinds import DMINConfig
 from interformer_rec.schema import FeatureSchema
 
 

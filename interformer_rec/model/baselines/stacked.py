@@ -16,7 +16,8 @@ from interformer_rec.model.baselines.tower import Tower
 from interformer_rec.model.embeddings import Embedded
 from interformer_rec.model.interaction_arch import build_interaction
 from interformer_rec.model.layers import Linear
-from interformer_rec.model_config import Activation, DHENConfig, InteractionConfig, TowerActivation, WukongConfig
+from interformer_rec.model_config import Activation, InteractionConfig
+from interformer_rec.model_kinds import DHENConfig, TowerActivation, WukongConfig
 from interformer_rec.schema import FeatureSchema
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from interformer_rec.model.layers import Linear
-from interformer_rec.model_config import TowerActivation
+from interformer_rec.model_kinds import TowerActivation
 
 _MODULES: dict[TowerActivation, Callable[[int], nn.Module]] = {
     "relu": lambda width: nn.ReLU(),

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from interformer_rec.model.build import build_model
-from interformer_rec.model_config import AnyModelConfig
+from interformer_rec.model_kinds import AnyModelConfig
 from interformer_rec.schema import FeatureSchema
 
 D = 8

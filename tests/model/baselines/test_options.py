@@ -6,7 +6,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from interformer_rec.model.build import MODELS
-from interformer_rec.model_config import AnyModelConfig, ModelConfig
+from interformer_rec.model_config import ModelConfig
+from interformer_rec.model_kinds import AnyModelConfig
 
 OPTIONS = TypeAdapter(AnyModelConfig)
 

@@ -2,12 +2,12 @@
 
     python -m benchmarks.seq_length [--workload kuairand] [--lengths 64,128,256,512,1024] [--distributions fixed,zipf,data]
         [--fill 0.25] [--events 16384] [--layers 2] [--d 32] [--merge separate] [--preset default] [--variants jagged,padded]
-        [--device cpu] [--precision fp32] [--threads 1] [--rounds 9] [--json PATH] [--plot PATH.png]
+        [--device cpu] [--precision fp32] [--threads 1] [--rounds 9] [--json PATH]
 
 A step is forward and backward of the dense part on one batch; lists of values are crossed. Batches are sized so that every case
 has about --events events in all (at least 8 rows), so the events/s of two lengths compare. MFU: FLOPs of the matrix products on
 real events (model_flops.py) over the step's time, against a matmul ceiling measured in this run. Peak memory is what one
-step adds. Ratios are of turns right after each other.
+step adds. Ratios are of turns right after each other. `benchmarks.plot` draws the JSON. Needs torch, numpy, pydantic and rich, no TorchRec.
 """
 
 from __future__ import annotations
@@ -15,13 +15,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib import pyplot
 from rich.console import Console
 from rich.table import Table
 
@@ -118,7 +115,6 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 def main() -> None:
     """Parse, measure, print, write."""
-    matplotlib.use("Agg")
     options = parse()
     torch.set_num_threads(options.threads or torch.get_num_threads())
     device = torch.device(options.device)
@@ -142,30 +138,6 @@ def main() -> None:
         "cases": rows,
     }
     write_result(options.json, result)
-    if options.plot:
-        plot(rows, options.plot)
-
-
-def plot(rows: list[dict[str, Any]], path: str) -> None:
-    """Events/s over the longest length, a line for each variant; one picture for each length distribution."""
-    names = list(dict.fromkeys(row["distribution"] for row in rows))
-    figure, axes = pyplot.subplots(1, len(names), figsize=(4.2 * len(names), 3.6), sharey=True, squeeze=False)
-    for axis, name in zip(axes[0], names, strict=True):
-        lines: dict[str, list[tuple[int, float]]] = {}
-        for row in rows:
-            if row["distribution"] == name:
-                label = f"{row['variant']}, {row['preset']} {row['merge']} d{row['d']} x{row['layers']}"
-                lines.setdefault(label, []).append((row["longest"], row["events_per_second"]))
-        for label, points in lines.items():
-            axis.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
-        axis.set(xscale="log", title=f"{name} lengths", xlabel="longest history (events)")
-        axis.set_xticks(sorted({row["longest"] for row in rows}), labels=sorted({row["longest"] for row in rows}))
-        axis.grid(alpha=0.3)
-    axes[0][0].set(ylabel="events a second", yscale="log")
-    axes[0][-1].legend(fontsize=7)
-    figure.tight_layout()
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
 
 
 def parse() -> argparse.Namespace:
@@ -195,7 +167,6 @@ def parse() -> argparse.Namespace:
         "--case-seconds", type=float, default=60.0, help="a case ends after 3 rounds once this has passed"
     )
     parser.add_argument("--json")
-    parser.add_argument("--plot")
     options = parser.parse_args()
     options.precision = options.precision or ("bf16" if options.device.startswith("cuda") else "fp32")
     known_names = (WORKLOADS, length_distributions.DISTRIBUTIONS, VARIANTS)

@@ -1,4 +1,4 @@
-"""A result file of seq_length comes in; a PNG goes out. Apart from the measuring, so that a bare GPU host needs no matplotlib.
+"""A result file of seq_length or kernels comes in; a PNG goes out. Apart from the measuring, so that a bare GPU host needs no matplotlib.
 
 python -m benchmarks.plot RESULT.json [--out PATH.png]
 """
@@ -26,13 +26,30 @@ def seq_length(rows: Rows) -> Figure:
     for axis, name in zip(axes, names, strict=True):
         lines: dict[str, list[tuple[int, float]]] = {}
         for row in rows:
-            if row["distribution"] == name:
+            if row["distribution"] == name and "error" not in row:
                 label = f"{row['variant']}, {row['preset']} {row['merge']} d{row['d']} x{row['layers']}"
                 lines.setdefault(label, []).append((row["longest"], row["events_per_second"]))
         _draw(axis, lines)
         axis.set(title=f"{name} lengths", xlabel="longest history (events)")
     axes[0].set(ylabel="events a second", yscale="log")
     axes[-1].legend(fontsize=7)
+    return figure
+
+
+def kernels(rows: Rows) -> Figure:
+    """Times of ours that the others take, step by step, over the longest length; one picture for each operator and width."""
+    rows = [row for row in rows if row.get("direction") == "step" and row.get("times_ours") and "longest" in row]
+    names = list(dict.fromkeys((row["operator"], row["d"], row["dtype"]) for row in rows))
+    figure, axes = _grid(len(names))
+    for axis, name in zip(axes, names, strict=True):
+        lines: dict[str, list[tuple[int, float]]] = {}
+        for row in rows:
+            if (row["operator"], row["d"], row["dtype"]) == name:
+                lines.setdefault(row["alternative"], []).append((row["longest"], row["times_ours"]))
+        _draw(axis, lines)
+        axis.set(title="{} d{} {}".format(*name), xlabel="longest history (events)")
+        axis.legend(fontsize=6)
+    axes[0].set(ylabel="time of a step, ours = 1", yscale="log")
     return figure
 
 
@@ -51,7 +68,7 @@ def _draw(axis: Axes, lines: dict[str, list[tuple[int, float]]]) -> None:
     axis.grid(alpha=0.3)
 
 
-DRAWN = {"seq_length": seq_length}
+DRAWN = {"seq_length": seq_length, "kernels": kernels}
 
 
 def main() -> int:

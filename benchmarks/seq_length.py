@@ -15,12 +15,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from benchmarks import lengths as length_distributions
 from benchmarks.interleaved import measure
@@ -38,7 +40,7 @@ LEAST_ROWS = 8
 def measure_case(
     workload: Workload, longest: int, distribution: str, options: argparse.Namespace, ceiling: float
 ) -> list[dict[str, Any]]:
-    """One row for each variant."""
+    """One row for each variant; one that cannot run (out of memory) has an error in the place of numbers."""
     device = torch.device(options.device)
     features, model_options = workload.features(longest), workload.model()
     drawn = length_distributions.draw(distribution, 4096, longest, options.fill)
@@ -49,25 +51,28 @@ def measure_case(
     }
     steps = Steps(features, model_options, lengths, device, options.precision)
     flops = FlopCount(features, model_options, InterFormer(features, model_options)).of(lengths)
-    alternatives = {variant: steps.get(variant) for variant in options.variants}
+    alternatives, errors = tried({variant: steps.get(variant) for variant in options.variants}, device)
     times = measure(alternatives, options.rounds, device=device, seconds=options.case_seconds)
     events = steps.inputs.events
-    found = []
+    what = {
+        "workload": workload.name,
+        "preset": workload.preset,
+        "merge": steps.model.preprocess.merge,
+        "layers": workload.layers,
+        "d": workload.d,
+        "longest": longest,
+        "distribution": distribution,
+        "rows": rows,
+        "events": events,
+        "fill": events / padded_events(lengths, longest),
+    }
+    found = [{**what, "variant": variant, "error": error} for variant, error in errors.items()]
     for variant, step in alternatives.items():
         taken = times[variant]
         found.append(
             {
-                "workload": workload.name,
-                "preset": workload.preset,
-                "merge": steps.model.preprocess.merge,
-                "layers": workload.layers,
-                "d": workload.d,
-                "longest": longest,
-                "distribution": distribution,
+                **what,
                 "variant": variant,
-                "rows": rows,
-                "events": events,
-                "fill": events / padded_events(lengths, longest),
                 "samples_per_second": rows / taken.median,
                 "events_per_second": events / taken.median,
                 "flops": flops.total,
@@ -79,6 +84,21 @@ def measure_case(
             }
         )
     return found
+
+
+def tried(
+    alternatives: dict[str, Callable[[], Tensor]], device: torch.device
+) -> tuple[dict[str, Callable[[], Tensor]], dict[str, str]]:
+    """Those that can take a step, and the errors of the others."""
+    errors = {}
+    for variant, step in alternatives.items():
+        try:
+            step()
+        except RuntimeError as error:  # what torch raises when memory ends
+            errors[variant] = f"{type(error).__name__}: {str(error).strip()[:300]}"
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+    return {variant: step for variant, step in alternatives.items() if variant not in errors}, errors
 
 
 def cases(options: argparse.Namespace) -> list[tuple[Workload, int, str]]:
@@ -102,6 +122,12 @@ def table(rows: list[dict[str, Any]]) -> Table:
     for name in names:
         shown.add_column(name, justify="left" if name in ("model", "lengths", "variant") else "right")
     for row in rows:
+        if "error" in row:
+            name = f"{row['workload']} {row['preset']} {row['merge']} d{row['d']} x{row['layers']}"
+            shown.add_row(
+                name, str(row["longest"]), row["distribution"], "", "", row["variant"], row["error"], style="red"
+            )
+            continue
         peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:,.0f}"
         shown.add_row(
             f"{row['workload']} {row['preset']} {row['merge']} d{row['d']} x{row['layers']}",
@@ -124,19 +150,14 @@ def main() -> None:
     console.print(
         f"matmul ceiling: {ceiling / 1e12:.3f} TFLOP/s ({options.precision}, {torch.get_num_threads()} threads)"
     )
-    rows: list[dict[str, Any]] = []
+    result: dict[str, Any] = {"benchmark": "seq_length", **facts(device), "ceiling_flops": ceiling}
+    result |= {"precision": options.precision, "cases": []}
     for workload, longest, distribution in cases(options):
         torch.compiler.reset()
-        rows += measure_case(workload, longest, distribution, options, ceiling)
+        result["cases"] += measure_case(workload, longest, distribution, options, ceiling)
+        write_result(options.json, result, done=False)
         console.print(f"{workload.name} {workload.preset} {workload.merge} {longest} {distribution}: done", style="dim")
-    console.print(table(rows))
-    result = {
-        "benchmark": "seq_length",
-        **facts(device),
-        "ceiling_flops": ceiling,
-        "precision": options.precision,
-        "cases": rows,
-    }
+    console.print(table(result["cases"]))
     write_result(options.json, result)
 
 

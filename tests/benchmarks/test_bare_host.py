@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 # Imports of what a bare host lacks fail here as they do there; the module named first runs as `python -m` would run it.
 BARE = """
@@ -32,13 +30,28 @@ def bare(*command: str) -> subprocess.CompletedProcess[str]:
 SEQ_LENGTH = "--workload tiny --lengths 8 --distributions zipf --events 64 --rounds 2 --threads 1 --device cpu"
 
 
-@pytest.mark.parametrize("command", [f"benchmarks.seq_length {SEQ_LENGTH}"], ids=["seq_length"])
-def test_runs_on_a_bare_host(command, tmp_path):
+KERNELS = "--operators ffn,norm --lengths 8 --d 16 --tokens 100 --rows 100 --rounds 2 --threads 1 --device cpu --without compiled"
+
+
+def cases(tmp_path: Path, *command: str) -> list[dict[str, object]]:
     result = tmp_path / "result.json"
-    ran = bare(*command.split(), "--json", str(result))
+    ran = bare(*command, "--json", str(result))
     assert ran.returncode == 0, ran.stderr
-    found = json.loads(result.read_text())
-    assert found["cases"] and all(case["p50_ms"] > 0 for case in found["cases"])
+    return json.loads(result.read_text())["cases"]
+
+
+def test_the_models_run_on_a_bare_host(tmp_path):
+    found = cases(tmp_path, "benchmarks.seq_length", *SEQ_LENGTH.split())
+    assert [case["variant"] for case in found] == ["jagged", "padded"] and all(case["p50_ms"] > 0 for case in found)
+
+
+def test_the_operators_run_on_a_bare_host(tmp_path):
+    """FBGEMM's way is missing, and says so; the others have numbers."""
+    found = cases(tmp_path, "benchmarks.kernels", *KERNELS.split())
+    missing = [case for case in found if "error" in case]
+    assert [case["alternative"] for case in missing] == ["FBGEMM jagged_dense_bmm"]
+    assert "a bare host has no fbgemm_gpu" in missing[0]["error"]
+    assert {case["operator"] for case in found if case.get("p50_ms", 0) > 0} == {"ffn", "norm"}
 
 
 def test_the_bare_host_is_bare():

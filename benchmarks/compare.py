@@ -23,7 +23,7 @@ from interformer_rec.errors import InputError
 MEASURED = {
     "p50_ms", "p99_ms", "repeats", "samples_per_second", "events_per_second", "mfu", "peak_bytes", "times_jagged", "fill", "events",
     "flops", "attention_flops_share", "gb_per_second", "of_ceiling", "ratio", "efficiency", "data_wait_share", "error", "rows",
-    "backward_ms", "tflops", "speedup",
+    "backward_ms", "tflops", "speedup", "times_ours",
 }  # fmt: skip
 SAME_MACHINE = ("device", "cores", "threads", "precision")
 

@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.padded import PaddedInterFormer
-from interformer_rec.model.embeddings import field_groups
+from interformer_rec.model.embedded import field_groups
 from interformer_rec.model.interformer import InterFormer
 from interformer_rec.model_config import ModelConfig
 from interformer_rec.schema import FeatureSchema

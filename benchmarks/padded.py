@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interformer_rec.model.embeddings import Events
+from interformer_rec.model.embedded import Events
 from interformer_rec.model.interformer import CrossArch, InterFormer
 from interformer_rec.model.pffn import GDPA, HyperPFFN, TwoLayerPFFN
 from interformer_rec.model.sequence_arch import SequenceArch

@@ -10,12 +10,13 @@ from interformer_rec.errors import InputError
 from interformer_rec.strict_json import finite
 
 
-def write_result(path: str | None, result: dict[str, Any]) -> None:
-    """Nothing without a path."""
+def write_result(path: str | None, result: dict[str, Any], done: bool = True) -> None:
+    """Nothing without a path. Not `done`: what there is so far, for the case that the run is stopped."""
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(finite(result), indent=1) + "\n", encoding="utf-8")
-        print(f"wrote {path}")
+        if done:
+            print(f"wrote {path}")
 
 
 def read_result(path: str) -> dict[str, Any]:

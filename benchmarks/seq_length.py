@@ -2,12 +2,12 @@
 
     python -m benchmarks.seq_length [--workload kuairand] [--lengths 64,128,256,512,1024] [--distributions fixed,zipf,data]
         [--fill 0.25] [--events 16384] [--layers 2] [--d 32] [--merge separate] [--preset default] [--variants jagged,padded]
-        [--device cpu] [--precision fp32] [--threads 1] [--rounds 9] [--json PATH] [--plot PATH.png]
+        [--device cpu] [--precision fp32] [--threads 1] [--rounds 9] [--json PATH]
 
 A step is forward and backward of the dense part on one batch; lists of values are crossed. Batches are sized so that every case
 has about --events events in all (at least 8 rows), so the events/s of two lengths compare. MFU: FLOPs of the matrix products on
 real events (model_flops.py) over the step's time, against a matmul ceiling measured in this run. Peak memory is what one
-step adds. Ratios are of turns right after each other.
+step adds. Ratios are of turns right after each other. `benchmarks.plot` draws the JSON. Needs torch, numpy, pydantic and rich, no TorchRec.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib import pyplot
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from benchmarks import lengths as length_distributions
 from benchmarks.interleaved import measure
@@ -41,7 +40,7 @@ LEAST_ROWS = 8
 def measure_case(
     workload: Workload, longest: int, distribution: str, options: argparse.Namespace, ceiling: float
 ) -> list[dict[str, Any]]:
-    """One row for each variant."""
+    """One row for each variant; one that cannot run (out of memory) has an error in the place of numbers."""
     device = torch.device(options.device)
     features, model_options = workload.features(longest), workload.model()
     drawn = length_distributions.draw(distribution, 4096, longest, options.fill)
@@ -52,25 +51,28 @@ def measure_case(
     }
     steps = Steps(features, model_options, lengths, device, options.precision)
     flops = FlopCount(features, model_options, InterFormer(features, model_options)).of(lengths)
-    alternatives = {variant: steps.get(variant) for variant in options.variants}
+    alternatives, errors = tried({variant: steps.get(variant) for variant in options.variants}, device)
     times = measure(alternatives, options.rounds, device=device, seconds=options.case_seconds)
     events = steps.inputs.events
-    found = []
+    what = {
+        "workload": workload.name,
+        "preset": workload.preset,
+        "merge": steps.model.preprocess.merge,
+        "layers": workload.layers,
+        "d": workload.d,
+        "longest": longest,
+        "distribution": distribution,
+        "rows": rows,
+        "events": events,
+        "fill": events / padded_events(lengths, longest),
+    }
+    found = [{**what, "variant": variant, "error": error} for variant, error in errors.items()]
     for variant, step in alternatives.items():
         taken = times[variant]
         found.append(
             {
-                "workload": workload.name,
-                "preset": workload.preset,
-                "merge": steps.model.preprocess.merge,
-                "layers": workload.layers,
-                "d": workload.d,
-                "longest": longest,
-                "distribution": distribution,
+                **what,
                 "variant": variant,
-                "rows": rows,
-                "events": events,
-                "fill": events / padded_events(lengths, longest),
                 "samples_per_second": rows / taken.median,
                 "events_per_second": events / taken.median,
                 "flops": flops.total,
@@ -82,6 +84,21 @@ def measure_case(
             }
         )
     return found
+
+
+def tried(
+    alternatives: dict[str, Callable[[], Tensor]], device: torch.device
+) -> tuple[dict[str, Callable[[], Tensor]], dict[str, str]]:
+    """Those that can take a step, and the errors of the others."""
+    errors = {}
+    for variant, step in alternatives.items():
+        try:
+            step()
+        except RuntimeError as error:  # what torch raises when memory ends
+            errors[variant] = f"{type(error).__name__}: {str(error).strip()[:300]}"
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+    return {variant: step for variant, step in alternatives.items() if variant not in errors}, errors
 
 
 def cases(options: argparse.Namespace) -> list[tuple[Workload, int, str]]:
@@ -105,6 +122,12 @@ def table(rows: list[dict[str, Any]]) -> Table:
     for name in names:
         shown.add_column(name, justify="left" if name in ("model", "lengths", "variant") else "right")
     for row in rows:
+        if "error" in row:
+            name = f"{row['workload']} {row['preset']} {row['merge']} d{row['d']} x{row['layers']}"
+            shown.add_row(
+                name, str(row["longest"]), row["distribution"], "", "", row["variant"], row["error"], style="red"
+            )
+            continue
         peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:,.0f}"
         shown.add_row(
             f"{row['workload']} {row['preset']} {row['merge']} d{row['d']} x{row['layers']}",
@@ -118,7 +141,6 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 def main() -> None:
     """Parse, measure, print, write."""
-    matplotlib.use("Agg")
     options = parse()
     torch.set_num_threads(options.threads or torch.get_num_threads())
     device = torch.device(options.device)
@@ -128,44 +150,15 @@ def main() -> None:
     console.print(
         f"matmul ceiling: {ceiling / 1e12:.3f} TFLOP/s ({options.precision}, {torch.get_num_threads()} threads)"
     )
-    rows: list[dict[str, Any]] = []
+    result: dict[str, Any] = {"benchmark": "seq_length", **facts(device), "ceiling_flops": ceiling}
+    result |= {"precision": options.precision, "cases": []}
     for workload, longest, distribution in cases(options):
         torch.compiler.reset()
-        rows += measure_case(workload, longest, distribution, options, ceiling)
+        result["cases"] += measure_case(workload, longest, distribution, options, ceiling)
+        write_result(options.json, result, done=False)
         console.print(f"{workload.name} {workload.preset} {workload.merge} {longest} {distribution}: done", style="dim")
-    console.print(table(rows))
-    result = {
-        "benchmark": "seq_length",
-        **facts(device),
-        "ceiling_flops": ceiling,
-        "precision": options.precision,
-        "cases": rows,
-    }
+    console.print(table(result["cases"]))
     write_result(options.json, result)
-    if options.plot:
-        plot(rows, options.plot)
-
-
-def plot(rows: list[dict[str, Any]], path: str) -> None:
-    """Events/s over the longest length, a line for each variant; one picture for each length distribution."""
-    names = list(dict.fromkeys(row["distribution"] for row in rows))
-    figure, axes = pyplot.subplots(1, len(names), figsize=(4.2 * len(names), 3.6), sharey=True, squeeze=False)
-    for axis, name in zip(axes[0], names, strict=True):
-        lines: dict[str, list[tuple[int, float]]] = {}
-        for row in rows:
-            if row["distribution"] == name:
-                label = f"{row['variant']}, {row['preset']} {row['merge']} d{row['d']} x{row['layers']}"
-                lines.setdefault(label, []).append((row["longest"], row["events_per_second"]))
-        for label, points in lines.items():
-            axis.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
-        axis.set(xscale="log", title=f"{name} lengths", xlabel="longest history (events)")
-        axis.set_xticks(sorted({row["longest"] for row in rows}), labels=sorted({row["longest"] for row in rows}))
-        axis.grid(alpha=0.3)
-    axes[0][0].set(ylabel="events a second", yscale="log")
-    axes[0][-1].legend(fontsize=7)
-    figure.tight_layout()
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
 
 
 def parse() -> argparse.Namespace:
@@ -195,7 +188,6 @@ def parse() -> argparse.Namespace:
         "--case-seconds", type=float, default=60.0, help="a case ends after 3 rounds once this has passed"
     )
     parser.add_argument("--json")
-    parser.add_argument("--plot")
     options = parser.parse_args()
     options.precision = options.precision or ("bf16" if options.device.startswith("cuda") else "fp32")
     known_names = (WORKLOADS, length_distributions.DISTRIBUTIONS, VARIANTS)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from interformer_rec.model.embeddings import Embedded, Events, field_groups
+from interformer_rec.model.embedded import Embedded, Events, field_groups
 from interformer_rec.model_config import ModelConfig
 from interformer_rec.schema import FeatureSchema
 

@@ -6,9 +6,7 @@ EmbeddingBagCollection: the two never share weights. Legend: B samples, F fields
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,44 +17,9 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConf
 
 from interformer_rec.batch import Batch
 from interformer_rec.errors import InputError
+from interformer_rec.model.embedded import Embedded, Events, field_groups, row_init_scale, table_dims
 from interformer_rec.ops.pooling import segment_pool
-from interformer_rec.schema import FeatureSchema, Lookup
-
-
-def row_init_scale(dim: int) -> float:
-    """Standard deviation of the normal distribution that fills new table rows of `dim` floats: rows of length about 1."""
-    return 1.0 / math.sqrt(dim)
-
-
-@dataclass
-class Events:
-    """One group's events of all samples, oldest first, aligned columns side by side."""
-
-    values: Tensor  # (E, k * dim)
-    lengths: Tensor  # (B,) int64
-
-
-@dataclass
-class Embedded:
-    """What the tables say about a batch."""
-
-    fields: dict[int, Tensor]  # embedding dim -> (B, F, dim), fields in the order of `field_groups`
-    events: dict[str, Events]  # by sequence group
-
-
-def table_dims(features: FeatureSchema, embedding_dim: int) -> dict[str, int]:
-    """Floats a row of each table."""
-    return {name: table.embedding_dim or embedding_dim for name, table in features.tables.items()}
-
-
-def field_groups(features: FeatureSchema, embedding_dim: int) -> dict[int, tuple[Lookup, ...]]:
-    """Ids and bags by embedding dim: the order of the fields' tokens."""
-    dims = table_dims(features, embedding_dim)
-    fields = [*features.pooled_lookups, *(lookup for lookup in features.jagged_lookups if lookup.pooling)]
-    return {
-        dim: tuple(lookup for lookup in fields if dims[lookup.table] == dim)
-        for dim in sorted({dims[lookup.table] for lookup in fields})
-    }
+from interformer_rec.schema import FeatureSchema
 
 
 class _RowL2(torch.autograd.Function):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from interformer_rec.errors import InputError
 from interformer_rec.model.cross_arch import SSummary, XSummary
-from interformer_rec.model.embeddings import Embedded, field_groups, table_dims
+from interformer_rec.model.embedded import Embedded, field_groups, table_dims
 from interformer_rec.model.interaction_arch import InteractionArch
 from interformer_rec.model.layers import MLP, block_norm
 from interformer_rec.model.preprocess import EventTokens, Preprocess

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from interformer_rec.model.embeddings import Embedded
+from interformer_rec.model.embedded import Embedded
 from interformer_rec.model.layers import Linear, RMSNorm, fan_in_
 from interformer_rec.ops.gating import mask_gate
 from interformer_rec.ops.glue import glue_by_age, glue_in_turn

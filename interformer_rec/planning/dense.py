@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from interformer_rec.model.embeddings import field_groups, table_dims
+from interformer_rec.model.embedded import field_groups, table_dims
 from interformer_rec.model_config import InteractionConfig, ModelConfig
 from interformer_rec.ops.buckets import plan_buckets
 from interformer_rec.planning.sizes import Sizes

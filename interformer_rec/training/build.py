@@ -12,7 +12,7 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import Parallel, parallelize
 from interformer_rec.errors import InputError
-from interformer_rec.model.embeddings import row_init_scale
+from interformer_rec.model.embedded import row_init_scale
 from interformer_rec.model.task import build_task
 from interformer_rec.planning.plan_file import load_plan
 from interformer_rec.training.stopping import HIGHER_IS_BETTER

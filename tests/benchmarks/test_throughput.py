@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import lengths, seq_length
+from benchmarks import lengths, plot, seq_length
 from benchmarks.compare import compare
 from benchmarks.interleaved import Times, measure
 from benchmarks.machine import peak_bytes
@@ -156,12 +156,14 @@ def test_command(tmp_path, monkeypatch, capsys):
         "fixed,zipf",
     ]
     command += ["--rounds", "2", "--threads", "1", "--device", "cpu"]
-    monkeypatch.setattr(sys, "argv", [*command, "--json", str(result), "--plot", str(picture)])
+    monkeypatch.setattr(sys, "argv", [*command, "--json", str(result)])
     seq_length.main()
     cases = json.loads(result.read_text())["cases"]
     assert len(cases) == 2 * 2 * 2
     assert all(c["samples_per_second"] > 0 and c["mfu"] > 0 for c in cases)
     assert {c["fill"] for c in cases if c["distribution"] == "fixed"} == {1.0}
+    monkeypatch.setattr(sys, "argv", ["plot", str(result), "--out", str(picture)])
+    assert plot.main() == 0
     assert picture.read_bytes()[:4] == b"\x89PNG"
     monkeypatch.setattr(sys, "argv", [*command, "--workload", "huge"])
     with pytest.raises(SystemExit) as stopped:

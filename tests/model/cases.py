@@ -6,7 +6,7 @@ import random
 
 import torch
 
-from interformer_rec.model.embeddings import Embedded, Events, field_groups
+from interformer_rec.model.embedded import Embedded, Events, field_groups
 from interformer_rec.model.interformer import InterFormer
 from interformer_rec.model_config import ModelConfig
 from interformer_rec.schema import FeatureSchema

@@ -11,7 +11,7 @@ from torchrec import KeyedJaggedTensor
 
 from interformer_rec.batch import Batch
 from interformer_rec.errors import InputError
-from interformer_rec.model.embeddings import row_init_scale
+from interformer_rec.model.embedded import row_init_scale
 from interformer_rec.model.task import CTRTask, build_task
 from interformer_rec.model_config import ModelConfig
 from interformer_rec.schema import FeatureSchema, Lookup

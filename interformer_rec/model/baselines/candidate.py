@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from interformer_rec.errors import InputError
-from interformer_rec.model.embeddings import Embedded, field_groups, table_dims
+from interformer_rec.model.embedded import Embedded, field_groups, table_dims
 from interformer_rec.schema import FeatureSchema
 
 

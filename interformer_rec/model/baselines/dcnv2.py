@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from interformer_rec.model.baselines.cross_network import CrossNetwork
 from interformer_rec.model.baselines.fields import FlatFields
 from interformer_rec.model.baselines.tower import Tower
-from interformer_rec.model.embeddings import Embedded
+from interformer_rec.model.embedded import Embedded
 from interformer_rec.model.layers import Linear
 from interformer_rec.model_kinds import DCNv2Config, TransActConfig
 from interformer_rec.schema import FeatureSchema

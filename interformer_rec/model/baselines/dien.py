@@ -10,7 +10,7 @@ from interformer_rec.model.baselines.auxiliary import next_event_loss
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.tower import Tower
-from interformer_rec.model.embeddings import Events
+from interformer_rec.model.embedded import Events
 from interformer_rec.model.layers import fan_in_
 from interformer_rec.model_kinds import DIENConfig
 from interformer_rec.schema import FeatureSchema

@@ -8,7 +8,7 @@ from interformer_rec.model.baselines.histories import Histories, HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.target_attention import ActivationUnit
 from interformer_rec.model.baselines.tower import Tower
-from interformer_rec.model.embeddings import Events
+from interformer_rec.model.embedded import Events
 from interformer_rec.model_kinds import DINConfig
 from interformer_rec.schema import FeatureSchema
 

@@ -13,7 +13,7 @@ from interformer_rec.model.baselines.positions import Positions
 from interformer_rec.model.baselines.target_attention import ActivationUnit
 from interformer_rec.model.baselines.tower import Tower
 from interformer_rec.model.baselines.transformer import check_heads
-from interformer_rec.model.embeddings import Events
+from interformer_rec.model.embedded import Events
 from interformer_rec.model.layers import Linear
 from interformer_rec.model_kinds import DMINConfig
 from interformer_rec.schema import FeatureSchema

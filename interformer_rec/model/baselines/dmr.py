@@ -11,7 +11,7 @@ from interformer_rec.model.baselines.histories import Histories, HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.positions import Positions
 from interformer_rec.model.baselines.tower import Tower
-from interformer_rec.model.embeddings import Events
+from interformer_rec.model.embedded import Events
 from interformer_rec.model.layers import Linear
 from interformer_rec.model_kinds import DMRConfig
 from interformer_rec.schema import FeatureSchema

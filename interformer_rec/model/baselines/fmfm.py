@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from interformer_rec.model.baselines.fields import FieldVectors
 from interformer_rec.model.baselines.first_order import FirstOrder
-from interformer_rec.model.embeddings import Embedded
+from interformer_rec.model.embedded import Embedded
 from interformer_rec.model_kinds import FmFMConfig
 from interformer_rec.schema import FeatureSchema
 

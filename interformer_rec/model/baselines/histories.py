@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from interformer_rec.model.baselines.auxiliary import Supervised
 from interformer_rec.model.baselines.candidate import Candidate
 from interformer_rec.model.baselines.fields import FlatFields
-from interformer_rec.model.embeddings import Embedded
+from interformer_rec.model.embedded import Embedded
 from interformer_rec.schema import FeatureSchema
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from interformer_rec.model.baselines.fields import FieldVectors
 from interformer_rec.model.baselines.tower import Tower
-from interformer_rec.model.embeddings import Embedded
+from interformer_rec.model.embedded import Embedded
 from interformer_rec.model.interaction_arch import build_interaction
 from interformer_rec.model.layers import Linear
 from interformer_rec.model_config import Activation, InteractionConfig

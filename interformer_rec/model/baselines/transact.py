@@ -9,7 +9,7 @@ from interformer_rec.model.baselines.dcnv2 import ParallelCross
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.transformer import TransformerBlocks
-from interformer_rec.model.embeddings import Events
+from interformer_rec.model.embedded import Events
 from interformer_rec.model.layers import Linear
 from interformer_rec.model_kinds import TransActConfig
 from interformer_rec.schema import FeatureSchema

@@ -1,0 +1,97 @@
+"""A result file of seq_length or kernels comes in; a PNG goes out. Apart from the measuring, so that a bare GPU host needs no matplotlib.
+
+python -m benchmarks.plot RESULT.json [--out PATH.png]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.result_file import read_result
+from interformer_rec.errors import InputError
+
+Rows = list[dict[str, Any]]
+
+
+def seq_length(rows: Rows) -> Figure:
+    """Events/s over the longest length, a line for each variant; one picture for each length distribution."""
+    names = list(dict.fromkeys(row["distribution"] for row in rows))
+    figure, axes = _grid(len(names))
+    for axis, name in zip(axes, names, strict=True):
+        lines: dict[str, list[tuple[int, float]]] = {}
+        for row in rows:
+            if row["distribution"] == name and "error" not in row:
+                label = f"{row['variant']}, {row['preset']} {row['merge']} d{row['d']} x{row['layers']}"
+                lines.setdefault(label, []).append((row["longest"], row["events_per_second"]))
+        _draw(axis, lines)
+        axis.set(title=f"{name} lengths", xlabel="longest history (events)")
+    axes[0].set(ylabel="events a second", yscale="log")
+    axes[-1].legend(fontsize=7)
+    return figure
+
+
+def kernels(rows: Rows) -> Figure:
+    """Times of ours that the others take, step by step, over the longest length; one picture for each operator and width."""
+    rows = [row for row in rows if row.get("direction") == "step" and row.get("times_ours") and "longest" in row]
+    names = list(dict.fromkeys((row["operator"], row["d"], row["dtype"]) for row in rows))
+    figure, axes = _grid(len(names))
+    for axis, name in zip(axes, names, strict=True):
+        lines: dict[str, list[tuple[int, float]]] = {}
+        for row in rows:
+            if (row["operator"], row["d"], row["dtype"]) == name:
+                lines.setdefault(row["alternative"], []).append((row["longest"], row["times_ours"]))
+        _draw(axis, lines)
+        axis.set(title="{} d{} {}".format(*name), xlabel="longest history (events)")
+        axis.legend(fontsize=6)
+    axes[0].set(ylabel="time of a step, ours = 1", yscale="log")
+    return figure
+
+
+def _grid(pictures: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(4.2 * pictures, 3.6), layout="tight")
+    return figure, list(figure.subplots(1, pictures, sharey=True, squeeze=False)[0])
+
+
+def _draw(axis: Axes, lines: dict[str, list[tuple[int, float]]]) -> None:
+    for label, points in lines.items():
+        axis.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
+    lengths = sorted({length for points in lines.values() for length, _ in points})
+    axis.set(xscale="log")
+    axis.set_xticks(lengths, labels=[str(length) for length in lengths])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+
+
+DRAWN = {"seq_length": seq_length, "kernels": kernels}
+
+
+def main() -> int:
+    """Read, draw, write; 2 for a file that is no such result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("result")
+    parser.add_argument("--out", help="default: the result's path with .png")
+    options = parser.parse_args()
+    try:
+        result = read_result(options.result)
+        if result.get("benchmark") not in DRAWN or not result["cases"]:
+            raise InputError(
+                f"{options.result!r}: no plot for {result.get('benchmark')!r}; there are {', '.join(DRAWN)}"
+            )
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    path = Path(options.out or Path(options.result).with_suffix(".png"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    DRAWN[result["benchmark"]](result["cases"]).savefig(path, dpi=130)
+    print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -113,9 +113,10 @@ def _ffn(shape: Shape, norms: bool) -> Case:
     def buckets(x: Tensor, w1: Tensor, w2: Tensor, *gains: Tensor) -> Tensor:
         if not gains:
             return per_sample_ffn(x, w1, w2, layout)
-        parts = zip(layout.pad(x), layout.bucket(w1), layout.bucket(w2), strict=True)
+        plan = layout.buckets
+        parts = zip(plan.pad(x), plan.bucket(w1), plan.bucket(w2), strict=True)
         normed = (rms_norm(torch.bmm(rms_norm(F.gelu(torch.bmm(x, a)), gains[0]), b), gains[1]) for x, a, b in parts)
-        return layout.unpad(list(normed))
+        return plan.unpad(list(normed))
 
     def plain(x: Tensor, w1: Tensor, w2: Tensor, *gains: Tensor) -> Tensor:
         if not gains:

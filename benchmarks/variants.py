@@ -4,6 +4,7 @@
     padded            the same weights on (B, longest, d) tensors with masks (padded.py)
     padded, compiled  that through torch.compile
     jagged, compiled  the package's model through torch.compile
+    jagged, overlap   Interaction and Sequence Arch in two CUDA streams (on a CPU: as jagged)
 
 A step is forward, loss and backward from the looked-up vectors on; tables and optimizer are benchmarks.scaling's.
 """
@@ -23,7 +24,7 @@ from interformer_rec.model.interformer import InterFormer
 from interformer_rec.model_config import ModelConfig
 from interformer_rec.schema import FeatureSchema
 
-VARIANTS = ("jagged", "padded", "padded, compiled", "jagged, compiled")
+VARIANTS = ("jagged", "padded", "padded, compiled", "jagged, compiled", "jagged, overlap")
 
 
 class Steps:
@@ -52,7 +53,13 @@ class Steps:
             padded = torch.compile(self.padded, dynamic=False) if variant.endswith("compiled") else self.padded
             return lambda: self._step(lambda: padded(dense, fields, self.events))
         jagged = torch.compile(self.model, dynamic=True) if variant.endswith("compiled") else self.model
-        return lambda: self._step(lambda: jagged(dense, self.inputs.embedded))
+
+        def forward() -> Tensor:
+            for layer in self.model.layers:
+                layer.overlap = variant.endswith("overlap")
+            return jagged(dense, self.inputs.embedded)
+
+        return lambda: self._step(forward)
 
     def _step(self, forward: Callable[[], Tensor]) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):

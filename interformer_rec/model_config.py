@@ -79,6 +79,7 @@ class ModelConfig(Strict):
     sequence: SequenceConfig = SequenceConfig()
     final_cross: bool = Field(True, description="a last Cross Arch feeds the head; false: Algorithm 1 to the letter")
     normalise: bool = Field(True, description="RMSNorm before each block; the one after the lookup is always there")
+    overlap: bool = Field(False, description="on CUDA, Interaction and Sequence Arch of a layer in two streams")
     head: tuple[int, ...] = Field((128, 64), description="hidden widths of the classifier")
     dropout: float = Field(0.0, ge=0, lt=1, description="on the hidden units of the interactions' and the head's MLPs")
     activation: Activation = "silu"

@@ -19,6 +19,7 @@ from interformer_rec.model.sequence_arch import SequenceArch
 from interformer_rec.model_config import ModelConfig
 from interformer_rec.ops.attention import rotary_of
 from interformer_rec.ops.jagged import JaggedLayout
+from interformer_rec.ops.streams import side_by_side
 from interformer_rec.schema import FeatureSchema
 
 
@@ -59,6 +60,29 @@ class Layer(nn.Module):
             n, s_tokens, model.d, model.interaction, model.activation, model.dropout
         )
         self.sequence_archs = nn.ModuleList(SequenceArch(model.d, model.heads, **options) for _ in range(sequences))
+        self.overlap = model.overlap
+
+    def forward(
+        self,
+        x_BND: Tensor,
+        x_normed_BND: Tensor,
+        x_sum_BCD: Tensor,
+        sequences: list[Sequence],
+        s_normed: list[Sequence],
+        s_sum_BSD: Tensor,
+    ) -> tuple[Tensor, list[Sequence]]:
+        """X and the sequences after this layer."""
+
+        def interact() -> Tensor:
+            return self.interaction_arch(x_BND, x_normed_BND, s_sum_BSD)
+
+        def attend() -> list[Sequence]:
+            parts = zip(self.sequence_archs, sequences, s_normed, strict=True)
+            return [arch(x_sum_BCD, s, normed.values) for arch, s, normed in parts]
+
+        if not self.overlap:
+            return interact(), attend()
+        return side_by_side(interact, attend, x_BND.device, lambda found: [s.values for s in found])
 
 
 class InterFormer(nn.Module):
@@ -100,11 +124,7 @@ class InterFormer(nn.Module):
         sequences = [self.prepend(x_sum, part) for part in events]  # X_sum^(1) is the CLS of every sequence
         s_in, s_sum = self.cross_archs[0].of_s(sequences)
         for layer, cross in zip(self.layers, self.cross_archs[1:], strict=True):
-            x = layer.interaction_arch(x, x_in, s_sum)
-            sequences = [
-                arch(x_sum, s, normed.values)
-                for arch, s, normed in zip(layer.sequence_archs, sequences, s_in, strict=True)
-            ]
+            x, sequences = layer(x, x_in, x_sum, sequences, s_in, s_sum)
             x_in, x_sum = cross.of_x(x)
             s_in, s_sum = cross.of_s(sequences)
         summaries = torch.cat([x_sum, s_sum], dim=1).flatten(1)

@@ -132,6 +132,7 @@ def random_config(seed: int) -> ModelConfig:
             },
             "final_cross": draw([True, False]) if layers > 1 else True,
             "normalise": draw([True, False]),
+            "overlap": draw([True, False]),
             "head": draw([(), (9,), (9, 5)]),
             "activation": draw(["silu", "gelu", "relu"]),
         }

@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from interformer_rec.data import synthetic
-from interformer_rec.data.recipes import ml_100k
+from interformer_rec.data.recipes import (
+    amazon_electronics_x1,
+    kuaivideo_x1,
+    ml_100k,
+    raw_files,
+    taobao_ad_x1,
+    x1,
+)
+from interformer_rec.data.recipes.raw_files import Source
 from interformer_rec.errors import InputError
 
 MARKER = "prepared.json"
@@ -31,6 +39,16 @@ class Recipe:
     summary: str
     options: dict[str, int | str]  # name -> default; the default's type is the option's
     write: Callable[[Path, Path, Path | None, dict[str, Any]], dict[str, int]]
+    source: Source | None = None  # of data that people publish
+
+
+def _x1(summary: str, one: x1.X1Set) -> Recipe:
+    return Recipe(
+        summary,
+        raw_files.CHECK,
+        lambda folder, out, raw, options: x1.write(one, folder, out, raw, options["check"]),
+        one.source,
+    )
 
 
 RECIPES = {
@@ -38,12 +56,20 @@ RECIPES = {
         "MovieLens-100k: 100,000 ratings, label rating >= 4, last 50 rated movies as history",
         {},
         lambda folder, out, raw, options: ml_100k.write(folder, raw),
+        ml_100k.SOURCE,
     ),
     "synthetic": Recipe(
         "any number of made-up rows whose label depends on a candidate field and a history together",
         synthetic.DEFAULTS,
         lambda folder, out, raw, options: synthetic.write(folder, synthetic.Shape.of(options), out),
     ),
+    "amazon_electronics_x1": _x1(
+        "Amazon Electronics: the next reviewed product, 3.0 million rows", amazon_electronics_x1.SET
+    ),
+    "taobao_ad_x1": _x1(
+        "Taobao: clicks on advertisements after 50 events in the shop, 25 million rows", taobao_ad_x1.SET
+    ),
+    "kuaivideo_x1": _x1("Kuaishou: clicks on micro-videos, two histories, 13.7 million rows", kuaivideo_x1.SET),
 }
 
 
@@ -66,6 +92,8 @@ def prepare(name: str, out: str, raw: str | None = None, options: dict[str, str]
     try:
         rows = recipe.write(fresh, target, Path(raw) if raw else None, chosen)
         marker = {"name": name, "options": chosen, "rows": rows, "sizes": _sizes(fresh)}
+        if recipe.source:
+            marker |= {"source": recipe.source.url, "licence": recipe.source.licence}
         (fresh / MARKER).write_text(json.dumps(marker, indent=1) + "\n")
         fresh.chmod(0o755)  # mkdtemp made it private
         _swap(fresh, target)

@@ -20,10 +20,13 @@ from typing import Any
 from interformer_rec.data import synthetic
 from interformer_rec.data.recipes import (
     amazon_electronics_x1,
+    criteo,
+    kuairand,
     kuaivideo_x1,
     ml_100k,
     raw_files,
     taobao_ad_x1,
+    taobao_userbehavior,
     x1,
 )
 from interformer_rec.data.recipes.raw_files import Source
@@ -51,6 +54,15 @@ def _x1(summary: str, one: x1.X1Set) -> Recipe:
     )
 
 
+def _kuairand(summary: str, tag: str) -> Recipe:
+    return Recipe(
+        summary,
+        kuairand.OPTIONS[tag],
+        lambda folder, out, raw, options: kuairand.write(tag, folder, out, raw, options),
+        kuairand.source(tag),
+    )
+
+
 RECIPES = {
     "ml-100k": Recipe(
         "MovieLens-100k: 100,000 ratings, label rating >= 4, last 50 rated movies as history",
@@ -70,6 +82,20 @@ RECIPES = {
         "Taobao: clicks on advertisements after 50 events in the shop, 25 million rows", taobao_ad_x1.SET
     ),
     "kuaivideo_x1": _x1("Kuaishou: clicks on micro-videos, two histories, 13.7 million rows", kuaivideo_x1.SET),
+    "kuairand_pure": _kuairand("KuaiRand-Pure: clicks on short videos, three histories, 1.4 million log rows", "pure"),
+    "kuairand_27k": _kuairand("KuaiRand-27K: as Pure with all videos, 322 million log rows, 46 GB raw", "27k"),
+    "criteo": Recipe(
+        "Criteo (Kaggle): clicks on advertisements, no histories, 46 million rows",
+        {},
+        lambda folder, out, raw, options: criteo.write(folder, out, raw),
+        criteo.SOURCE,
+    ),
+    "taobao_userbehavior": Recipe(
+        "Taobao: the last click of a day against drawn products, four histories, from 100 million events",
+        taobao_userbehavior.OPTIONS,
+        taobao_userbehavior.write,
+        taobao_userbehavior.SOURCE,
+    ),
 }
 
 

@@ -1,5 +1,5 @@
-"""Which of a user's events came strictly before a row. In: keys and times of events and of rows; out: for every row the
-newest earlier events of its key, oldest first, as positions."""
+"""A log of users' events -> the histories of some of its rows. In: users and times of a log, which of its places count as
+events and which get a history; out: for each of these the user's newest strictly earlier events, oldest first."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import numpy as np
 
 
 class EarlierEvents:
-    """The events, sorted by key, then time, then place; (events,) integers each. Events at a row's own time do not count."""
+    """Histories of rows of one log; found once for all rows, handed out for a few at a time.
 
-    def __init__(self, keys: np.ndarray, times: np.ndarray) -> None:
-        self.order = np.lexsort((times, keys))  # stable: equal ones keep their order
-        self._keys, self._times = keys[self.order], times[self.order]
+    `keys`, `times`: (log,) integers; `events`, `rows`: places in the log (events,), (rows,); `length`: the most events a
+    history keeps. An event at a row's own time does not count; events of one time keep their order in the log.
+    """
 
-    def spans(self, keys: np.ndarray, times: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows' keys and times (rows,) -> start and stop (rows,), places in `order`, at most `length` apart."""
-        rows = len(keys)
+    def __init__(self, keys: np.ndarray, times: np.ndarray, events: np.ndarray, rows: np.ndarray, length: int) -> None:
+        self._events = events[np.lexsort((times[events], keys[events]))]
         # One sort of rows and events together; at equal key and time rows stand first, so that the event is not before them.
-        is_event = np.repeat([False, True], [rows, len(self._keys)])
-        both = np.lexsort((is_event, np.r_[times, self._times], np.r_[keys, self._keys]))
-        before = np.cumsum(is_event[both])
-        stop = np.empty(rows, np.int64)
-        stop[both[~is_event[both]]] = before[~is_event[both]]
-        first = np.searchsorted(self._keys, keys, side="left")
-        return np.maximum(first, stop - length), stop
+        both = np.r_[rows, self._events]
+        is_event = np.repeat([False, True], [len(rows), len(events)])
+        order = np.lexsort((is_event, times[both], keys[both]))
+        before = np.cumsum(is_event[order])
+        self._stop = np.empty(len(rows), np.int64)
+        self._stop[order[~is_event[order]]] = before[~is_event[order]]
+        first = np.searchsorted(keys[self._events], keys[rows], side="left")
+        self._start = np.maximum(first, self._stop - length)
 
-    def positions(self, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Spans -> offsets (rows + 1,) int32 and positions of the events as they were given, row after row."""
-        offsets, places = ragged(start, stop)
-        return offsets, self.order[places]
+    def take(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Histories of the chosen ones of `rows` (n,): offsets (n + 1,) int32 and the events' places in the log, end to end."""
+        offsets, places = ragged(self._start[chosen], self._stop[chosen])
+        return offsets, self._events[places]
 
 
 def ragged(start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

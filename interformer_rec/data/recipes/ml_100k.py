@@ -18,6 +18,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
@@ -150,9 +151,9 @@ def join(inter: pa.Table, item: pa.Table, user: pa.Table) -> pa.Table:
         "hist_genre": pc.list_element(genres, 0),  # every movie has one; the first is the main one in most
         "hist_timestamp": timestamp,
     }
-    raters, times = inter["user_id"].to_numpy(), timestamp.to_numpy()
-    ratings = EarlierEvents(raters, times)
-    offsets, positions = ratings.positions(*ratings.spans(raters, times, HISTORY))
+    every = np.arange(len(inter))
+    histories = EarlierEvents(inter["user_id"].to_numpy(), timestamp.to_numpy(), every, every, HISTORY)
+    offsets, positions = histories.take(every)
     for name, column in events.items():
         columns[name] = pa.ListArray.from_arrays(pa.array(offsets), _whole(column).take(pa.array(positions)))
     return pa.table(columns)

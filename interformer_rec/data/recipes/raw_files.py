@@ -63,13 +63,13 @@ def check_md5(path: Path, expected: str, check: str) -> None:
 
 
 def batches(
-    path: Path, columns: dict[str, pa.DataType], *, header: bool = True, delimiter: str = ","
+    path: Path, columns: dict[str, pa.DataType], *, header: bool = True, delimiter: str = ",", nulls: bool = True
 ) -> Iterator[pa.RecordBatch]:
     """The named columns of a delimited text file, block by block; empty fields are null.
 
     `columns`: name -> type; without a header line they are all the file's columns, in order. An int64 may be written
-    as 12 or 12.0, but not as 12.5. Raises InputError that names missing columns, or the column, line and value that
-    do not have their type.
+    as 12 or 12.0, but not as 12.5. Raises InputError that names missing columns, the column, line and value that do not
+    have their type, or a column with an empty field unless `nulls`.
     """
     names = _header(path, delimiter)
     if header and (missing := [name for name in columns if name not in names]):
@@ -93,6 +93,8 @@ def batches(
         )
         for batch in reader:
             parts = [_typed(path, batch, name, type_) for name, type_ in columns.items()]
+            if not nulls and (empty := [name for name, part in zip(columns, parts, strict=True) if part.null_count]):
+                raise InputError(f"{path} has empty fields in column {', '.join(empty)}, where every row needs a value")
             yield pa.RecordBatch.from_arrays(parts, names=list(columns))
     except pa.ArrowInvalid as error:
         raise InputError(

@@ -57,7 +57,7 @@ def source(tag: str) -> Source:
     """Where KuaiRand-Pure (`pure`) or KuaiRand-27K (`27k`) comes from."""
     return Source(
         name=f"kuairand_{tag}",
-        url="https://kuairand.com",
+        url="https://zenodo.org/records/10439422",
         licence="CC BY-SA 4.0; cite Gao et al., CIKM 2022, doi 10.1145/3511808.3557624",
         files=f"log_standard_4_08_to_4_21_{tag}*.csv, log_standard_4_22_to_5_08_{tag}*.csv, user_features_{tag}.csv, "
         f"video_features_basic_{tag}.csv and, if wanted, log_random_4_22_to_5_08_{tag}.csv",
@@ -165,11 +165,11 @@ class _Exposures:
             offsets, events = histories.take(rows)
             shown = self._video_rows[events]
             fields = {
-                "video_id": self._log["video_id"][events],
-                "author_id": self._films.column("author_id")[shown],
-                "tag": self._films.column("first_tag")[shown],
-                "time_ms": self._log["time_ms"][events],
+                "video_id": pa.array(self._log["video_id"][events]),
+                "author_id": self._films.column("author_id", shown),
+                "tag": self._films.column("first_tag", shown),
+                "time_ms": pa.array(self._log["time_ms"][events]),
             }
             for field, values in fields.items():
-                columns[f"{name}_{field}"] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+                columns[f"{name}_{field}"] = pa.ListArray.from_arrays(pa.array(offsets), values)
         return pa.table(columns)

@@ -45,9 +45,9 @@ class ById:
         taken = self._table.take(pa.array(rows)).combine_chunks()
         return {name: _plain(taken[name]) for name in taken.column_names}
 
-    def column(self, name: str) -> np.ndarray:
-        """One column of numbers, whole."""
-        return self._table[name].to_numpy()
+    def column(self, name: str, rows: np.ndarray) -> pa.Array:
+        """One column at the rows."""
+        return _plain(self._table[name].take(pa.array(rows)))
 
 
 def users(path: Path) -> ById:

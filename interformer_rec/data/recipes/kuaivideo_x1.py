@@ -35,8 +35,8 @@ SET = X1Set(
         "tables": {"user_id": {"min_count": 10}, "item_id": {"min_count": 10}},
         "ids": ["user_id", "item_id"],
         "sequences": [
-            run_config.sequence("clicked", 100, {"clicked_item": ("pos_items", "item_id")}),
-            run_config.sequence("passed", 100, {"passed_item": ("neg_items", "item_id")}),
+            run_config.sequence("clicked", 100, {"item": ("pos_items", "item_id")}),
+            run_config.sequence("passed", 100, {"item": ("neg_items", "item_id")}),
         ],
         "labels": ["is_click"],
         "group": "user_id",

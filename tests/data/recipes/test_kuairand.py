@@ -124,6 +124,15 @@ def test_fields_are_joined_and_feedback_left_out(raw: Path, tmp_path: Path) -> N
     assert not {"date", "hourmin", "play_time_ms", "is_follow", "is_rand", "user_is_lowactive_period"} & set(row)
 
 
+def test_a_video_without_author_or_day_keeps_its_place(raw: Path, tmp_path: Path) -> None:
+    table = raw / "data" / "video_features_basic_pure.csv"
+    table.write_text(VIDEOS + VIDEO_ROWS.replace("30,503,NORMAL,2022-05-01", "30,,NORMAL,"))
+    rows = _prepare(raw, tmp_path / "out")
+    assert rows["test"][0]["watch_author_id"] == [502, None, 501, 502]
+    assert rows["train"][0]["author_id"] is None and rows["train"][0]["days_since_upload"] is None
+    assert rows["train"][1]["days_since_upload"] == pytest.approx(4 + 9 / 24)
+
+
 def test_many_buckets_give_the_same_rows(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = _prepare(raw, tmp_path / "one")
     monkeypatch.setattr(user_buckets, "BUCKET_BYTES", 200)
@@ -166,7 +175,7 @@ def test_bad_files_are_named(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no column long_view"):
         _prepare(raw, tmp_path / "out")
     log.unlink()
-    with pytest.raises(InputError, match=r"has no log_standard_4_22_to_5_08_pure\*\.csv; it must hold .*kuairand\.com"):
+    with pytest.raises(InputError, match=r"has no log_standard_4_22_to_5_08_pure\*\.csv; it must hold .*zenodo"):
         _prepare(raw, tmp_path / "out")
 
 

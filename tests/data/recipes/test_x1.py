@@ -1,6 +1,7 @@
 """The x1 recipes on hand-made files in the published form: columns, histories, the validation cut, what they refuse."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -52,6 +53,8 @@ def test_amazon_validates_on_the_last_step_of_each_user(amazon: str, tmp_path: P
     rows = _rows(out)
     assert [(row["user_id"], row["item_id"]) for row in rows["train"]] == [(0, 11), (0, 97)]
     assert [(row["user_id"], row["item_id"]) for row in rows["valid"]] == [(0, 12), (0, 99), (1, 10), (1, 98)]
+    made = json.loads((out / "prepared.json").read_text())
+    assert made["source"].endswith("reczoo/AmazonElectronics_x1") and "McAuley" in made["licence"]
     first = {"label": 1, "user_id": 0, "item_id": 13, "cate_id": 2}
     assert rows["test"][0] == {**first, "item_history": [10, 11, 12], "cate_history": [1, 1, 2]}
 

@@ -17,9 +17,9 @@ class LengthStatistics:
 
     def add(self, batch: Batch, epoch: int) -> None:
         """Count a batch; later epochs bring the same rows and are not counted again."""
-        if epoch > 0 or batch.rows == 0:
-            return
         keys = batch.sequences.keys()
+        if epoch > 0 or batch.rows == 0 or not keys:
+            return
         lengths = batch.sequences.lengths().view(len(keys), -1).numpy()
         for group, key in self.keys.items():
             histogram = self.histograms[group]

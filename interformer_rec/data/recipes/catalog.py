@@ -18,7 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from interformer_rec.data import synthetic
-from interformer_rec.data.recipes import ml_100k
+from interformer_rec.data.recipes import (
+    amazon_electronics_x1,
+    criteo,
+    kuairand,
+    kuaivideo_x1,
+    ml_100k,
+    raw_files,
+    taobao_ad_x1,
+    taobao_userbehavior,
+    x1,
+)
+from interformer_rec.data.recipes.raw_files import Source
 from interformer_rec.errors import InputError
 
 MARKER = "prepared.json"
@@ -31,6 +42,25 @@ class Recipe:
     summary: str
     options: dict[str, int | str]  # name -> default; the default's type is the option's
     write: Callable[[Path, Path, Path | None, dict[str, Any]], dict[str, int]]
+    source: Source | None = None  # of data that people publish
+
+
+def _x1(summary: str, one: x1.X1Set) -> Recipe:
+    return Recipe(
+        summary,
+        raw_files.CHECK,
+        lambda folder, out, raw, options: x1.write(one, folder, out, raw, options["check"]),
+        one.source,
+    )
+
+
+def _kuairand(summary: str, tag: str) -> Recipe:
+    return Recipe(
+        summary,
+        kuairand.OPTIONS[tag],
+        lambda folder, out, raw, options: kuairand.write(tag, folder, out, raw, options),
+        kuairand.source(tag),
+    )
 
 
 RECIPES = {
@@ -38,11 +68,33 @@ RECIPES = {
         "MovieLens-100k: 100,000 ratings, label rating >= 4, last 50 rated movies as history",
         {},
         lambda folder, out, raw, options: ml_100k.write(folder, raw),
+        ml_100k.SOURCE,
     ),
     "synthetic": Recipe(
         "any number of made-up rows whose label depends on a candidate field and a history together",
         synthetic.DEFAULTS,
         lambda folder, out, raw, options: synthetic.write(folder, synthetic.Shape.of(options), out),
+    ),
+    "amazon_electronics_x1": _x1(
+        "Amazon Electronics: the next reviewed product, 3.0 million rows", amazon_electronics_x1.SET
+    ),
+    "taobao_ad_x1": _x1(
+        "Taobao: clicks on advertisements after 50 events in the shop, 25 million rows", taobao_ad_x1.SET
+    ),
+    "kuaivideo_x1": _x1("Kuaishou: clicks on micro-videos, two histories, 13.7 million rows", kuaivideo_x1.SET),
+    "kuairand_pure": _kuairand("KuaiRand-Pure: clicks on short videos, three histories, 1.4 million log rows", "pure"),
+    "kuairand_27k": _kuairand("KuaiRand-27K: as Pure with all videos, 322 million log rows, 46 GB raw", "27k"),
+    "criteo": Recipe(
+        "Criteo (Kaggle): clicks on advertisements, no histories, 46 million rows",
+        {},
+        lambda folder, out, raw, options: criteo.write(folder, out, raw),
+        criteo.SOURCE,
+    ),
+    "taobao_userbehavior": Recipe(
+        "Taobao: the last click of a day against drawn products, four histories, from 100 million events",
+        taobao_userbehavior.OPTIONS,
+        taobao_userbehavior.write,
+        taobao_userbehavior.SOURCE,
     ),
 }
 
@@ -66,6 +118,8 @@ def prepare(name: str, out: str, raw: str | None = None, options: dict[str, str]
     try:
         rows = recipe.write(fresh, target, Path(raw) if raw else None, chosen)
         marker = {"name": name, "options": chosen, "rows": rows, "sizes": _sizes(fresh)}
+        if recipe.source:
+            marker |= {"source": recipe.source.url, "licence": recipe.source.licence}
         (fresh / MARKER).write_text(json.dumps(marker, indent=1) + "\n")
         fresh.chmod(0o755)  # mkdtemp made it private
         _swap(fresh, target)

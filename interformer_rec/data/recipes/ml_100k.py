@@ -24,8 +24,16 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
+from interformer_rec.data.recipes.earlier_events import EarlierEvents
+from interformer_rec.data.recipes.raw_files import Source
 from interformer_rec.errors import InputError
 
+SOURCE = Source(
+    name="ml-100k",
+    url="https://grouplens.org/datasets/movielens/100k/",
+    licence="GroupLens: research use, with attribution; no redistribution without permission",
+    files="ml-100k.inter, ml-100k.item and ml-100k.user",
+)
 WHEEL = "recbole==1.2.1"
 FOLDER = "recbole/dataset_example/ml-100k"
 SHA256 = {
@@ -143,31 +151,12 @@ def join(inter: pa.Table, item: pa.Table, user: pa.Table) -> pa.Table:
         "hist_genre": pc.list_element(genres, 0),  # every movie has one; the first is the main one in most
         "hist_timestamp": timestamp,
     }
-    offsets, positions = histories(inter["user_id"].to_numpy(), timestamp.to_numpy(), HISTORY)
+    every = np.arange(len(inter))
+    histories = EarlierEvents(inter["user_id"].to_numpy(), timestamp.to_numpy(), every, every, HISTORY)
+    offsets, positions = histories.take(every)
     for name, column in events.items():
         columns[name] = pa.ListArray.from_arrays(pa.array(offsets), _whole(column).take(pa.array(positions)))
     return pa.table(columns)
-
-
-def histories(keys: np.ndarray, times: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each row the newest `length` rows of the same key with a strictly smaller time, oldest first.
-
-    In: keys and times (rows,). Out: offsets (rows + 1,) int32 and positions (offsets[-1],), the history of row i being
-    positions[offsets[i]:offsets[i + 1]].
-    """
-    order = np.lexsort((np.arange(len(keys)), times, keys))
-    key, time = keys[order], times[order]
-    new_key = np.r_[True, key[1:] != key[:-1]][: len(key)]
-    new_time = new_key | np.r_[True, time[1:] != time[:-1]][: len(key)]
-    place = np.arange(len(key))
-    first_of_key = np.maximum.accumulate(np.where(new_key, place, 0))
-    stop = np.maximum.accumulate(np.where(new_time, place, 0))  # the first row of the same key and time
-    start = np.maximum(first_of_key, stop - length)
-    starts, lengths = np.empty_like(start), np.empty_like(start)
-    starts[order], lengths[order] = start, stop - start
-    offsets = np.r_[0, np.cumsum(lengths)]
-    events = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-    return offsets.astype(np.int32), order[events]
 
 
 def _rows_of(keys: pa.ChunkedArray, table_keys: pa.ChunkedArray, name: str) -> pa.Array:

@@ -75,21 +75,6 @@ def test_history_is_strictly_earlier_and_oldest_first(raw: Path, tmp_path: Path)
     assert rows["test"][0]["hist_item_id"] == [11, 12, 10, 12, 13]
 
 
-def test_histories_against_a_slow_loop() -> None:
-    generator = np.random.default_rng(3)
-    keys, times = generator.integers(0, 6, 300), generator.integers(0, 40, 300)
-    offsets, positions = ml_100k.histories(keys, times, 7)
-    for row in range(300):
-        earlier = [i for i in range(300) if keys[i] == keys[row] and times[i] < times[row]]
-        wanted = sorted(earlier, key=lambda i: (times[i], i))[-7:]
-        assert positions[offsets[row] : offsets[row + 1]].tolist() == wanted
-
-
-def test_histories_of_no_rows() -> None:
-    offsets, positions = ml_100k.histories(np.empty(0, np.int64), np.empty(0, np.int64), 7)
-    assert offsets.tolist() == [0] and len(positions) == 0
-
-
 def test_damaged_raw_files_are_named(raw: Path, tmp_path: Path) -> None:
     (raw / "ml-100k.user").write_text(USER.replace("8\t53", "9\t53"))
     with pytest.raises(InputError, match=r"names the id 8, which ml-100k\.user does not have"):

@@ -1,0 +1,55 @@
+"""Does a prepared data set let a model see the future? In: written Parquet files in the order of their time; out:
+nothing, or an InputError that names file, row and column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from interformer_rec.errors import InputError
+
+
+def check(files: Sequence[Path], time: str, histories: Sequence[str] = ()) -> None:
+    """Every file begins after the one before it has ended, and no history event is at or after its row's time.
+
+    `time`: the column with a row's time; `histories`: list columns with the events' times, in the same unit. Reads a
+    row group at a time. Raises InputError at the first violation.
+    """
+    latest: tuple[int, Path] | None = None
+    for path in files:
+        file = pq.ParquetFile(path)
+        low, high, first_row = 0, 0, 0
+        for number in range(file.num_row_groups):
+            table = file.read_row_group(number, columns=[time, *histories])
+            times = table[time].to_numpy()
+            if not len(times):
+                continue
+            for column in histories:
+                _check_histories(path, first_row, times, table[column].combine_chunks(), column)
+            low = min(low, times.min()) if first_row else times.min()
+            high = max(high, times.max()) if first_row else times.max()
+            first_row += len(times)
+        if not first_row:
+            continue
+        if latest and low <= latest[0]:
+            raise InputError(
+                f"{path} begins at {time} {low}, but {latest[1]} reaches to {latest[0]}: splits must not overlap in time"
+            )
+        latest = (high, path)
+
+
+def _check_histories(path: Path, first_row: int, times: np.ndarray, lists: pa.ListArray, column: str) -> None:
+    lengths = np.diff(lists.offsets.to_numpy())
+    events = lists.flatten().to_numpy(zero_copy_only=False)
+    owner = np.repeat(np.arange(len(times)), lengths)
+    late = np.flatnonzero(events >= times[owner])
+    if len(late):
+        row, event = owner[late[0]], events[late[0]]
+        raise InputError(
+            f"row {first_row + row} of {path} is at {times[row]}, but {column} holds an event at {event}: a history may "
+            "only hold what came strictly before"
+        )

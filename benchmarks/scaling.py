@@ -1,8 +1,10 @@
 """The whole training step on 1, 2 and 4 ranks: Parquet, tables, all-to-all, dense part, optimizers. One thread a rank.
 
-    python -m benchmarks.scaling [CONFIG] [--set a.b=c] [--ranks 1,2,4] [--steps 30] [--rounds 3] [--scaling weak] [--json PATH]
+    python -m benchmarks.scaling [CONFIG] [--set a.b=c] [--ranks 1,2,4] [--lengths 64,256,1024] [--steps 30] [--rounds 3]
+        [--scaling weak] [--json PATH]
 
-CONFIG is a run config; without one configs/kuairand_pure.yaml (environment variable KUAIRAND_PURE), else synthetic data. Each turn
+CONFIG is a run config; without one configs/kuairand_pure.yaml (environment variable KUAIRAND_PURE), else synthetic data.
+--lengths: synthetic data for each longest history instead, in batches of about EVENTS events a rank. Each turn
 starts fresh processes, trains 5 steps unmeasured and --steps measured ones; numbers of ranks take turns. weak: every rank has the
 config's batch size; strong: they share it. Efficiency is samples/s over ranks times the one-rank median. More
 ranks than cores say only that it works.
@@ -37,6 +39,7 @@ from interformer_rec.training.build import build_parallel, train_loader
 from interformer_rec.training.pipeline import Pipeline
 
 WARM_UP = 5
+EVENTS = 16_384
 KUAIRAND = Path(__file__).parents[1] / "configs" / "kuairand_pure.yaml"
 
 
@@ -142,46 +145,63 @@ def main() -> None:
     parser.add_argument("config", nargs="?")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     parser.add_argument("--ranks", default="1,2,4")
+    parser.add_argument("--lengths", type=lambda text: [int(part) for part in text.split(",")])
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scaling", choices=("weak", "strong"), default="weak")
     parser.add_argument("--json")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    counts = [int(count) for count in options.ranks.split(",")]
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        path = options.config or (str(KUAIRAND) if os.environ.get("KUAIRAND_PURE") else _synthetic(Path(folder)))
-        config = run_config.load(path, options.overrides)
-        counts = [int(count) for count in options.ranks.split(",")]
-        rows = measure(config, counts, options.steps, options.rounds, options.scaling)
-    shown = Table(box=None, header_style="bold")
-    for name in (
-        "ranks",
-        "batch a rank",
-        "samples/s",
-        "turns",
-        "P50 ms",
-        "P99 ms",
-        "speed-up",
-        "efficiency",
-        "waiting for data",
-    ):
-        shown.add_column(name, justify="right")
-    for row in rows:
-        speedup, efficiency = ("" if row[key] is None else f"{row[key]:.2f}" for key in ("speedup", "efficiency"))
-        shown.add_row(
-            str(row["ranks"]), str(row["batch_size"]), f"{row['samples_per_second']:,.0f}",
-            f"{row['slowest_turn']:,.0f} to {row['fastest_turn']:,.0f}", f"{row['p50_ms']:.0f}", f"{row['p99_ms']:.0f}",
-            speedup, efficiency, f"{row['data_wait_share']:.1%}",
-        )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 160).print(shown)
+        for longest, path in _configs(options, Path(folder)):
+            config = run_config.load(path, options.overrides)
+            found = measure(config, counts, options.steps, options.rounds, options.scaling)
+            rows += [{**row, "longest": longest} for row in found]
+    Console(width=None if sys.stdout.isatty() else 160).print(table(rows))
     device = torch.device("cpu" if config.training.device == "auto" else config.training.device)
     write_result(options.json, {"benchmark": "scaling", **facts(device), "cases": rows})
 
 
-def _synthetic(folder: Path) -> str:
-    (folder / "data").mkdir()
-    synthetic.write(folder / "data", synthetic.Shape.of({**synthetic.DEFAULTS, "rows": 50_000}))
-    return str(folder / "data" / "config.yaml")
+def table(rows: list[dict[str, Any]]) -> Table:
+    """For the terminal."""
+    shown = Table(box=None, header_style="bold")
+    names = ["longest", "ranks", "batch a rank", "samples/s", "turns", "P50 ms", "P99 ms", "speed-up", "efficiency"]
+    for name in [*names, "waiting for data"]:
+        shown.add_column(name, justify="right")
+    for row in rows:
+        speedup, efficiency = ("" if row[key] is None else f"{row[key]:.2f}" for key in ("speedup", "efficiency"))
+        shown.add_row(
+            str(row["longest"] or ""), str(row["ranks"]), str(row["batch_size"]), f"{row['samples_per_second']:,.0f}",
+            f"{row['slowest_turn']:,.0f} to {row['fastest_turn']:,.0f}", f"{row['p50_ms']:.0f}", f"{row['p99_ms']:.0f}",
+            speedup, efficiency, f"{row['data_wait_share']:.1%}",
+        )  # fmt: skip
+    return shown
+
+
+def _configs(options: argparse.Namespace, folder: Path) -> list[tuple[int | None, str]]:
+    """(longest history where it was asked for, run config) of each case."""
+    if options.lengths is None:
+        known = str(KUAIRAND) if os.environ.get("KUAIRAND_PURE") else None
+        return [(None, options.config or known or _synthetic(folder, 50_000, 50, 1024))]
+    found = []
+    for longest in options.lengths:
+        batch = max(8, EVENTS // longest)  # two groups, half full on average
+        found.append((longest, _synthetic(folder / str(longest), 64 * batch, longest, batch)))
+    return found
+
+
+def _synthetic(folder: Path, rows: int, longest: int, batch: int) -> str:
+    folder.mkdir(exist_ok=True)
+    out = folder / "data"
+    out.mkdir()
+    options = {**synthetic.DEFAULTS, "rows": rows, "max_length": str(longest)}
+    synthetic.write(out, synthetic.Shape.of(options))
+    config = out / "config.yaml"
+    sized = run_config.load(str(config), [f"data.batch_size={batch}"])
+    config.write_text(run_config.to_yaml(sized), encoding="utf-8")
+    return str(config)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from interformer_rec.distributed.threads import share_cores
 from interformer_rec.errors import InputError
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -67,6 +68,8 @@ def process_group(device: str = "auto", rendezvous: str = "env://") -> Iterator[
     _CHATTER.install()
     if env.device.type == "cuda":
         torch.cuda.set_device(env.device)
+    else:
+        share_cores(env.local_world_size)
     backend = "nccl" if env.device.type == "cuda" else "gloo"
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _end_with_the_agent()

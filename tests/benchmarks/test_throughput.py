@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import lengths, plot, seq_length
+from benchmarks import lengths, plot, scaling, seq_length
 from benchmarks.compare import compare
 from benchmarks.interleaved import Times, measure
 from benchmarks.machine import peak_bytes
@@ -169,3 +169,14 @@ def test_command(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         seq_length.main()
     assert stopped.value.code == 2 and "kuairand" in capsys.readouterr().err
+
+
+def test_scaling_over_lengths(tmp_path, monkeypatch):
+    """A real run on two ranks for each length."""
+    command = ["scaling", "--lengths", "6", "--ranks", "2", "--steps", "1", "--rounds", "1"]
+    monkeypatch.setattr(scaling, "EVENTS", 96)
+    monkeypatch.setattr(sys, "argv", [*command, "--json", str(tmp_path / "r.json")])
+    scaling.main()
+    (row,) = json.loads((tmp_path / "r.json").read_text())["cases"]
+    assert (row["longest"], row["ranks"], row["batch_size"], row["repeats"]) == (6, 2, 16, 1)
+    assert row["samples_per_second"] > 0

@@ -71,14 +71,25 @@ def _draw(axis: Axes, lines: dict[str, list[tuple[int, float]]]) -> None:
 DRAWN = {"seq_length": seq_length, "kernels": kernels}
 
 
+def part_of(result: dict[str, Any], name: str) -> dict[str, Any]:
+    """One part of a gpu_suite result as a result of its own. Raises InputError where there is none of this name."""
+    headers = {part["part"]: part["result"] for part in result.get("parts", [])}
+    if name not in headers:
+        raise InputError(f"no part {name!r}; there are {', '.join(headers) or 'none: this is no result of gpu_suite'}")
+    return {**headers[name], "cases": [case for case in result["cases"] if case["part"] == name]}
+
+
 def main() -> int:
     """Read, draw, write; 2 for a file that is no such result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("result")
+    parser.add_argument("--part")
     parser.add_argument("--out", help="default: the result's path with .png")
     options = parser.parse_args()
     try:
         result = read_result(options.result)
+        if options.part:
+            result = part_of(result, options.part)
         if result.get("benchmark") not in DRAWN or not result["cases"]:
             raise InputError(
                 f"{options.result!r}: no plot for {result.get('benchmark')!r}; there are {', '.join(DRAWN)}"

@@ -37,17 +37,22 @@ def seq_length(rows: Rows) -> Figure:
 
 
 def kernels(rows: Rows) -> Figure:
-    """Times of ours that the others take, step by step, over the longest length; one picture for each operator and width."""
+    """Times of ours that the others take, step by step, over the longest length; one picture for each shape otherwise."""
     rows = [row for row in rows if row.get("direction") == "step" and row.get("times_ours") and "longest" in row]
-    names = list(dict.fromkeys((row["operator"], row["d"], row["dtype"]) for row in rows))
-    figure, axes = _grid(len(names))
-    for axis, name in zip(axes, names, strict=True):
+    shapes: dict[str, Rows] = {}
+    for row in rows:
+        fill = f"{row['distribution']} {row['asked_fill']:g}" if row["distribution"] == "zipf" else row["distribution"]
+        shapes.setdefault(f"{row['operator']} d{row['d']}/{row['heads']} {row['dtype']}, {fill}", []).append(row)
+    if not shapes:
+        raise InputError("nothing to draw: no operator over lengths has a time beside ours")
+    figure, axes = _grid(len(shapes))
+    for axis, (title, found) in zip(axes, shapes.items(), strict=True):
         lines: dict[str, list[tuple[int, float]]] = {}
-        for row in rows:
-            if (row["operator"], row["d"], row["dtype"]) == name:
-                lines.setdefault(row["alternative"], []).append((row["longest"], row["times_ours"]))
+        for row in found:
+            lines.setdefault(row["alternative"], []).append((row["longest"], row["times_ours"]))
         _draw(axis, lines)
-        axis.set(title="{} d{} {}".format(*name), xlabel="longest history (events)")
+        axis.set(xlabel="longest history (events)")
+        axis.set_title(title, fontsize=9)
         axis.legend(fontsize=6)
     axes[0].set(ylabel="time of a step, ours = 1", yscale="log")
     return figure
@@ -94,12 +99,13 @@ def main() -> int:
             raise InputError(
                 f"{options.result!r}: no plot for {result.get('benchmark')!r}; there are {', '.join(DRAWN)}"
             )
+        figure = DRAWN[result["benchmark"]](result["cases"])
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
     path = Path(options.out or Path(options.result).with_suffix(".png"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    DRAWN[result["benchmark"]](result["cases"]).savefig(path, dpi=130)
+    figure.savefig(path, dpi=130)
     print(f"wrote {path}")
     return 0
 

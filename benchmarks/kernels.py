@@ -164,7 +164,7 @@ def table(rows: list[Row]) -> Table:
             continue
         ratio = "" if row["times_ours"] is None else f"{row['times_ours']:.2f}"
         shown.add_row(
-            *what, row["alternative"], row["direction"], f"{row['p50_ms']:.3f}", f"{row['tflops']:.2f}" if row["tflops"] else "",
+            *what, row["alternative"], row["direction"], f"{row['p50_ms']:.3f}", f"{row['tflops']:.3g}" if row["tflops"] else "",
             f"{row['gb_per_second']:.1f}", f"{row['of_ceiling']:.0%} {row['bound']}", ratio,
         )  # fmt: skip
     return shown

@@ -70,7 +70,8 @@ def test_flops_are_those_of_torchs_counter(operator):
 def test_command(tmp_path, monkeypatch, capsys):
     result = tmp_path / "r.json"
     words = "kernels --operators pool,gate --lengths 8,16 --distributions zipf,fixed --d 16 --tokens 200 --rows 200"
-    command = [*words.split(), *"--rounds 2 --threads 1 --device cpu --without compiled --json".split(), str(result)]
+    words += " --rounds 2 --threads 1 --device cpu --without compiled"
+    command = [*words.split(), "--json", str(result)]
     monkeypatch.setattr(sys, "argv", command)
     assert kernels.main() == 0
     cases = json.loads(result.read_text())["cases"]

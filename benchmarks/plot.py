@@ -59,8 +59,13 @@ def kernels(rows: Rows) -> Figure:
 
 
 def _grid(pictures: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(4.2 * pictures, 3.6), layout="tight")
-    return figure, list(figure.subplots(1, pictures, sharey=True, squeeze=False)[0])
+    columns = min(4, pictures)
+    lines = -(-pictures // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.6 * lines), layout="tight")
+    axes = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten().tolist()
+    for empty in axes[pictures:]:
+        empty.remove()
+    return figure, axes[:pictures]
 
 
 def _draw(axis: Axes, lines: dict[str, list[tuple[int, float]]]) -> None:

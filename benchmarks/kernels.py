@@ -1,6 +1,6 @@
 """Each operator against its reference, torch's ways (padded, compiled, flex, varlen, nested, grouped) and FBGEMM's, in one run.
 
-    python -m benchmarks.kernels [--operators attention,ffn] [--lengths 64,256,1024] [--distribution zipf] [--fill 0.25]
+    python -m benchmarks.kernels [--operators attention,ffn] [--lengths 64,256,1024] [--distributions zipf] [--fill 0.25,0.5]
         [--d 32,64] [--heads 2] [--rank 16] [--dtypes fp32] [--tokens 16384] [--without compiled] [--device cpu]
         [--threads 1] [--rounds 7] [--json PATH]
 
@@ -135,28 +135,36 @@ def _calls(run: Callable[[], object], device: torch.device) -> int:
 def shapes(options: argparse.Namespace) -> list[tuple[str, Shape]]:
     """All combinations; operators that know no lengths once a width."""
     found = []
+    drawn = [
+        (longest, distribution, fill)
+        for longest, distribution in itertools.product(options.lengths, options.distributions)
+        for fill in (options.fill if distribution == "zipf" else options.fill[:1])  # the others have the fill they have
+    ]
     for dtype, d, heads, operator in itertools.product(options.dtypes, options.d, options.heads, options.operators):
-        for longest in options.lengths[:1] if operator in ROW_OPERATORS else options.lengths:
-            tokens = options.rows if operator in ROW_OPERATORS else options.tokens
-            given = (tokens, longest, options.distribution, options.fill, d, heads, min(options.rank or d, d))
-            found.append((operator, Shape(*given, DTYPES[dtype], torch.device(options.device))))
+        of_rows = operator in ROW_OPERATORS
+        tokens, rank = options.rows if of_rows else options.tokens, min(options.rank or d, d)
+        for lengths in drawn[:1] if of_rows else drawn:
+            found.append(
+                (operator, Shape(tokens, *lengths, d, heads, rank, DTYPES[dtype], torch.device(options.device)))
+            )
     return found
 
 
 def table(rows: list[Row]) -> Table:
     """For the terminal."""
     shown = Table(box=None, header_style="bold")
-    names = ["operator", "d", "longest", "alternative", "", "P50 ms", "TFLOP/s", "GB/s", "of ceiling", "x ours"]
+    names = ["operator", "d", "longest", "fill", "alternative", "", "P50 ms", "TFLOP/s", "GB/s", "of ceiling", "x ours"]
     for name in names:
         shown.add_column(name, justify="left" if name in ("operator", "alternative", "") else "right")
     for row in rows:
         what = [f"{row['operator']} {row['dtype']}", f"{row['d']}/{row['heads']}", str(row.get("longest", ""))]
+        what.append(f"{row['fill']:.2f}" if "fill" in row else "")
         if "error" in row:
             shown.add_row(*what, row["alternative"], row["error"], style="red")
             continue
         ratio = "" if row["times_ours"] is None else f"{row['times_ours']:.2f}"
         shown.add_row(
-            *what, row["alternative"], row["direction"], f"{row['p50_ms']:.3f}", f"{row['tflops']:.2f}" if row["tflops"] else "",
+            *what, row["alternative"], row["direction"], f"{row['p50_ms']:.3f}", f"{row['tflops']:.3g}" if row["tflops"] else "",
             f"{row['gb_per_second']:.1f}", f"{row['of_ceiling']:.0%} {row['bound']}", ratio,
         )  # fmt: skip
     return shown
@@ -205,8 +213,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--operators", type=listed(str), default=list(OPERATORS))
     parser.add_argument("--lengths", type=listed(int), default=[64, 256, 1024])
-    parser.add_argument("--distribution", choices=length_distributions.DISTRIBUTIONS, default="zipf")
-    parser.add_argument("--fill", type=float, default=0.25, help="of zipf lengths")
+    parser.add_argument("--distributions", type=listed(str), default=["zipf"])
+    parser.add_argument("--fill", type=listed(float), default=[0.25], help="of zipf lengths, at most 0.5")
     parser.add_argument("--d", type=listed(int), default=[128, 256] if cuda else [32, 64])
     parser.add_argument("--heads", type=listed(int), default=[2])
     parser.add_argument("--rank", type=int, default=0, help="inner width of the per-sample FFN; 0: d")
@@ -226,7 +234,8 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--json")
     options = parser.parse_args()
-    for given, known in ((options.operators, OPERATORS), (options.dtypes, DTYPES)):
+    known_names = (OPERATORS, DTYPES, length_distributions.DISTRIBUTIONS)
+    for given, known in zip((options.operators, options.dtypes, options.distributions), known_names, strict=True):
         for name in given:
             if name not in known:
                 parser.error(f"{name!r} is none of {', '.join(known)}")

@@ -1,11 +1,17 @@
-"""What the numbers are to be read against. Out: versions and hardware, measured matmul ceiling and copy bandwidth, peak memory."""
+"""What the numbers are to be read against. Out: versions and hardware, measured matmul ceiling and copy bandwidth, peak memory.
+
+python -m benchmarks.machine [--device cuda] [--json PATH]
+"""
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
+import importlib
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +19,8 @@ from importlib import metadata
 from typing import Any
 
 import torch
+
+from benchmarks.result_file import write_result
 
 PACKAGES = ("torch", "triton", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "numpy")
 
@@ -112,3 +120,44 @@ def _status(key: str) -> int:
             if line.startswith(key + ":"):
                 return int(line.split()[1]) << 10
     raise OSError(f"/proc/self/status has no {key}")
+
+
+def _gpu() -> str | None:
+    """The driver's own words about the GPUs; None without its tool."""
+    fields = "name,driver_version,memory.total,clocks.max.sm,clocks.sm,power.limit,temperature.gpu"
+    try:
+        asked = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={fields}", "--format=csv"], capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return asked.stdout.strip() or asked.stderr.strip()
+
+
+def _importable(name: str) -> str:
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # a library that does not fit fails in its own way
+        return f"{type(error).__name__}: {str(error).strip()[:200]}"
+    return "imports"
+
+
+def main() -> None:
+    """Print and write everything; ceilings as cases."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    result: dict[str, Any] = {"benchmark": "machine", **facts(device), "gpu": _gpu(), "cuda": torch.version.cuda}
+    result["packages"] = {name: _importable(name) for name in ("triton", "torchrec", "fbgemm_gpu")}
+    products = {str(dtype): matmul_ceiling(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    result["cases"] = [{"ceiling": f"matrix product, {name}", "tflops": rate / 1e12} for name, rate in products.items()]
+    result["cases"].append({"ceiling": "copy", "gb_per_second": copy_bandwidth(device) / 1e9})
+    for name, value in result.items():
+        print(f"{name}: {value}")
+    write_result(options.json, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -37,25 +37,35 @@ def seq_length(rows: Rows) -> Figure:
 
 
 def kernels(rows: Rows) -> Figure:
-    """Times of ours that the others take, step by step, over the longest length; one picture for each operator and width."""
+    """Times of ours that the others take, step by step, over the longest length; one picture for each shape otherwise."""
     rows = [row for row in rows if row.get("direction") == "step" and row.get("times_ours") and "longest" in row]
-    names = list(dict.fromkeys((row["operator"], row["d"], row["dtype"]) for row in rows))
-    figure, axes = _grid(len(names))
-    for axis, name in zip(axes, names, strict=True):
+    shapes: dict[str, Rows] = {}
+    for row in rows:
+        fill = f"{row['distribution']} {row['asked_fill']:g}" if row["distribution"] == "zipf" else row["distribution"]
+        shapes.setdefault(f"{row['operator']} d{row['d']}/{row['heads']} {row['dtype']}, {fill}", []).append(row)
+    if not shapes:
+        raise InputError("nothing to draw: no operator over lengths has a time beside ours")
+    figure, axes = _grid(len(shapes))
+    for axis, (title, found) in zip(axes, shapes.items(), strict=True):
         lines: dict[str, list[tuple[int, float]]] = {}
-        for row in rows:
-            if (row["operator"], row["d"], row["dtype"]) == name:
-                lines.setdefault(row["alternative"], []).append((row["longest"], row["times_ours"]))
+        for row in found:
+            lines.setdefault(row["alternative"], []).append((row["longest"], row["times_ours"]))
         _draw(axis, lines)
-        axis.set(title="{} d{} {}".format(*name), xlabel="longest history (events)")
+        axis.set(xlabel="longest history (events)")
+        axis.set_title(title, fontsize=9)
         axis.legend(fontsize=6)
     axes[0].set(ylabel="time of a step, ours = 1", yscale="log")
     return figure
 
 
 def _grid(pictures: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(4.2 * pictures, 3.6), layout="tight")
-    return figure, list(figure.subplots(1, pictures, sharey=True, squeeze=False)[0])
+    columns = min(4, pictures)
+    lines = -(-pictures // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.6 * lines), layout="tight")
+    axes = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten().tolist()
+    for empty in axes[pictures:]:
+        empty.remove()
+    return figure, axes[:pictures]
 
 
 def _draw(axis: Axes, lines: dict[str, list[tuple[int, float]]]) -> None:
@@ -71,24 +81,36 @@ def _draw(axis: Axes, lines: dict[str, list[tuple[int, float]]]) -> None:
 DRAWN = {"seq_length": seq_length, "kernels": kernels}
 
 
+def part_of(result: dict[str, Any], name: str) -> dict[str, Any]:
+    """One part of a gpu_suite result as a result of its own. Raises InputError where there is none of this name."""
+    headers = {part["part"]: part["result"] for part in result.get("parts", [])}
+    if name not in headers:
+        raise InputError(f"no part {name!r}; there are {', '.join(headers) or 'none: this is no result of gpu_suite'}")
+    return {**headers[name], "cases": [case for case in result["cases"] if case["part"] == name]}
+
+
 def main() -> int:
     """Read, draw, write; 2 for a file that is no such result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("result")
+    parser.add_argument("--part")
     parser.add_argument("--out", help="default: the result's path with .png")
     options = parser.parse_args()
     try:
         result = read_result(options.result)
+        if options.part:
+            result = part_of(result, options.part)
         if result.get("benchmark") not in DRAWN or not result["cases"]:
             raise InputError(
                 f"{options.result!r}: no plot for {result.get('benchmark')!r}; there are {', '.join(DRAWN)}"
             )
+        figure = DRAWN[result["benchmark"]](result["cases"])
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
     path = Path(options.out or Path(options.result).with_suffix(".png"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    DRAWN[result["benchmark"]](result["cases"]).savefig(path, dpi=130)
+    figure.savefig(path, dpi=130)
     print(f"wrote {path}")
     return 0
 

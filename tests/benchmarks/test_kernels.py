@@ -69,27 +69,18 @@ def test_flops_are_those_of_torchs_counter(operator):
 
 def test_command(tmp_path, monkeypatch, capsys):
     result = tmp_path / "r.json"
-    command = [
-        "kernels",
-        "--operators",
-        "pool,gate",
-        "--lengths",
-        "8,16",
-        "--d",
-        "16",
-        "--tokens",
-        "200",
-        "--rows",
-        "200",
-    ]
-    command += ["--rounds", "2", "--threads", "1", "--device", "cpu", "--without", "compiled", "--json", str(result)]
+    words = "kernels --operators pool,gate --lengths 8,16 --distributions zipf,fixed --d 16 --tokens 200 --rows 200"
+    words += " --rounds 2 --threads 1 --device cpu --without compiled"
+    command = [*words.split(), "--json", str(result)]
     monkeypatch.setattr(sys, "argv", command)
     assert kernels.main() == 0
     cases = json.loads(result.read_text())["cases"]
     assert all(case["p50_ms"] > 0 and case["of_ceiling"] > 0 for case in cases)
     assert {case["times_ours"] for case in cases if case["alternative"] == "ours"} == {1.0}
-    pooled = {(c["longest"], c["alternative"], c["direction"]) for c in cases if c["operator"] == "pool"}
-    assert len(pooled) == 2 * 4 * 2
+    assert {case["fill"] for case in cases if case.get("distribution") == "fixed"} == {1.0}
+    names = ("longest", "distribution", "alternative", "direction")
+    assert len({tuple(c[name] for name in names) for c in cases if c["operator"] == "pool"}) == 2 * 2 * 4 * 2
+    assert {c["alternative"] for c in cases if c["operator"] == "gate"} == {"ours", "reference"}
     monkeypatch.setattr(sys, "argv", ["plot", str(result)])
     assert plot.main() == 0 and (tmp_path / "r.png").read_bytes()[:4] == b"\x89PNG"
     monkeypatch.setattr(sys, "argv", [*command, "--operators", "attentoin"])

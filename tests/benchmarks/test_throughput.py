@@ -142,6 +142,22 @@ def test_compare_flags_beyond_noise():
         compare(before, {**after, "benchmark": "y"}, 0.05)
 
 
+def test_a_variant_that_cannot_run_is_a_row(monkeypatch, capsys):
+    def get(steps: Steps, variant: str):
+        return whole(steps, variant) if variant == "jagged" else lambda: torch.empty(1 << 60)
+
+    whole = Steps.get
+    monkeypatch.setattr(Steps, "get", get)
+    command = (
+        "seq_length --workload tiny --lengths 4 --events 64 --distributions zipf --rounds 2 --threads 1 --device cpu"
+    )
+    monkeypatch.setattr(sys, "argv", command.split())
+    seq_length.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert any("jagged" in line and "%" in line for line in lines)
+    assert any("padded" in line and "RuntimeError" in line for line in lines)
+
+
 def test_command(tmp_path, monkeypatch, capsys):
     result, picture = tmp_path / "r.json", tmp_path / "r.png"
     command = [

@@ -1,0 +1,115 @@
+"""The GPU suite, on a CPU: parts run and are merged, one that fails or hangs is a row, targets say what was met."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+import pytest
+
+from benchmarks import gpu_suite, plot
+from benchmarks.gpu_parts import Part, parts
+from benchmarks.gpu_suite import run_part
+from benchmarks.gpu_targets import targets
+from benchmarks.result_file import read_result
+
+# Writes a result to the path it is given, then does not end, and neither does its child.
+HANGS = """
+import json, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+json.dump({"benchmark": "x", "cases": [{"p50_ms": 1.0, "child": child.pid}]}, open(sys.argv[2], "w"))
+time.sleep(600)
+"""
+
+
+def test_command(tmp_path, monkeypatch, capsys):
+    """Two real parts and one that cannot run here; their cases lie in one list that the other tools read."""
+    result = tmp_path / "suite.json"
+    monkeypatch.setattr(
+        "benchmarks.gpu_suite.parts", lambda *_: {**parts("cpu", True), "broken": Part(["-c", "import nothing_such"])}
+    )
+    command = ["gpu_suite", "--device", "cpu", "--quick", "--json", str(result), "--log", str(tmp_path / "log")]
+    monkeypatch.setattr(sys, "argv", [*command, "--parts", "broken,target"])
+    assert gpu_suite.main() == 1
+    found = read_result(str(result))
+    assert [(part["part"], part["status"]) for part in found["parts"]] == [("broken", "failed"), ("target", "ok")]
+    assert "No module named 'nothing_such'" in found["parts"][0]["error"]
+    assert {case["part"] for case in found["cases"]} == {"target"} and found["parts"][1]["result"]["ceiling_flops"] > 0
+    assert "MFU of training" in capsys.readouterr().out
+    assert (tmp_path / "log" / "target.log").read_text()
+    monkeypatch.setattr(sys, "argv", ["plot", str(result), "--part", "target"])
+    assert plot.main() == 0 and (tmp_path / "suite.png").exists()
+    monkeypatch.setattr(sys, "argv", [*command, "--parts", "targte"])
+    with pytest.raises(SystemExit):
+        gpu_suite.main()
+    assert "'targte' is none of environment, tests, target" in capsys.readouterr().err
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        with open(f"/proc/{process}/stat", encoding="ascii") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"  # ended, and nobody has asked yet
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def test_a_part_that_hangs_is_stopped_and_keeps_what_it_measured():
+    row = run_part("hangs", Part(["-c", HANGS]), 3.0, None)
+    assert row["status"] == "stopped" and row["error"] == "stopped after 3 s" and row["seconds"] < 30
+    (case,) = row["result"]["cases"]
+    for _ in range(100):
+        if not alive(case["child"]):
+            break
+        time.sleep(0.1)
+    assert not alive(case["child"])
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_every_part_is_a_command_of_this_repository(quick):
+    for name, part in parts("cuda", quick).items():
+        if not part.missing:
+            assert part.arguments[0] == "-m"
+            module = part.arguments[1]
+            assert module == "pytest" or (gpu_suite.ROOT / f"{module.replace('.', '/')}.py").exists(), name
+
+
+def kernel(alternative: str, share: float, times: float, **what):
+    row = {"part": "k", "operator": "attention", "direction": "step", "d": 128, "heads": 1, "longest": 1024}
+    return {**row, "alternative": alternative, "of_ceiling": share, "times_ours": times, **what}
+
+
+def test_targets_take_the_worst_and_say_when_nothing_was_measured():
+    model = {
+        "part": "target",
+        "variant": "jagged",
+        "mfu": 0.41,
+        "workload": "wide",
+        "d": 256,
+        "layers": 3,
+        "longest": 1024,
+    }
+    cases = [
+        model,
+        {**model, "variant": "padded", "mfu": 0.1},
+        {"part": "target", "variant": "jagged", "error": "out of memory"},
+        kernel("ours", 0.7, 1.0),
+        kernel("ours", 0.5, 1.0, longest=256),
+        kernel("ours", 0.1, 1.0, d=64),  # narrower than the target
+        kernel("SDPA padded, compiled", 0.2, 3.5),
+        {"part": "k", "operator": "attention", "d": 128, "alternative": "flex, compiled", "error": "cannot run"},
+    ]
+    found = {goal["target"]: goal for goal in targets(json.loads(json.dumps(cases)))}
+    assert found["MFU of training"]["passed"] is True
+    share = found["attention, step: of the matmul ceiling"]
+    assert (share["passed"], share["measured"], share["where"]) == (False, 0.5, "d 128 heads 1 longest 256")
+    assert found["attention, step: times padded, compiled"]["passed"] is True
+    assert found["tables, step: of a copy"] == {
+        "target": "tables, step: of a copy",
+        "where": "",
+        "wanted": 0.7,
+        "measured": None,
+        "passed": None,
+    }

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from benchmarks.variants import VARIANTS
 
-OVERLAP = "jagged_overlap"
+OVERLAP = "jagged, overlap"
 
 _KERNELS = "-m benchmarks.kernels --dtypes bf16 --fill 0.5 --case-seconds 10"
 _MODELS = "-m benchmarks.seq_length --precision bf16 --events 131072 --case-seconds 30"

@@ -59,7 +59,7 @@ class PaddedInterFormer(nn.Module):
     def forward(self, dense_BM: Tensor, fields: dict[int, Tensor], events: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
         """(B, tasks) logits."""
         model = self.model
-        x = self._fields(dense_BM, fields)
+        x = self._fields(dense_BM, fields, [events[name][1] for name in model.preprocess.names])
         x_in, x_sum = model.cross_archs[0].of_x(x)
         sequences = [self._prepend(x_sum, values, parts) for values, parts in self._events(events)]
         s_in, s_sum = self._summaries(model.cross_archs[0], sequences)
@@ -74,8 +74,10 @@ class PaddedInterFormer(nn.Module):
         summaries = torch.cat([x_sum, s_sum], dim=1).flatten(1)
         return torch.cat([head(summaries) for head in model.heads], dim=1)
 
-    def _fields(self, dense_BM: Tensor, fields: dict[int, Tensor]) -> Tensor:
+    def _fields(self, dense_BM: Tensor, fields: dict[int, Tensor], lengths: list[Tensor]) -> Tensor:
         pre = self.model.preprocess
+        if pre.lengths is not None:
+            dense_BM = torch.cat([dense_BM, pre.lengths(lengths, dense_BM.dtype)], 1)
         tokens = [] if pre.dense is None else [pre.dense(dense_BM)[:, None]]
         tokens += [pre.fields[str(width)](values) for width, values in fields.items()]
         return torch.cat(tokens, dim=1)
@@ -111,7 +113,7 @@ class PaddedInterFormer(nn.Module):
         found = []
         for summary, s, values in zip(cross.s_summaries, sequences, normed, strict=True):
             cls = summary.cls_tokens
-            tokens = [values[:, :cls]]
+            tokens = [values[:, :cls]] if summary.keep_cls else []
             if summary.pma is not None:
                 tokens.append(self._pool(summary.pma, values, s, cls))
             end = cls

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from interformer_rec.schema import Strict
 
 Activation = Literal["silu", "gelu", "relu"]
-Gating = Literal["swish", "sigmoid", "tanh", "identity"]
+Gating = Literal["swish", "sigmoid", "tanh", "identity", "none"]
 Interaction = Literal["dot", "dcn", "dhen", "wukong"]
 
 
@@ -24,8 +24,18 @@ class SummaryConfig(Strict):
     pma_tokens: int = Field(2, ge=0, description="learned queries of pooling by multi-head attention")
     recent_tokens: int = Field(2, ge=0, description="newest valid events")
     gating: Gating = Field(
-        "swish", description="swish: X * sigmoid(MLP(X)); others: the paper's activation(X * MLP(X))"
+        "swish",
+        description="swish: X * sigmoid(MLP(X)); sigmoid, tanh, identity: the paper's activation(X * MLP(X)); none: X",
     )
+    cls: bool = Field(True, description="the CLS tokens of a sequence are part of its summary")
+
+    @model_validator(mode="after")
+    def _check(self) -> SummaryConfig:
+        if not (self.cls or self.pma_tokens or self.recent_tokens):
+            raise ValueError(
+                "cls: false, pma_tokens: 0 and recent_tokens: 0 leave no token in S_sum; keep one of the three"
+            )
+        return self
 
 
 class InteractionConfig(Strict):
@@ -57,6 +67,11 @@ class SequenceConfig(Strict):
         description="several groups: masknet glues them by age on the embedding axis (paper), separate gives each its own "
         "Sequence Arch and summaries, concat makes one sequence of them on the time axis",
     )
+    lengths: bool = Field(
+        True,
+        description="X is told how many events each history has, beside the dense columns: attention and pooling are averages, "
+        "which cannot count",
+    )
     pffn: Literal["two_layer", "gdpa", "hyper", "appendix"] = "two_layer"
     pffn_rank: int = Field(16, ge=1, description="two_layer, gdpa: inner width of the per-sample FFN")
     pffn_residual: bool = True
@@ -77,6 +92,15 @@ class ModelConfig(Strict):
     summary: SummaryConfig = SummaryConfig()
     interaction: InteractionConfig = InteractionConfig()
     sequence: SequenceConfig = SequenceConfig()
+    flow: Literal["int", "n2s", "s2n", "sep", "sole"] = Field(
+        "int",
+        description="which mode informs which (the paper's study of information flow). int: both ways; n2s: X_sum reaches the "
+        "sequences, not S_sum the fields; s2n: the other way; sep: none before the head; sole: histories are pooled before the "
+        "first layer and there is no Sequence Arch",
+    )
+    pooling: Literal["mean", "mlp", "mha"] = Field(
+        "mha", description="flow: sole. A history's token: its events' mean, an MLP of the newest 8, or learned queries"
+    )
     final_cross: bool = Field(True, description="a last Cross Arch feeds the head; false: Algorithm 1 to the letter")
     normalise: bool = Field(True, description="RMSNorm before each block; the one after the lookup is always there")
     overlap: bool = Field(False, description="on CUDA, Interaction and Sequence Arch of a layer in two streams")
@@ -117,7 +141,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "summary": {"gating": "sigmoid"},
         "interaction": {"residual": False},
-        "sequence": {"merge": "masknet", "pffn": "appendix", "pffn_residual": False, "attention_residual": False},
+        "sequence": {
+            "merge": "masknet",
+            "lengths": False,
+            "pffn": "appendix",
+            "pffn_residual": False,
+            "attention_residual": False,
+        },
         "final_cross": False,
         "normalise": False,
     },

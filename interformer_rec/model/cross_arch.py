@@ -42,6 +42,7 @@ class SSummary(nn.Module):
         pma_tokens: int,
         recent_tokens: int,
         groups: int,
+        cls: bool,
         gating: Gating,
         activation: Activation,
     ) -> None:
@@ -49,12 +50,14 @@ class SSummary(nn.Module):
         self.pma = PMA(d, heads, pma_tokens) if pma_tokens else None
         self.gating = GatingUnit(d, gating, activation)
         self.recent_tokens = recent_tokens
-        self.cls_tokens = x_tokens
-        self.tokens = x_tokens + pma_tokens + groups * recent_tokens
+        self.cls_tokens, self.keep_cls = x_tokens, cls
+        self.tokens = cls * x_tokens + pma_tokens + groups * recent_tokens
 
     def forward(self, s: Sequence) -> Tensor:
         """Summarise one sequence."""
         parts = list(s.layout.take_summary(s.values, self.recent_tokens).tensor_split([self.cls_tokens], dim=1))
         if self.pma is not None:
             parts.insert(1, self.pma(s.values, s.layout))
+        if not self.keep_cls:
+            del parts[0]
         return self.gating(torch.cat(parts, dim=1))

@@ -52,7 +52,7 @@ class Layer(nn.Module):
 
     def __init__(self, n: int, s_tokens: int, sequences: int, model: ModelConfig) -> None:
         super().__init__()
-        options = model.sequence.model_dump(exclude={"merge", "rope_base"}) | {
+        options = model.sequence.model_dump(exclude={"merge", "lengths", "rope_base"}) | {
             "x_tokens": model.summary.x_tokens,
             "normalise": model.normalise,
         }
@@ -105,7 +105,8 @@ class InterFormer(nn.Module):
             )
         dims = table_dims(features, model.embedding_dim)
         event_width = dims[features.sequences[0].columns[0].table]
-        self.preprocess = Preprocess(features, groups, event_width, model.d, model.sequence.merge)
+        options = model.sequence
+        self.preprocess = Preprocess(features, groups, event_width, model.d, options.merge, options.lengths)
         n, parts = self.preprocess.tokens, self.preprocess.groups
         updates = model.layers if model.final_cross else model.layers - 1
         self.cross_archs = nn.ModuleList(CrossArch(n, parts, model) for _ in range(updates + 1))

@@ -89,7 +89,7 @@ class LCE(nn.Module):
 
 
 class GatingUnit(nn.Module):
-    """(..., d) -> (..., d). swish: X * sigmoid(MLP(X)); sigmoid, tanh, identity: sigma(X * MLP(X)) (paper, Eq. 11).
+    """(..., d) -> (..., d). swish: X * sigmoid(MLP(X)); sigmoid, tanh, identity: sigma(X * MLP(X)) (paper, Eq. 11); none: X.
 
     The paper's forms start with MLP(X) around 1, so that the product of small numbers does not vanish.
     """
@@ -97,12 +97,14 @@ class GatingUnit(nn.Module):
     def __init__(self, d: int, kind: Gating, activation: Activation) -> None:
         super().__init__()
         self.kind = kind
-        self.mlp = MLP(d, (d,), d, activation)
-        if kind != "swish":
+        self.mlp = MLP(d, (d,), d, activation) if kind != "none" else None
+        if self.mlp is not None and kind != "swish":
             nn.init.ones_(self.mlp.linears[-1].bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Select what passes."""
+        if self.mlp is None:
+            return x
         gate = self.mlp(x)
         if self.kind == "swish":
             return swish_gate(x, gate)

@@ -25,6 +25,18 @@ class EventTokens(NamedTuple):
     lengths_BG: Tensor  # (B, G)
 
 
+class HistoryLengths(nn.Module):
+    """(B,) counts of G histories -> (B, G) numbers from -1, no event, to 1, `longest` events: 2 log(1 + n) / log(1 + longest) - 1."""
+
+    def __init__(self, longest: list[int]) -> None:
+        super().__init__()
+        self.register_buffer("scale", 2 / torch.tensor(longest, dtype=torch.float64).log1p(), persistent=False)
+
+    def forward(self, lengths: list[Tensor], dtype: torch.dtype) -> Tensor:
+        """Of all histories, in `dtype`."""
+        return torch.stack(lengths, 1).to(dtype).log1p() * self.scale.to(dtype) - 1
+
+
 class FieldTokens(nn.Module):
     """(B, F, w) -> (B, F, d): normalised, then projected by a map of each field's own where w is not d."""
 
@@ -71,11 +83,13 @@ class Preprocess(nn.Module):
     """(dense, Embedded) -> X^(1) (B, n, d) and one EventTokens for each sequence of the chosen merge."""
 
     def __init__(
-        self, features: FeatureSchema, field_counts: dict[int, int], event_width: int, d: int, merge: str
+        self, features: FeatureSchema, field_counts: dict[int, int], event_width: int, d: int, merge: str, lengths: bool
     ) -> None:
         super().__init__()
         columns = {group.name: len(group.columns) for group in features.sequences}
-        self.dense = nn.Sequential(Linear(len(features.dense), d), RMSNorm(d)) if features.dense else None
+        self.lengths = HistoryLengths([group.max_length for group in features.sequences]) if lengths else None
+        numbers = len(features.dense) + (len(columns) if lengths else 0)
+        self.dense = nn.Sequential(Linear(numbers, d), RMSNorm(d)) if numbers else None
         self.fields = nn.ModuleDict({str(width): FieldTokens(count, width, d) for width, count in field_counts.items()})
         self.event_norms = nn.ModuleList(EventNorm(count, event_width) for count in columns.values())
         self.merge = merge if len(columns) > 1 else "separate"  # of one group, all three merges are the same
@@ -91,6 +105,9 @@ class Preprocess(nn.Module):
 
     def forward(self, dense_BM: Tensor, embedded: Embedded) -> tuple[Tensor, list[EventTokens]]:
         """Make all tokens."""
+        if self.lengths is not None:
+            lengths = self.lengths([embedded.events[name].lengths for name in self.names], dense_BM.dtype)
+            dense_BM = torch.cat([dense_BM, lengths], dim=1)
         tokens = [] if self.dense is None else [self.dense(dense_BM)[:, None]]
         tokens += [self.fields[str(width)](fields) for width, fields in embedded.fields.items()]
         groups = [

@@ -16,38 +16,12 @@ import numpy as np
 
 from interformer_rec.model.embedded import field_groups, table_dims
 from interformer_rec.model_config import InteractionConfig, ModelConfig
-from interformer_rec.ops.buckets import plan_buckets
+from interformer_rec.planning.jagged_shape import Shape
 from interformer_rec.planning.sizes import Sizes
 from interformer_rec.schema import FeatureSchema
 
 DRAWN_ROWS = 8192  # rows whose lengths are laid out; larger batches are multiples of them
 SINGLE, LONG, COMPLEX = 4, 8, 8  # bytes of float32, int64, complex64
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Jagged shape of one sequence in a batch of B rows."""
-
-    events: int  # E
-    tokens: int  # J
-    slots: int  # N
-    squares: int  # sum over buckets of samples x width^2: query-key pairs of attention
-    groups: int  # groups of events in it
-    buckets: int  # padded pieces it is computed in
-
-    @classmethod
-    def of(cls, widths: np.ndarray, cls_tokens: int, groups: int, scale: float) -> Shape:
-        """From the event counts of some rows, which stand for `scale` times as many."""
-        tokens = np.sort(np.rint(widths).astype(int)) + cls_tokens
-        plan = plan_buckets(tokens.tolist())
-        return cls(
-            events=round(scale * (int(tokens.sum()) - cls_tokens * len(tokens))),
-            tokens=round(scale * int(tokens.sum())),
-            slots=round(scale * sum(rows * width for rows, width in plan)),
-            squares=round(scale * sum(rows * width * width for rows, width in plan)),
-            groups=groups,
-            buckets=len(plan),
-        )
 
 
 @dataclass(frozen=True)
@@ -93,11 +67,13 @@ class _Count:
         self.widths = {g.name: sizes.of_lookup(g.name).widths(drawn) for g in features.sequences}
         self.merge = model.sequence.merge if len(features.sequences) > 1 else "separate"
         self.fields = {dim: len(f) for dim, f in field_groups(features, model.embedding_dim).items()}
-        self.n = bool(features.dense) + sum(self.fields.values())
+        self.numbers = len(features.dense) + (len(features.sequences) if model.sequence.lengths else 0)
+        self.n = bool(self.numbers) + sum(self.fields.values())
         summary = model.summary
         groups = len(features.sequences)
         self.parts = {"masknet": [1], "separate": [1] * groups, "concat": [groups]}[self.merge]
-        self.s_tokens = [summary.x_tokens + summary.pma_tokens + g * summary.recent_tokens for g in self.parts]
+        cls = summary.cls * summary.x_tokens
+        self.s_tokens = [cls + summary.pma_tokens + g * summary.recent_tokens for g in self.parts]
         self.shapes = [
             Shape.of(w, summary.x_tokens, g, self.scale) for w, g in zip(self._merged(), self.parts, strict=True)
         ]
@@ -158,14 +134,17 @@ class _Count:
     def _gating(self, block: str, rows: int) -> None:
         """Input, hidden layer before and after, gate; the paper's forms keep their result too."""
         kind, d = self.model.summary.gating, self.model.d
+        if kind == "none":
+            return
         self._keep(block, rows * d * (SINGLE + self.half * (2 if kind in ("sigmoid", "tanh") else 1)))
         self._mlp(block, rows, [d, d, d])
 
     def _preprocess(self) -> int:
         block, rows, d, features = "preprocess", self.rows, self.model.d, self.features
-        if features.dense:
+        if self.numbers:
             self._norm(block, rows, d)
-            self._product(block, rows, len(features.dense), d)
+            self._product(block, rows, self.numbers, d)
+            self._keep(block, rows * self.numbers * self.half * (self.numbers > len(features.dense)))  # joined columns
         for dim, count in self.fields.items():
             self._norm(block, rows * count, dim)
             if dim != d:

@@ -97,7 +97,7 @@ def single(dense: torch.Tensor, embedded: Embedded, i: int) -> dict:
 def random_config(seed: int) -> ModelConfig:
     """A config with every option drawn at random."""
     draw = random.Random(seed).choice
-    layers = draw([1, 2, 3])
+    layers, pma = draw([1, 2, 3]), draw([0, 1, 2])
     return ModelConfig.model_validate(
         {
             "preset": draw(["default", "paper"]),
@@ -107,9 +107,10 @@ def random_config(seed: int) -> ModelConfig:
             "heads": draw([1, 2, 4]),
             "summary": {
                 "x_tokens": draw([1, 3, 4]),
-                "pma_tokens": draw([0, 1, 2]),
+                "pma_tokens": pma,
                 "recent_tokens": draw([0, 1, 2, 4]),
-                "gating": draw(["swish", "sigmoid", "tanh", "identity"]),
+                "gating": draw(["swish", "sigmoid", "tanh", "identity", "none"]),
+                "cls": draw([True, pma == 0]),
             },
             "interaction": {
                 "kind": draw(["dot", "dcn", "dhen", "wukong"]),
@@ -125,6 +126,7 @@ def random_config(seed: int) -> ModelConfig:
             },
             "sequence": {
                 "merge": draw(["masknet", "separate", "concat"]),
+                "lengths": draw([True, False]),
                 "pffn": draw(["two_layer", "gdpa", "hyper", "appendix"]),
                 "pffn_rank": draw([3, 12]),
                 "pffn_residual": draw([True, False]),

@@ -50,7 +50,10 @@ class Reference:
         return torch.stack([sum(weight[i, j] * x_ND[j] for j in range(len(x_ND))) for i in range(len(weight))])
 
     def gating(self, name: str, x: Tensor) -> Tensor:
-        gate, kind = self.mlp(f"{name}.mlp", x), self.model.summary.gating
+        kind = self.model.summary.gating
+        if kind == "none":
+            return x
+        gate = self.mlp(f"{name}.mlp", x)
         if kind == "swish":
             return x * torch.sigmoid(gate)
         return {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "identity": lambda y: y}[kind](x * gate)
@@ -58,8 +61,13 @@ class Reference:
     # --- preprocessing -----------------------------------------------------------------------------------------------
     def tokens(self, sample: dict) -> Tensor:
         rows = []
-        if len(sample["dense"]):
-            rows.append(self.norm("preprocess.dense.1", self.linear("preprocess.dense.0", sample["dense"])))
+        numbers = list(sample["dense"])
+        if self.model.sequence.lengths:
+            for group in self.features.sequences:
+                share = math.log1p(len(sample["events"][group.name])) / math.log1p(group.max_length)
+                numbers.append(torch.tensor(2 * share - 1, dtype=torch.float64))
+        if numbers:
+            rows.append(self.norm("preprocess.dense.1", self.linear("preprocess.dense.0", torch.stack(numbers))))
         for width, fields in sample["fields"].items():
             projections = self.w(f"preprocess.fields.{width}.weight")
             for i, field in enumerate(fields):
@@ -101,7 +109,7 @@ class Reference:
     def s_summary(self, name: str, s: Tensor, counts: list[int]) -> Tensor:
         summary = self.model.summary
         cls, events = s[: summary.x_tokens], s[summary.x_tokens :]
-        rows = [cls]
+        rows = [cls] if summary.cls else []
         if summary.pma_tokens:
             rows.append(self.pma(f"{name}.pma", events))
         for group in events.split(counts):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.quality_report import markdown, plot, show
+from benchmarks.quality_report import learned_from_noise, markdown, plot, show
 from benchmarks.quality_runs import Interrupted
 from benchmarks.quality_sets import Sets, load_sets, unknown
 from benchmarks.quality_study import Choices, Study
@@ -30,7 +30,7 @@ FULL = {"seeds": 5, "budget": 20, "epochs": 2, "workers": 1}
 
 
 def main() -> int:
-    """Exit code: 0 fine, 1 stopped by a signal (go on with the same command), 2 bad input."""
+    """Exit code: 0 fine, 1 stopped by a signal (go on with the same command) or a leak that --shuffled found, 2 bad input."""
     try:
         choices = parse(load_sets())
         choices.out.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def main() -> int:
     (choices.out / "quality.md").write_text(markdown(result), encoding="utf-8")
     plot(result, choices.out / "quality.png")
     write_result(str(choices.out / "quality.json"), result)
-    return 0
+    return 1 if learned_from_noise(result) else 0
 
 
 def parse(sets: Sets) -> Choices:

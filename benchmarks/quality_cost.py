@@ -8,6 +8,7 @@ as many. Samples/s are of whole training steps (tables, backward, optimizers; no
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,21 +30,30 @@ from interformer_rec.training.pipeline import Pipeline
 CPU = torch.device("cpu")
 ALONE = Environment(0, 1, 0, 1, CPU)
 ROUNDS, WARM_UP = 7, 2
+COST = "cost.json"
 
 
 def cost(text: str) -> dict[str, float]:
-    """In a worker: `dense_parameters`, `table_parameters` and `flops` (a sample, forward) of the run of this YAML."""
+    """In a worker: `dense_parameters`, `table_parameters` and `flops` (a sample, forward) of the run of this YAML; cost.json."""
     config = run_config.parse_yaml(text, "the study's run config")
     fitted = Fitted.load(config.run_dir / "features")
     task = build_task(config.features, config.model, fitted.table_rows, device=CPU).eval()
     dims = {name: table.embedding_dim or config.model.embedding_dim for name, table in config.features.tables.items()}
     assert config.data.valid is not None
     batch, _ = next(iter(eval_loader(config, config.data.valid, ALONE, fitted).batches()))
-    return {
+    found = {
         "dense_parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         "table_parameters": sum(rows * dims[name] for name, rows in fitted.table_rows.items()),
         "flops": forward_flops(task, batch) / batch.rows,
     }
+    (config.run_dir / COST).write_text(json.dumps(found), encoding="utf-8")
+    return found
+
+
+def counted(config: RunConfig) -> dict[str, float] | None:
+    """What `cost` has found for a run before."""
+    path = config.run_dir / COST
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def forward_flops(task: torch.nn.Module, batch: Batch) -> int:

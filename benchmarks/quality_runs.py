@@ -34,6 +34,7 @@ from interformer_rec.strict_json import finite
 from interformer_rec.training import run
 from interformer_rec.training.run_folder import RunFolder
 from interformer_rec.training.sanity import NonFiniteLoss
+from interformer_rec.training.stopping import HIGHER_IS_BETTER
 
 RESULT, SCORES, LOG = "result.json", "scores.parquet", "log.txt"
 PARENT_SECONDS = 2.0  # how often a worker looks whether its parent still lives
@@ -98,11 +99,14 @@ def _train(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for split, metrics in json.loads((folder.path / "evaluation.json").read_text()).items():
         result[split] = {name: value for name, value in metrics.items() if name != "calibration_bins"}
+    monitored = f"{config.features.labels[0].name}/{config.training.monitor}"
+    if result["valid"][monitored] is None:
+        return {"failed": f"{monitored} of the validation rows is not defined"}
     lines = map(json.loads, (folder.path / "metrics.jsonl").read_text().splitlines())
-    label = config.features.labels[0].name
-    best = result["valid"][f"{label}/{config.training.monitor}"]
-    found = [line for line in lines if line["split"] == "valid"]
-    result["epoch"] = next(line["epoch"] for line in found if line[f"{label}/{config.training.monitor}"] == best)
+    evaluations = [line for line in lines if line["split"] == "valid"]
+    result["epoch"] = (max if HIGHER_IS_BETTER[config.training.monitor] else min)(
+        (line for line in evaluations if line[monitored] is not None), key=lambda line: line[monitored]
+    )["epoch"]
     if config.data.test is not None:
         _keep_scores(config, folder.path)
     return result

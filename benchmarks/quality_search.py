@@ -53,6 +53,7 @@ def search(
         result = finished(config)
         if result is None:
             result = yield train, (run_config.to_yaml(config),)
+            print(f"{system.name} trial {number}: {result.get('valid', {}).get(monitored, 'failed')}", flush=True)
         value = result["valid"][monitored] if "valid" in result else None
         trials.append({"number": number, "settings": settings, "value": value, "failed": result.get("failed")})
     done = [trial for trial in trials if trial["value"] is not None]

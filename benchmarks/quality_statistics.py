@@ -86,29 +86,32 @@ class WeightedMetrics:
         return auc, np.where(defined, counts, 0.0)
 
 
-def bootstrap(ours: Sequence[Scored], theirs: Sequence[Scored], resamples: int = RESAMPLES) -> dict[str, list[float]]:
-    """Percentile intervals of ours - theirs for auc, gauc and logloss; runs are paired by place, all over the same rows.
+def resampled(runs: Sequence[Scored], resamples: int = RESAMPLES) -> dict[str, np.ndarray]:
+    """auc, gauc and logloss, means over one system's runs, in each of the same resamples of the users: (resamples,) each.
 
-    Raises ValueError where labels or users of two runs differ.
+    Systems scored on the same rows are drawn alike: subtract theirs from ours, then take `percentiles`.
     """
+    _, index = np.unique(runs[0].users, return_inverse=True)
+    users = int(index.max()) + 1
+    prepared = [WeightedMetrics(run, index, users) for run in runs]
+    random = np.random.default_rng(0)
+    found = {name: np.empty(resamples) for name in ("auc", "gauc", "logloss")}
+    for number in range(resamples):
+        draws = np.bincount(random.integers(users, size=users), minlength=users)
+        values = [run.at(draws) for run in prepared]
+        for name, column in found.items():
+            column[number] = np.mean([value[name] for value in values])
+    return found
+
+
+def percentiles(values: np.ndarray) -> list[float]:
+    """The middle LEVEL of the resamples."""
+    tail = 100 * (1 - LEVEL) / 2
+    return [float(value) for value in np.nanpercentile(values, [tail, 100 - tail])]
+
+
+def check_same_rows(ours: Sequence[Scored], theirs: Sequence[Scored]) -> None:
+    """Raises ValueError where labels or users of two runs differ: their differences would mean nothing."""
     for run in (*ours, *theirs):
         if not (np.array_equal(run.labels, ours[0].labels) and np.array_equal(run.users, ours[0].users)):
             raise ValueError("the runs were not scored on the same rows in the same order")
-    _, index = np.unique(ours[0].users, return_inverse=True)
-    users = int(index.max()) + 1
-    pairs = [
-        (WeightedMetrics(a, index, users), WeightedMetrics(b, index, users)) for a, b in zip(ours, theirs, strict=True)
-    ]
-    random = np.random.default_rng(0)
-    found: dict[str, list[float]] = {"auc": [], "gauc": [], "logloss": []}
-    for _ in range(resamples):
-        draws = np.bincount(random.integers(users, size=users), minlength=users)
-        differences: dict[str, list[float]] = {name: [] for name in found}
-        for mine, other in pairs:
-            a, b = mine.at(draws), other.at(draws)
-            for name in found:
-                differences[name].append(a[name] - b[name])
-        for name in found:
-            found[name].append(float(np.mean(differences[name])))
-    tail = 100 * (1 - LEVEL) / 2
-    return {name: np.nanpercentile(values, [tail, 100 - tail]).tolist() for name, values in found.items()}

@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.machine import facts
-from benchmarks.quality_cost import cost, speed
+from benchmarks.quality_cost import cost, counted, speed
 from benchmarks.quality_data import check_inputs, test_file, tuning_files
 from benchmarks.quality_runs import SCORES, Procedure, digest, drive, finished, train, worker_pool
 from benchmarks.quality_search import Found, search
 from benchmarks.quality_sets import Dataset, System
-from benchmarks.quality_statistics import Scored, bootstrap, mean_and_spread, t_interval
+from benchmarks.quality_statistics import Scored, check_same_rows, mean_and_spread, percentiles, resampled, t_interval
 from interformer_rec import config as run_config
 from interformer_rec.config import RunConfig
 from interformer_rec.errors import InputError
@@ -56,7 +56,7 @@ class Study:
     """Runs a study; `result()` may be interrupted anywhere and called again."""
 
     def __init__(self, choices: Choices) -> None:
-        """Raises InputError where a system has other inputs than the first, or feedback among them."""
+        """Raises InputError where a system has other inputs than the first, or feedback among them, or rows have no user."""
         self.choices = choices
         self.systems = {system.name: system for system in choices.systems}
         self.cache = choices.out / ("data-shuffled" if choices.shuffled else "data")
@@ -67,6 +67,8 @@ class Study:
             check_inputs(choices.dataset, config.features, name)
             if config.features != self.features and not self.systems[name].own_features:
                 raise InputError(f"{name} reads other features than {first}: they would not be compared fairly")
+        if self.features.group is None:
+            raise InputError(f"{choices.dataset.config}: a quality study needs features.group, the column of the user")
         self.label = self.features.labels[0].name
         self.monitor = plain[first].training.monitor
 
@@ -84,10 +86,10 @@ class Study:
                 for name in self.systems
             }
             results = drive(
-                pool, {f"{name}/{seed}": self._train(*key) for key in finals.items() for name, seed in [key[0]]}
+                pool, {f"{name}/{seed}": self._train(name, seed, run) for (name, seed), run in finals.items()}
             )
             texts = {name: run_config.to_yaml(finals[name, 0]) for name in self.systems}
-            costs = drive(pool, {name: _one(cost, text) for name, text in texts.items()})
+            costs = drive(pool, {name: _cost(finals[name, 0]) for name in self.systems})
             speeds = self._speeds(pool, texts)
         rows = [self._row(name, found[name], finals, results, costs[name], speeds.get(name)) for name in self.systems]
         return {
@@ -131,17 +133,14 @@ class Study:
         config = self.config(self.systems[name], found.settings, seed, test)
         return self._placed(config, name, f"seed-{seed}-{digest(config)}")
 
-    def _train(self, key: tuple[str, int], config: RunConfig) -> Procedure[dict[str, Any]]:
+    def _train(self, name: str, seed: int, config: RunConfig) -> Procedure[dict[str, Any]]:
         result = finished(config)
         if result is None:
             result = yield train, (run_config.to_yaml(config),)
-            test = result.get("test", {})
-            print(
-                f"{key[0]} seed {key[1]}: test AUC {test.get(f'{self.label}/auc')}, {result['seconds']:.0f} s",
-                flush=True,
-            )
+            test = result.get("test", {}).get(f"{self.label}/auc")
+            print(f"{name} seed {seed}: test AUC {test}, {result['seconds']:.0f} s", flush=True)
         if "failed" in result:
-            raise InputError(f"{key[0]}, seed {key[1]}: {result['failed']}")
+            raise InputError(f"{name}, seed {seed}: {result['failed']}")
         return result
 
     def _speeds(self, pool: ProcessPoolExecutor, texts: dict[str, str]) -> dict[str, float]:
@@ -159,7 +158,7 @@ class Study:
         found: Found,
         finals: dict[tuple[str, int], RunConfig],
         results: dict[str, dict[str, Any]],
-        counted: dict[str, float],
+        costs: dict[str, float],
         samples_per_second: float | None,
     ) -> dict[str, Any]:
         runs = []
@@ -173,7 +172,7 @@ class Study:
             "kind": self.systems[name].kind,
             "own_features": self.systems[name].own_features,
             "settings": found.settings,
-            **counted,
+            **costs,
             "samples_per_second": samples_per_second,
             **{metric: mean_and_spread([run["test"][metric] for run in runs]) for metric in measured},
             "runs": runs,
@@ -190,11 +189,15 @@ class Study:
         if "interformer" not in by_name or not others:
             return {}
         ours, scores = by_name["interformer"], self._scores("interformer", finals)
+        drawn = resampled(scores)
         found = {}
         for row in others:
-            intervals = bootstrap(scores, self._scores(row["name"], finals)) if self.features.group else {}
+            theirs = self._scores(row["name"], finals)
+            check_same_rows(scores, theirs)
+            drawn_theirs = resampled(theirs)
+            over_users = {metric: percentiles(drawn[metric] - drawn_theirs[metric]) for metric in drawn}
             found[row["name"]] = {
-                metric: _difference(ours["runs"], row["runs"], metric, intervals.get(metric))
+                metric: _difference(ours["runs"], row["runs"], metric, over_users.get(metric))
                 for metric in METRICS
                 if metric in ours and metric in row
             }
@@ -214,6 +217,10 @@ def _difference(
 ) -> dict[str, Any]:
     values = [a["test"][metric] - b["test"][metric] for a, b in zip(ours, theirs, strict=True)]
     return {**mean_and_spread(values), "over_seeds": t_interval(values), "over_users": over_users}
+
+
+def _cost(config: RunConfig) -> Procedure[dict[str, float]]:
+    return counted(config) or (yield cost, (run_config.to_yaml(config),))
 
 
 def _one(function: Any, *arguments: Any) -> Procedure[Any]:

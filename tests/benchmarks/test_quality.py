@@ -78,7 +78,7 @@ def test_study_from_search_to_report(ratings, tmp_path, monkeypatch, capsys):
     assert not list(out.rglob("test*"))
 
     hidden.rename(ratings / "test.parquet")
-    assert command(monkeypatch, *arguments(ratings, out)) == 0
+    assert command(monkeypatch, *arguments(ratings, out, "--speed")) == 0
     finished = results(out)
     assert searched.items() <= finished.items() and len(finished) == 8
     assert "dlrm" in capsys.readouterr().out
@@ -90,6 +90,8 @@ def test_study_from_search_to_report(ratings, tmp_path, monkeypatch, capsys):
         assert system["trials"][0]["settings"] == {} and set(system["trials"][1]["settings"]) >= {"optimizer.dense.lr"}
         assert system["auc"]["mean"] == pytest.approx(sum(run["test"]["auc"] for run in system["runs"]) / 2)
         assert system["dense_parameters"] > 0 and system["table_parameters"] > 0 and system["flops"] > 0
+        assert system["samples_per_second"] > 0
+    assert study["systems"][0]["runs"][0]["test"]["auc"] != study["systems"][1]["runs"][0]["test"]["auc"]
 
     assert command(monkeypatch, *arguments(ratings, out)) == 0
     assert results(out) == finished

@@ -64,7 +64,7 @@ def tuning_files(
         check_histories(dataset, features, [train, valid])
     check_order(dataset, features, train, valid, "training and validation")
     for number, (table, path) in enumerate(((train, found.train), (valid, found.valid))):
-        _write(_shuffled(table, features, number) if shuffle_labels else table, path)
+        _write(_shuffled(table, dataset, number) if shuffle_labels else table, path)
     checked.write_text(source)  # last: a folder with it is whole
     return found
 
@@ -82,7 +82,7 @@ def test_file(dataset: Dataset, features: FeatureSchema, folder: Path, cache: Pa
         check_histories(dataset, features, [*before, test])
         check_order(dataset, features, before[-1], test, "training and test")
         if shuffle_labels:
-            _write(_shuffled(test, features, 2), copy)
+            _write(_shuffled(test, dataset, 2), copy)
         checked.touch()
     return copy if shuffle_labels else source
 
@@ -147,12 +147,12 @@ def _check_replay(dataset: Dataset, history: History, group: str | None, table: 
                 )
 
 
-def _shuffled(table: pa.Table, features: FeatureSchema, seed: int) -> pa.Table:
-    """Labels permuted over the rows: nothing is left to learn."""
+def _shuffled(table: pa.Table, dataset: Dataset, seed: int) -> pa.Table:
+    """Feedback permuted over the rows, all its columns alike: nothing is left to learn."""
     order = pa.array(np.random.default_rng(seed).permutation(len(table)))
-    for label in features.labels:
-        place = table.schema.get_field_index(label.column)
-        table = table.set_column(place, table.schema.field(place), table[label.column].take(order))
+    for name in dataset.feedback:
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(place), table[name].take(order))
     return table
 
 

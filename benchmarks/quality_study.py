@@ -61,11 +61,11 @@ class Study:
         self.systems = {system.name: system for system in choices.systems}
         self.cache = choices.out / ("data-shuffled" if choices.shuffled else "data")
         plain = {name: system.config(choices.dataset, {}) for name, system in self.systems.items()}
-        first = next(iter(plain))
+        first = next((name for name, system in self.systems.items() if not system.own_features), next(iter(plain)))
         self.features = plain[first].features
         for name, config in plain.items():
             check_inputs(choices.dataset, config.features, name)
-            if config.features != self.features and not self.systems[name].own_features:
+            if _inputs(config) != _inputs(plain[first]) and not self.systems[name].own_features:
                 raise InputError(f"{name} reads other features than {first}: they would not be compared fairly")
         if self.features.group is None:
             raise InputError(f"{choices.dataset.config}: a quality study needs features.group, the column of the user")
@@ -210,6 +210,11 @@ class Study:
             table = pq.read_table(finals[name, seed].run_dir / SCORES)
             found.append(Scored(*(table[column].to_numpy() for column in ("label", "score", "user"))))
         return found
+
+
+def _inputs(config: RunConfig) -> dict[str, Any]:
+    """The features without the labels: a system may learn from further labels, but not read further columns."""
+    return config.features.model_dump(exclude={"labels"})
 
 
 def _difference(

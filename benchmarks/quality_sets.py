@@ -52,6 +52,10 @@ class Dataset(Strict):
     test: str
     time: str
     item: str
+    baselines: dict[str, Any] = Field(
+        default_factory=dict,
+        description="the comparison systems' recipe where the config's, made for InterFormer, is unfit",
+    )
     feedback: tuple[str, ...]
     histories: tuple[History, ...] = ()
 
@@ -143,7 +147,7 @@ class System:
         return self.variant.sequences is not None or self.variant.history is not None
 
     def config(self, dataset: Dataset, overrides: Mapping[str, Any], changes: Iterable[str] = ()) -> RunConfig:
-        """The run config: data set's file, this kind, its recipe, the variant, then `overrides`, then `changes` ("a.b=c").
+        """The run config: data set's file and recipe, this kind, its recipe, the variant, then `overrides`, then `changes` ("a.b=c").
 
         Raises InputError.
         """
@@ -160,7 +164,8 @@ class System:
             tree["features"]["sequences"] = groups = [g for g in groups if g["name"] in self.variant.sequences]
         if self.variant.history is not None:
             tree["features"]["sequences"] = [{**group, "max_length": self.variant.history} for group in groups]
-        known = {**self.recipe.set, **self.variant.set, **overrides}
+        theirs = dataset.baselines if self.kind != "interformer" else {}
+        known = {**theirs, **self.recipe.set, **self.variant.set, **overrides}
         settings = [f"{key}={json.dumps(value)}" for key, value in known.items()]
         return run_config.parse_yaml(yaml.safe_dump(tree), f"{dataset.config} ({self.name})", [*settings, *changes])
 

@@ -143,6 +143,22 @@ def test_every_system_has_a_recipe_within_its_ranges():
         sets.systems("dein", None)
 
 
+def test_recipes_come_from_data_kind_and_variant():
+    sets = load_sets()
+    kuairand = sets.data["kuairand_pure"]
+    ours, theirs = (sets.system(name).config(kuairand, {}) for name in ("interformer", "fm"))
+    assert (ours.optimizer.embedding.l2, theirs.optimizer.embedding.l2) == (1e-2, 1e-3)
+    assert (ours.optimizer.dense.lr, theirs.optimizer.dense.lr) == (1e-3, 2e-2)
+    assert ours.model.embedding_dim == theirs.model.embedding_dim and ours.features == theirs.features
+    short = sets.system("history-10").config(kuairand, {}).features.sequences
+    assert [group.max_length for group in short] == [10, 10, 10]
+    assert [g.name for g in sets.system("sequences-2").config(kuairand, {}).features.sequences] == [
+        "watch",
+        "long_watch",
+    ]
+    assert sets.system("paper").config(kuairand, {}).model.sequence.merge == "masknet"
+
+
 def test_shuffled_labels_teach_nothing(ratings, tmp_path):
     """Of 150 test rows the AUC may be anything near 0.5; that the labels of all splits moved, and nothing else, can be seen."""
     dataset = load_sets().data["ml_100k"]

@@ -34,7 +34,7 @@ def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(data: Path, out: Path, *more: str) -> list[str]:
     small = [part for change in SMALL for part in ("--override", change)]
-    fixed = ["--data", "ml_100k", "--models", "fm,dlrm", "--seeds", "2", "--budget", "2", "--epochs", "1"]
+    fixed = ["--data", "ml_100k", "--models", "fm,interformer", "--seeds", "2", "--budget", "2", "--epochs", "1"]
     return [*fixed, "--data-dir", str(data), "--out", str(out), *small, *more]
 
 
@@ -81,7 +81,7 @@ def test_study_from_search_to_report(ratings, tmp_path, monkeypatch, capsys):
     assert command(monkeypatch, *arguments(ratings, out, "--speed")) == 0
     finished = results(out)
     assert searched.items() <= finished.items() and len(finished) == 8
-    assert "dlrm" in capsys.readouterr().out
+    assert "InterFormer minus fm" in capsys.readouterr().out
     assert (out / "quality.png").read_bytes()[:4] == b"\x89PNG" and "| fm |" in (out / "quality.md").read_text()
     study = json.loads((out / "quality.json").read_text())
     for system in study["systems"]:
@@ -91,7 +91,11 @@ def test_study_from_search_to_report(ratings, tmp_path, monkeypatch, capsys):
         assert system["auc"]["mean"] == pytest.approx(sum(run["test"]["auc"] for run in system["runs"]) / 2)
         assert system["dense_parameters"] > 0 and system["table_parameters"] > 0 and system["flops"] > 0
         assert system["samples_per_second"] > 0
-    assert study["systems"][0]["runs"][0]["test"]["auc"] != study["systems"][1]["runs"][0]["test"]["auc"]
+    difference = study["differences"]["fm"]["auc"]
+    fm, ours = ([run["test"]["auc"] for run in system["runs"]] for system in study["systems"])
+    assert difference["mean"] == pytest.approx((ours[0] + ours[1] - fm[0] - fm[1]) / 2)
+    assert difference["over_seeds"][0] < difference["mean"] < difference["over_seeds"][1]
+    assert difference["over_users"][0] < difference["over_users"][1]
 
     assert command(monkeypatch, *arguments(ratings, out)) == 0
     assert results(out) == finished

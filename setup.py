@@ -48,7 +48,8 @@ setup(
     extras_require={
         "cpu": requirements("torch") + requirements("cpu"),
         "cuda": requirements("torch") + requirements("cuda") + requirements("torchrec"),
-        "dev": requirements("dev"),
+        "bench": requirements("bench"),
+        "dev": requirements("bench") + requirements("dev"),
     },
     entry_points={
         "console_scripts": ["interformer=interformer_rec.cli:main"],

@@ -1,0 +1,147 @@
+"""A study's result for people. In: the dict of quality_study; out: a table on the screen, quality.md, plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import pyplot
+from rich.console import Console
+from rich.table import Table
+
+NOISE = 0.01  # of a mean AUC on shuffled labels; its standard error over 30,000 rows is 0.0033
+COLUMNS = (
+    "system",
+    "AUC",
+    "GAUC",
+    "logloss",
+    "NE",
+    "calibration",
+    "dense weights",
+    "table weights",
+    "MFLOP a sample",
+    "samples/s",
+    "AUC, InterFormer minus it",
+)
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """Print the table and what the comparison with the best other system says."""
+    table = Table(title=title(result), title_justify="left")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "system" else "right")
+    for cells in table_rows(result):
+        table.add_row(*cells)
+    console.print(table)
+    for line in verdict(result):
+        console.print(line, soft_wrap=True)
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The same as a Markdown table."""
+    lines = [list(COLUMNS), ["---", *["--:"] * (len(COLUMNS) - 1)], *table_rows(result)]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n\n".join([title(result), table, "\n".join(verdict(result))]) + "\n"
+
+
+def title(result: dict[str, Any]) -> str:
+    """Data, seeds and budget."""
+    tuned = f"{result['budget']} trials each" if result["budget"] else "fixed recipes"
+    labels = ", labels shuffled" if result["shuffled"] else ""
+    seeds = f"{len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}"
+    return f"{result['data']}, test rows: {seeds}, {tuned}, best of {result['epochs']} epoch(s){labels}"
+
+
+def table_rows(result: dict[str, Any]) -> list[list[str]]:
+    """Cells of every system, the highest AUC first."""
+    rows = []
+    for system in sorted(result["systems"], key=lambda row: -row["auc"]["mean"]):
+        difference = result.get("differences", {}).get(system["name"])
+        rate = system["samples_per_second"]
+        rows.append(
+            [
+                system["name"] + (" *" if system["own_features"] else ""),
+                *(_spread(system.get(name)) for name in ("auc", "gauc", "logloss", "ne")),
+                _spread(system["calibration"], 3),
+                f"{system['dense_parameters']:,}",
+                f"{system['table_parameters']:,}",
+                f"{system['flops'] / 1e6:.3g}",
+                f"{rate:,.0f}" if rate else "-",
+                _interval(difference["auc"]) if difference else "-",
+            ]
+        )
+    return rows
+
+
+def learned_from_noise(result: dict[str, Any]) -> list[str]:
+    """Systems whose AUC on shuffled labels is not that of a coin: their inputs know the label."""
+    return [row["name"] for row in result["systems"] if result["shuffled"] and abs(row["auc"]["mean"] - 0.5) > NOISE]
+
+
+def verdict(result: dict[str, Any]) -> list[str]:
+    """InterFormer against the best of the others, metric by metric; of a shuffled run, whether somebody learned."""
+    if result["shuffled"]:
+        learned = ", ".join(learned_from_noise(result))
+        return [f"AUC 0.5 ± {NOISE} on shuffled labels: " + (f"NOT so for {learned}: a leak" if learned else "all")]
+    if "best" not in result:
+        return []
+    lines = [f"InterFormer minus {result['best']}, the best other by mean test AUC:"]
+    for metric, difference in result["differences"][result["best"]].items():
+        if metric == "calibration":
+            continue  # best at 1, so a difference says nothing
+        lines.append(f"- {metric} {_interval(difference)}")
+    if any(system["own_features"] for system in result["systems"]):
+        lines.append("Systems with * read fewer or longer histories than the others.")
+    return lines
+
+
+def _spread(value: dict[str, float | None] | None, digits: int = 4) -> str:
+    if value is None:
+        return "-"
+    return f"{value['mean']:.{digits}f}" + (f" ± {value['std']:.{digits}f}" if value["std"] is not None else "")
+
+
+def _interval(difference: dict[str, Any]) -> str:
+    parts = [f"{difference['mean']:+.4f}"]
+    for name, values in (("seeds", difference["over_seeds"]), ("users", difference["over_users"])):
+        if values is not None:
+            parts.append(f"[{values[0]:+.4f}, {values[1]:+.4f}] {name}")
+    return " ".join(parts)
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """AUC against FLOPs a sample and, where it was measured, against samples/s; a curve for each scaling family."""
+    matplotlib.use("Agg")
+    axes_of = [("flops", "FLOPs a sample, forward")]
+    if any(system["samples_per_second"] for system in result["systems"]):
+        axes_of.append(("samples_per_second", "training samples/s"))
+    figure, axes = pyplot.subplots(1, len(axes_of), figsize=(6.4 * len(axes_of), 4.4), squeeze=False)
+    for axis, (key, label) in zip(axes[0], axes_of, strict=True):
+        shown = [system for system in result["systems"] if system[key]]
+        for system in shown:
+            ours = system["kind"] == "interformer"
+            spread, color = system["auc"]["std"] or 0.0, "tab:red" if ours else "tab:blue"
+            axis.errorbar(system[key], system["auc"]["mean"], yerr=spread, fmt="o", color=color, markersize=4)
+            place = (system[key], system["auc"]["mean"])
+            axis.annotate(system["name"], place, fontsize=7, xytext=(3, 3), textcoords="offset points")
+        for points in _curves(shown, key).values():
+            axis.plot(*zip(*sorted(points), strict=True), color="tab:red", linewidth=0.7, alpha=0.6)
+        axis.set(xscale="log", xlabel=label, ylabel="test AUC")
+        axis.grid(alpha=0.3)
+    figure.suptitle(title(result), fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _curves(systems: list[dict[str, Any]], key: str) -> dict[str, list[tuple[float, float]]]:
+    """Points of layers-1, layers-3, ... by family; InterFormer itself is in all."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for system in systems:
+        family, _, number = system["name"].rpartition("-")
+        if family and number.isdigit():
+            found.setdefault(family, []).append((system[key], system["auc"]["mean"]))
+    for points in found.values():
+        points += [(s[key], s["auc"]["mean"]) for s in systems if s["name"] == "interformer"]
+    return found

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from interformer_rec.errors import InputError
 from interformer_rec.model.cross_arch import SSummary, XSummary
+from interformer_rec.model.early import EarlyPooling, pool_all
 from interformer_rec.model.embedded import Embedded, field_groups, table_dims
 from interformer_rec.model.interaction_arch import InteractionArch
 from interformer_rec.model.layers import MLP, block_norm
@@ -41,10 +42,11 @@ class CrossArch(nn.Module):
         x = self.x_norm(x_BND)
         return x, self.x_summary(x)
 
-    def of_s(self, sequences: list[Sequence]) -> tuple[list[Sequence], Tensor]:
-        """Normed sequences and S_sum: the sequences' summaries one after another on the token axis."""
+    def of_s(self, sequences: list[Sequence], x_BND: Tensor) -> tuple[list[Sequence], Tensor]:
+        """Normed sequences and S_sum: the sequences' summaries one after another on the token axis (none: no token)."""
         normed = [s._replace(values=norm(s.values)) for norm, s in zip(self.s_norms, sequences, strict=True)]
-        return normed, torch.cat([summary(s) for summary, s in zip(self.s_summaries, normed, strict=True)], dim=1)
+        summaries = [summary(s) for summary, s in zip(self.s_summaries, normed, strict=True)]
+        return normed, torch.cat(summaries, dim=1) if summaries else x_BND[:, :0]
 
 
 class Layer(nn.Module):
@@ -56,8 +58,9 @@ class Layer(nn.Module):
             "x_tokens": model.summary.x_tokens,
             "normalise": model.normalise,
         }
+        self.reads_s = model.flow in ("int", "s2n")
         self.interaction_arch = InteractionArch(
-            n, s_tokens, model.d, model.interaction, model.activation, model.dropout
+            n, s_tokens * self.reads_s, model.d, model.interaction, model.activation, model.dropout
         )
         self.sequence_archs = nn.ModuleList(SequenceArch(model.d, model.heads, **options) for _ in range(sequences))
         self.overlap = model.overlap
@@ -74,7 +77,7 @@ class Layer(nn.Module):
         """X and the sequences after this layer."""
 
         def interact() -> Tensor:
-            return self.interaction_arch(x_BND, x_normed_BND, s_sum_BSD)
+            return self.interaction_arch(x_BND, x_normed_BND, s_sum_BSD if self.reads_s else s_sum_BSD[:, :0])
 
         def attend() -> list[Sequence]:
             parts = zip(self.sequence_archs, sequences, s_normed, strict=True)
@@ -108,6 +111,18 @@ class InterFormer(nn.Module):
         options = model.sequence
         self.preprocess = Preprocess(features, groups, event_width, model.d, options.merge, options.lengths)
         n, parts = self.preprocess.tokens, self.preprocess.groups
+        self.early: nn.ModuleList | None = None
+        if model.flow == "sole":
+            pooled = (EarlyPooling(model.d, model.heads, model.pooling, model.activation) for _ in parts)
+            self.early = nn.ModuleList(pooled)
+            n, parts = n + len(parts), []
+        if n < 2 and model.flow not in ("int", "s2n"):
+            raise InputError(
+                f"model.flow {model.flow} leaves the Interaction Arch one token, and one token has nothing to interact with: add "
+                "features, or use flow: int"
+            )
+        told = model.flow in ("int", "n2s", "sole")
+        self.untold = None if told else nn.Parameter(torch.randn(model.summary.x_tokens, model.d))
         updates = model.layers if model.final_cross else model.layers - 1
         self.cross_archs = nn.ModuleList(CrossArch(n, parts, model) for _ in range(updates + 1))
         s_tokens = self.cross_archs[0].s_tokens
@@ -121,15 +136,21 @@ class InterFormer(nn.Module):
     def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor:
         """(B, m) dense columns and what the tables say -> (B, tasks) logits."""
         x, events = self.preprocess(dense_BM, embedded)
+        if self.early is not None:
+            x, events = torch.cat([x, pool_all(self.early, events)], dim=1), []
         x_in, x_sum = self.cross_archs[0].of_x(x)
-        sequences = [self.prepend(x_sum, part) for part in events]  # X_sum^(1) is the CLS of every sequence
-        s_in, s_sum = self.cross_archs[0].of_s(sequences)
+        sequences = [self.prepend(self._told(x_sum), part) for part in events]  # X_sum^(1) is the CLS of every sequence
+        s_in, s_sum = self.cross_archs[0].of_s(sequences, x)
         for layer, cross in zip(self.layers, self.cross_archs[1:], strict=True):
-            x, sequences = layer(x, x_in, x_sum, sequences, s_in, s_sum)
+            x, sequences = layer(x, x_in, self._told(x_sum), sequences, s_in, s_sum)
             x_in, x_sum = cross.of_x(x)
-            s_in, s_sum = cross.of_s(sequences)
+            s_in, s_sum = cross.of_s(sequences, x)
         summaries = torch.cat([x_sum, s_sum], dim=1).flatten(1)
         return torch.cat([head(summaries) for head in self.heads], dim=1)
+
+    def _told(self, x_sum_BCD: Tensor) -> Tensor:
+        """What the sequences hear of X: X_sum, or the same learned tokens for everybody (flow: s2n, sep)."""
+        return x_sum_BCD if self.untold is None else self.untold.to(x_sum_BCD.dtype).expand_as(x_sum_BCD)
 
     def prepend(self, x_sum_BCD: Tensor, events: EventTokens) -> Sequence:
         """CLS tokens in front of each sample's events; the layout and the turns serve all layers."""

@@ -132,6 +132,8 @@ def random_config(seed: int) -> ModelConfig:
                 "pffn_residual": draw([True, False]),
                 "attention_residual": draw([True, False]),
             },
+            "flow": draw(["int", "int", "n2s", "s2n", "sep", "sole"]),
+            "pooling": draw(["mean", "mlp", "mha"]),
             "final_cross": draw([True, False]) if layers > 1 else True,
             "normalise": draw([True, False]),
             "overlap": draw([True, False]),

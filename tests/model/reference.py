@@ -177,10 +177,26 @@ class Reference:
         z = self.attention(f"{name}.attention", self.norm(f"{name}.attention_norm", y), ages)
         return y + z if options.attention_residual else z
 
+    def early(self, i: int, events: Tensor) -> Tensor:
+        """Flow sole: one history's token."""
+        name, kind = f"early.{i}", self.model.pooling
+        if kind == "mha":
+            return self.pma(f"{name}.pma", events)[0]
+        if kind == "mean":
+            return events.sum(0) / max(1, len(events))
+        newest = [
+            events[len(events) - 1 - a] if a < len(events) else torch.zeros_like(events[:1].sum(0)) for a in range(8)
+        ]
+        return self.mlp(f"{name}.mlp", torch.cat(newest))
+
     # --- Algorithm 1 -------------------------------------------------------------------------------------------------
     def logits(self, sample: dict) -> Tensor:
         x = self.tokens(sample)
         groups = self.sequences(sample)
+        flow = self.model.flow
+        if flow == "sole":
+            x = torch.cat([x, *(self.early(i, torch.cat([e for e, _ in s]))[None] for i, s in enumerate(groups))])
+            groups = []
         updates = self.model.layers if self.model.final_cross else self.model.layers - 1
         cls = self.model.summary.x_tokens
         counts = [[len(events) for events, _ in s] for s in groups]
@@ -188,19 +204,22 @@ class Reference:
         sequences: list[Tensor] = []
         for layer in range(updates + 1):
             x_in, x_sum = self.x_side(layer, x)
+            told = self.w("untold") if flow in ("s2n", "sep") else x_sum
             if layer == 0:
-                sequences = [torch.cat([x_sum, *(events for events, _ in s)]) for s in groups]
+                sequences = [torch.cat([told, *(events for events, _ in s)]) for s in groups]
             name = f"cross_archs.{layer}"
             s_in = [self.norm(f"{name}.s_norms.{i}", s) for i, s in enumerate(sequences)]
-            s_sum = torch.cat([self.s_summary(f"{name}.s_summaries.{i}", s, counts[i]) for i, s in enumerate(s_in)])
+            parts = [self.s_summary(f"{name}.s_summaries.{i}", s, counts[i]) for i, s in enumerate(s_in)]
+            s_sum = torch.cat([x[:0], *parts])
             if layer == updates:
                 break
             arch = f"layers.{layer}.interaction_arch"
-            z = self.interaction(self.model.interaction.kind, f"{arch}.interaction", torch.cat([x_in, s_sum]), len(x))
+            read = torch.cat([x_in, s_sum]) if flow in ("int", "s2n") else x_in
+            z = self.interaction(self.model.interaction.kind, f"{arch}.interaction", read, len(x))
             update = self.mlp(f"{arch}.mlp", z)
             x = x + update if self.model.interaction.residual else update
             sequences = [
-                self.sequence_arch(f"layers.{layer}.sequence_archs.{i}", x_sum, s, s_in[i], ages[i])
+                self.sequence_arch(f"layers.{layer}.sequence_archs.{i}", told, s, s_in[i], ages[i])
                 for i, s in enumerate(sequences)
             ]
         summaries = torch.cat([x_sum, s_sum]).flatten()

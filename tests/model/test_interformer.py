@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from interformer_rec.errors import InputError
+from interformer_rec.model.embedded import Embedded, Events
 from interformer_rec.model.interformer import InterFormer
 from interformer_rec.model_config import ModelConfig
 from interformer_rec.ops import buckets
@@ -21,14 +22,16 @@ SCHEMAS = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(40))
 def test_agrees_with_the_per_sample_reference(seed: int) -> None:
     features, model = SCHEMAS[seed % len(SCHEMAS)], cases.random_config(seed)
+    if seed % len(SCHEMAS) >= 2:  # one token: it needs the sequences'
+        model = model.model_copy(update={"flow": "int"})
     built = cases.build(features, model, seed)
     dense, embedded = cases.embedded_inputs(features, model, count=6, longest=7, seed=seed)
     reference = Reference(features, model, built.state_dict())
     expected = torch.stack([reference.logits(cases.single(dense, embedded, i)) for i in range(6)])
-    torch.testing.assert_close(built(dense, embedded), expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(built(dense, embedded), expected, rtol=1e-12, atol=1e-9)
     dense32, embedded32 = cases.embedded_inputs(features, model, count=6, longest=7, seed=seed, dtype=torch.float32)
     torch.testing.assert_close(built.float()(dense32, embedded32).double(), expected, rtol=1e-4, atol=1e-4)
 
@@ -129,7 +132,7 @@ def test_tokens_keep_their_scale_through_the_first_layer(options: dict) -> None:
     x, events = built.preprocess(dense, embedded)
     x_in, x_sum = built.cross_archs[0].of_x(x)
     before = [built.prepend(x_sum, part) for part in events]
-    s_in, s_sum = built.cross_archs[0].of_s(before)
+    s_in, s_sum = built.cross_archs[0].of_s(before, x)
     layer = built.layers[0]
     x_after = layer.interaction_arch(x, x_in, s_sum)
     ratios = [x_after.norm(dim=-1).mean() / x.norm(dim=-1).mean()]
@@ -183,3 +186,34 @@ def test_refuses_features_without_two_modes() -> None:
         InterFormer(FeatureSchema.model_validate({"tables": {}, "dense": ["a"], "labels": ["y"]}), ModelConfig())
     with pytest.raises(InputError, match="dense, ids or bags"):
         InterFormer(cases.schema(groups=(("watch", 1),), ids=0, dense=0), ModelConfig())
+
+
+@pytest.mark.parametrize(
+    "flow, fields_hear_sequences, sequences_hear_fields",
+    [("int", True, True), ("n2s", False, True), ("s2n", True, False), ("sep", False, False)],
+)
+def test_flow_is_cut_where_it_says(flow: str, fields_hear_sequences: bool, sequences_hear_fields: bool) -> None:
+    """Change one mode before layer 1: does the other mode's next layer differ?"""
+    features = cases.schema()
+    built = cases.build(features, ModelConfig.model_validate({"embedding_dim": 8, "d": 8, "layers": 1, "flow": flow}))
+    seen: dict[str, list[torch.Tensor]] = {"x": [], "s": []}
+
+    def keep(module: torch.nn.Module, args: tuple, out: tuple) -> None:
+        seen["x"].append(out[0])
+        seen["s"].append(out[1][0].values)
+
+    built.layers[0].register_forward_hook(keep)
+    dense, embedded = cases.embedded_inputs(features, cases.random_config(0).model_copy(update={"embedding_dim": 8}), 3)
+    built(dense, embedded)
+    events = {name: Events(part.values + 1, part.lengths) for name, part in embedded.events.items()}
+    built(dense, Embedded(embedded.fields, events))
+    assert torch.equal(seen["x"][0], seen["x"][1]) != fields_hear_sequences
+    built(dense + 1, Embedded({dim: values + 1 for dim, values in embedded.fields.items()}, embedded.events))
+    assert torch.equal(seen["s"][0], seen["s"][2]) != sequences_hear_fields
+
+
+def test_a_lone_field_without_what_the_sequences_say_is_an_error() -> None:
+    features = cases.schema(groups=(("watch", 1),), ids=1, dense=0)
+    model = ModelConfig.model_validate({"flow": "sep", "sequence": {"lengths": False}})
+    with pytest.raises(InputError, match="flow sep leaves the Interaction Arch one token"):
+        InterFormer(features, model)

@@ -12,12 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.kernel_case import CLS, Alternative, Case, Padded, Shape, compiled, fbgemm, sample_pieces
-from interformer_rec.ops import (
-    library,  # noqa: F401  registers torch.ops.interformer
-    reference,
-)
-from interformer_rec.ops.attention import jagged_attention
+from benchmarks.kernel_case import CLS, Alternative, Case, Padded, Shape, compiled, fbgemm, ours, sample_pieces
+from interformer_rec.ops import reference
+from interformer_rec.ops.attention import jagged_attention, rotary_of
 from interformer_rec.ops.rotary import rotary_table, rotate
 
 BASE = 10_000.0
@@ -68,18 +65,8 @@ def _reference(ages_J: Tensor | None, layout: Any, heads: int, channels: int) ->
 def _alternatives(shape: Shape, ages_J: Tensor | None) -> dict[str, Callable[[], Alternative]]:
     layout, device = shape.layout, shape.device
     channels = shape.d // shape.heads
-    found: dict[str, Callable[[], Alternative]] = {}
-    buckets = _buckets(shape, ages_J)
-    if device.type == "cuda":
-        longest = int(layout.tokens.max())
-        found["ours"] = lambda: Alternative(
-            lambda qk, v: torch.ops.interformer.jagged_attention(
-                qk, v, layout.token_offsets, ages_J, None, longest, CLS, None, BASE
-            )[0]
-        )
-        found["ours, buckets"] = lambda: Alternative(buckets)
-    else:
-        found["ours"] = lambda: Alternative(buckets)
+    rotary = None if ages_J is None else rotary_of(layout, shape.heads, channels, BASE, shape.longest, shape.normal(1))
+    found = ours(shape, lambda qk, v: jagged_attention(qk, v, layout, rotary))
     padded = Padded(layout.tokens)
     turns = _turns(ages_J, channels, shape.dtype)
     jagged_turn = _turn(turns)
@@ -93,15 +80,6 @@ def _alternatives(shape: Shape, ages_J: Tensor | None) -> dict[str, Callable[[],
         found["flex, compiled"] = lambda: Alternative(_flex(shape, jagged_turn))
         found["varlen"] = lambda: Alternative(_varlen(shape, jagged_turn))
     return found
-
-
-def _buckets(shape: Shape, ages_J: Tensor | None) -> Callable[..., Tensor]:
-    """The package's form without Triton, as the model runs it: rotate, then SDPA on samples of similar length."""
-    layout = shape.layout
-    if ages_J is None:
-        return lambda qk, v: jagged_attention(qk, v, layout)
-    table = rotary_table(ages_J, 2 * shape.heads, shape.d // shape.heads, BASE, torch.float32)
-    return lambda qk, v: jagged_attention(rotate(qk.flatten(1), table).view(qk.shape), v, layout)
 
 
 def _turns(ages_J: Tensor | None, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:

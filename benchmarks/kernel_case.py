@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import lengths as length_distributions
+from interformer_rec.ops.backend import using
 from interformer_rec.ops.jagged import JaggedLayout
 
 CLS = 4  # tokens a sample, as the model's default
@@ -207,6 +208,17 @@ def sample_pieces(layout: JaggedLayout) -> list[Mapping[str, slice]]:
         }
         for i in range(layout.batch_size)
     ]
+
+
+def ours(shape: Shape, run: Callable[..., Tensor]) -> dict[str, Callable[[], Alternative]]:
+    """The package's operator as the model calls it; on CUDA its plain torch form beside it."""
+
+    def plain(*leaves: Tensor) -> Tensor:
+        with using("torch"):
+            return run(*leaves)
+
+    found = {"ours": lambda: Alternative(run)}
+    return {**found, "ours, plain torch": lambda: Alternative(plain)} if shape.device.type == "cuda" else found
 
 
 def compiled(run: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -6,23 +6,17 @@ Legend: J tokens of B samples, E events, T the longest sample, K maps, d channel
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.kernel_case import CLS, Alternative, Case, Padded, Shape, compiled, fbgemm, sample_pieces
-from interformer_rec.ops import (
-    library,  # noqa: F401  registers torch.ops.interformer
-    reference,
-)
+from benchmarks.kernel_case import CLS, Alternative, Case, Padded, Shape, compiled, fbgemm, ours, sample_pieces
+from interformer_rec.ops import library, reference
 from interformer_rec.ops.attention import attention_pool
+from interformer_rec.ops.backend import takes_triton
 from interformer_rec.ops.norm import EPS, rms_norm
 from interformer_rec.ops.per_sample_ffn import per_sample_ffn
-
-if find_spec("triton") is not None:
-    from interformer_rec.ops.triton.tokens import Prepend, TakeSummary
 
 MAPS = 8  # PMA's queries times heads, as the model's default has about
 RECENT = 4
@@ -44,9 +38,6 @@ def pool(shape: Shape) -> Case:
         weights = (F.linear(values, maps) + padded_bias).softmax(1)
         return torch.bmm(weights.transpose(1, 2), values) * events
 
-    def ours(maps: Tensor, values: Tensor) -> Tensor:
-        return torch.ops.interformer.attention_pool(maps, values, layout.token_offsets, CLS)[0]
-
     def jagged_softmax() -> Alternative:
         ops, offsets = fbgemm(), layout.token_offsets
 
@@ -56,7 +47,7 @@ def pool(shape: Shape) -> Case:
 
         return Alternative(run)
 
-    found = _ours(shape, ours, lambda maps, values: attention_pool(maps, values, layout))
+    found = ours(shape, lambda maps, values: attention_pool(maps, values, layout))
     found["padded"] = lambda: Alternative(padded_pool, padded)
     found["padded, compiled"] = lambda: Alternative(compiled(padded_pool), padded)
     found["FBGEMM jagged"] = jagged_softmax
@@ -105,14 +96,11 @@ def _ffn(shape: Shape, norms: bool) -> Case:
 
         return run
 
-    def ours(x: Tensor, w1: Tensor, w2: Tensor, *gains: Tensor) -> Tensor:
-        return torch.ops.interformer.per_sample_ffn(
-            x, w1, w2, layout.token_offsets, *(gains or (None, None)), CLS, EPS
-        )[0]
-
-    def buckets(x: Tensor, w1: Tensor, w2: Tensor, *gains: Tensor) -> Tensor:
+    def jagged(x: Tensor, w1: Tensor, w2: Tensor, *gains: Tensor) -> Tensor:
         if not gains:
             return per_sample_ffn(x, w1, w2, layout)
+        if takes_triton(x, d):  # the model has no such form
+            return library.per_sample_ffn(x, w1, w2, layout.token_offsets, *gains, CLS, EPS)[0]
         plan = layout.buckets
         parts = zip(plan.pad(x), plan.bucket(w1), plan.bucket(w2), strict=True)
         normed = (rms_norm(torch.bmm(rms_norm(F.gelu(torch.bmm(x, a)), gains[0]), b), gains[1]) for x, a, b in parts)
@@ -124,7 +112,7 @@ def _ffn(shape: Shape, norms: bool) -> Case:
         hidden = reference.rms_norm(F.gelu(x @ w1[0]), gains[0], EPS)
         return reference.rms_norm(hidden @ w2[0], gains[1], EPS)
 
-    found = _ours(shape, ours, buckets)
+    found = ours(shape, jagged)
     padded = Padded(layout.tokens)
     found["padded bmm"] = lambda: Alternative(inner(torch.bmm), padded)
     found["padded bmm, compiled"] = lambda: Alternative(compiled(inner(torch.bmm)), padded)
@@ -161,7 +149,7 @@ def prepend(shape: Shape) -> Case:
     """CLS tokens (B, c, d) before each sample's events (E, d) -> (J, d)."""
     layout, d = shape.layout, shape.d
     leaves = [shape.normal(layout.batch_size, CLS, d), shape.normal(int(layout.lengths.sum()), d)]
-    found = _ours(shape, lambda cls, events: Prepend.apply(cls, events, layout.token_offsets), layout.prepend)
+    found = ours(shape, layout.prepend)
     size = layout.total * d * leaves[0].element_size()
     return Case(
         leaves=leaves,
@@ -181,10 +169,6 @@ def summary(shape: Shape) -> Case:
     """A sample's CLS tokens and its newest events: (J, d) -> (B, c + K, d), zeros where it has fewer."""
     layout, d = shape.layout, shape.d
     leaves = [shape.normal(layout.total, d)]
-    ends = CLS + layout.parts_BG
-
-    def ours(values: Tensor) -> Tensor:
-        return TakeSummary.apply(values, layout.token_offsets, ends, CLS, RECENT)
 
     def plain(values: Tensor) -> Tensor:
         taken = values[CLS:].flip(0)[:RECENT]
@@ -198,16 +182,9 @@ def summary(shape: Shape) -> Case:
         out_kind="samples",
         reference=plain,
         pieces=sample_pieces(layout),
-        alternatives=_ours(shape, ours, lambda values: layout.take_summary(values, RECENT)),
+        alternatives=ours(shape, lambda values: layout.take_summary(values, RECENT)),
         flops=0.0,
         bytes_forward=2 * out,
         bytes_step=3 * out + layout.total * row,
         bound="copy",
     )
-
-
-def _ours(shape: Shape, triton: Callable[..., Tensor], plain: Callable[..., Tensor]) -> Makers:
-    """On CUDA the kernels, and the package's torch form beside them; elsewhere that form is ours."""
-    if shape.device.type == "cuda":
-        return {"ours": lambda: Alternative(triton), "ours, buckets": lambda: Alternative(plain)}
-    return {"ours": lambda: Alternative(plain)}

@@ -6,20 +6,16 @@ Legend: J rows, B samples of n tokens, d channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.kernel_case import Alternative, Case, Shape, compiled
+from benchmarks.kernel_case import Alternative, Case, Shape, compiled, ours
 from interformer_rec.ops import reference
+from interformer_rec.ops.gating import swish_gate
+from interformer_rec.ops.gram import packed_gram
 from interformer_rec.ops.norm import EPS, rms_norm
-
-if find_spec("triton") is not None:
-    from interformer_rec.ops.triton.gating import Gate
-    from interformer_rec.ops.triton.gram import Gram
-    from interformer_rec.ops.triton.norm import RMSNorm
 
 TOKENS = 40  # of DOT, as model.interaction.dot_tokens
 
@@ -31,12 +27,11 @@ def norm(shape: Shape) -> Case:
     def eager(x: Tensor, gain: Tensor) -> Tensor:
         return F.rms_norm(x, (shape.d,), gain, EPS)
 
-    ours = RMSNorm.apply if shape.device.type == "cuda" else rms_norm
     return _rows(
         leaves,
         ["tokens", "shared"],
         lambda x, gain: reference.rms_norm(x, gain, EPS),
-        {"ours": lambda: Alternative(lambda x, gain: ours(x, gain, EPS)), **_torch(eager)},
+        {**ours(shape, rms_norm), **_torch(eager)},
         passes=(2, 5),  # backward: x and the gradient in, one gradient out
     )
 
@@ -47,12 +42,11 @@ def gate(shape: Shape) -> Case:
     def eager(x: Tensor, opened: Tensor) -> Tensor:
         return x * torch.sigmoid(opened)
 
-    ours = (lambda x, opened: Gate.apply(x, opened, None, "swish")) if shape.device.type == "cuda" else eager
     return _rows(
         [shape.normal(shape.tokens, shape.d), shape.normal(shape.tokens + 1, shape.d)[1:].contiguous()],
         ["tokens", "tokens"],
         eager,
-        {"ours": lambda: Alternative(ours), **_torch(eager, shape.device.type == "cuda")},
+        {**ours(shape, swish_gate), **_torch(eager, False)},
         passes=(3, 8),  # backward: both inputs and the gradient in, two gradients out
     )
 
@@ -69,7 +63,6 @@ def gram(shape: Shape) -> Case:
     def plain(x: Tensor) -> Tensor:
         return (x @ x.transpose(1, 2) * scale)[:, first, second]
 
-    ours = (lambda x: Gram.apply(x, scale)) if shape.device.type == "cuda" else eager
     x = shape.normal(samples, TOKENS, shape.d)
     size, pairs = x.numel() * x.element_size(), samples * len(places) * x.element_size()
     return Case(
@@ -78,7 +71,7 @@ def gram(shape: Shape) -> Case:
         out_kind="samples",
         reference=plain,
         pieces=_slices(samples, "samples"),
-        alternatives={"ours": lambda: Alternative(ours), **_torch(eager, shape.device.type == "cuda")},
+        alternatives={**ours(shape, lambda x: packed_gram(x, scale, places)), **_torch(eager, False)},
         flops=2.0 * samples * len(places) * shape.d,
         bytes_forward=size + pairs,
         bytes_step=3 * size + 2 * pairs,

@@ -43,8 +43,12 @@ def jagged_attention(qk_J2HC: Tensor, v_JHC: Tensor, layout: JaggedLayout, rotar
         ages, longest, base = (None, 1, 1.0) if rotary is None else (rotary.ages, rotary.longest, rotary.base)
         offsets = layout.token_offsets
         return library.jagged_attention(qk_J2HC, v_JHC, offsets, ages, None, longest, layout.cls, None, base)[0]
-    if rotary is not None and rotary.table is not None:
-        qk_J2HC = rotate(qk_J2HC.flatten(1), rotary.table).view(qk_J2HC.shape)
+    if rotary is not None:
+        _, _, heads, channels = qk_J2HC.shape
+        table = rotary.table
+        if table is None:  # made for the kernels
+            table = rotary_table(rotary.ages, 2 * heads, channels, rotary.base, qk_J2HC.dtype)
+        qk_J2HC = rotate(qk_J2HC.flatten(1), table).view(qk_J2HC.shape)
     plan, out = layout.buckets, []
     for qk, v, mask in zip(plan.pad(qk_J2HC), plan.pad(v_JHC), plan.masks, strict=True):
         q, k = qk.unbind(2)  # (samples, T, H, C)

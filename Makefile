@@ -37,7 +37,7 @@ format: setup ## let ruff rewrite what `check` would refuse
 
 bench: setup ## list the benchmarks, or run one: make bench NAME=data ARGS="--json out.json"
 	@if [ -n "$(NAME)" ]; then $(BIN)/python -m benchmarks.$(NAME) $(ARGS); else \
-	for file in benchmarks/[a-z]*.py; do test -e "$$file" || { echo "no benchmarks yet"; break; }; \
+	for file in $$(grep -l '^if __name__' benchmarks/*.py); do \
 	printf '%-14s %s\n' "$$(basename $$file .py)" "$$(sed -n '1s/^"*//;1s/"*$$//;1p' $$file)"; done; fi
 
 image: ## the container image for GPU clusters (needs a Docker engine)

@@ -35,6 +35,7 @@ from benchmarks.workload import WORKLOADS, Workload
 from interformer_rec.model.interformer import InterFormer
 
 LEAST_ROWS = 8
+PARTS = ("jagged, linear", "jagged, empty")  # of the model: its FLOPs are not theirs
 
 
 def measure_case(
@@ -77,12 +78,17 @@ def measure_case(
                 "events_per_second": events / taken.median,
                 "flops": flops.total,
                 "attention_flops_share": flops.attention / flops.total,
-                "mfu": flops.total / taken.median / ceiling,
+                "mfu": flops.total / taken.median / ceiling if variant not in PARTS else None,
                 "peak_bytes": peak_bytes(step, device),
                 "times_jagged": taken.ratio(times["jagged"])["median"] if "jagged" in times else None,
                 **taken.to_dict(),
             }
         )
+    if {"jagged", "jagged, linear", "jagged, empty"} <= set(times):
+        whole, linear, empty = (times[name].median for name in ("jagged", "jagged, linear", "jagged, empty"))
+        jagged = next(row for row in found if row["variant"] == "jagged")
+        jagged["linear_ns_per_event"] = (linear - empty) / events * 1e9
+        jagged["attention_ns_per_event"] = (whole - linear) / events * 1e9
     return found
 
 
@@ -133,7 +139,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
             f"{row['workload']} {row['preset']} {row['merge']} d{row['d']} x{row['layers']}",
             str(row["longest"]), row["distribution"], f"{row['fill']:.2f}", str(row["rows"]), row["variant"],
             f"{row['samples_per_second']:,.0f}", f"{row['events_per_second']:,.0f}", f"{row['p50_ms']:.1f}",
-            f"{row['p99_ms']:.1f}", f"{row['mfu']:.1%}", peak,
+            f"{row['p99_ms']:.1f}", "" if row["mfu"] is None else f"{row['mfu']:.1%}", peak,
             "" if row["times_jagged"] is None else f"{row['times_jagged']:.2f}",
         )  # fmt: skip
     return shown
@@ -158,6 +164,12 @@ def main() -> None:
         write_result(options.json, result, done=False)
         console.print(f"{workload.name} {workload.preset} {workload.merge} {longest} {distribution}: done", style="dim")
     console.print(table(result["cases"]))
+    for row in result["cases"]:
+        if "linear_ns_per_event" in row:
+            console.print(
+                f"longest {row['longest']}, {row['distribution']}: an event costs {row['linear_ns_per_event']:,.0f} ns without its "
+                f"pairs, {row['attention_ns_per_event']:,.0f} ns for its pairs in attention"
+            )
     write_result(options.json, result)
 
 

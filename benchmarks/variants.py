@@ -5,6 +5,8 @@
     padded, compiled  that through torch.compile
     jagged, compiled  the package's model through torch.compile
     jagged, overlap   Interaction and Sequence Arch in two CUDA streams (on a CPU: as jagged)
+    jagged, linear    without scores and weighted sums of the self-attention: what grows with the events, not their pairs
+    jagged, empty     the same rows with empty histories: what grows with the rows alone
 
 A step is forward, loss and backward from the looked-up vectors on; tables and optimizer are benchmarks.scaling's.
 """
@@ -12,6 +14,7 @@ A step is forward, loss and backward from the looked-up vectors on; tables and o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from unittest import mock
 
 import numpy as np
 import torch
@@ -20,11 +23,26 @@ from torch import Tensor
 
 from benchmarks.padded import PaddedInterFormer, pad_events
 from benchmarks.workload import Inputs, inputs
+from interformer_rec.model import attention
 from interformer_rec.model.interformer import InterFormer
 from interformer_rec.model_config import ModelConfig
+from interformer_rec.ops.attention import Rotary
+from interformer_rec.ops.jagged import JaggedLayout
+from interformer_rec.ops.rotary import rotate
 from interformer_rec.schema import FeatureSchema
 
-VARIANTS = ("jagged", "padded", "padded, compiled", "jagged, compiled", "jagged, overlap")
+VARIANTS = (
+    *("jagged", "padded", "padded, compiled", "jagged, compiled"),
+    *("jagged, overlap", "jagged, linear", "jagged, empty"),
+)
+
+
+def _without_pairs(qk_J2HC: Tensor, v_JHC: Tensor, layout: JaggedLayout, rotary: Rotary) -> Tensor:
+    """In the place of ops.attention.jagged_attention: queries and keys are made and turned, but never meet."""
+    turned = qk_J2HC
+    if rotary.table is not None:
+        turned = rotate(qk_J2HC.flatten(1), rotary.table).view(qk_J2HC.shape)
+    return v_JHC + turned[:, 0] + turned[:, 1]
 
 
 class Steps:
@@ -44,6 +62,8 @@ class Steps:
         self.longest = features.sequences[0].max_length
         self.device, self.precision = device, precision
         self.inputs: Inputs = inputs(features, options, lengths, device)
+        nothing = {name: np.zeros_like(drawn) for name, drawn in lengths.items()}
+        self.empty = inputs(features, options, nothing, device)
         self.events = pad_events(self.inputs.embedded.events, self.longest)
 
     def get(self, variant: str) -> Callable[[], Tensor]:
@@ -52,6 +72,8 @@ class Steps:
         if variant.startswith("padded"):
             padded = torch.compile(self.padded, dynamic=False) if variant.endswith("compiled") else self.padded
             return lambda: self._step(lambda: padded(dense, fields, self.events))
+        if variant == "jagged, empty":
+            return lambda: self._step(lambda: self.model(self.empty.dense, self.empty.embedded))
         jagged = torch.compile(self.model, dynamic=True) if variant.endswith("compiled") else self.model
 
         def forward() -> Tensor:
@@ -59,7 +81,14 @@ class Steps:
                 layer.overlap = variant.endswith("overlap")
             return jagged(dense, self.inputs.embedded)
 
-        return lambda: self._step(forward)
+        if variant != "jagged, linear":
+            return lambda: self._step(forward)
+
+        def step() -> Tensor:
+            with mock.patch.object(attention, "jagged_attention", _without_pairs):
+                return self._step(forward)
+
+        return step
 
     def _step(self, forward: Callable[[], Tensor]) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -74,6 +103,8 @@ class Steps:
         leaves = [
             *self.inputs.embedded.fields.values(),
             *(group.values for group in self.inputs.embedded.events.values()),
+            *self.empty.embedded.fields.values(),
+            *(group.values for group in self.empty.embedded.events.values()),
         ]
         for leaf in [*leaves, *(values for values, _ in self.events.values())]:
             leaf.grad = None

@@ -1,4 +1,4 @@
-"""A result file of seq_length or kernels comes in; a PNG goes out. Apart from the measuring, so that a bare GPU host needs no matplotlib.
+"""A result file of seq_length, kernels, scaling or embeddings comes in; a PNG goes out. A bare host measures without matplotlib.
 
 python -m benchmarks.plot RESULT.json [--out PATH.png]
 """
@@ -58,6 +58,42 @@ def kernels(rows: Rows) -> Figure:
     return figure
 
 
+def scaling(rows: Rows) -> Figure:
+    """samples/s over ranks, a line for each longest history, and what perfect scaling would be."""
+    figure, (axis,) = _grid(1)
+    for longest in dict.fromkeys(row.get("longest") for row in rows):
+        line = sorted((row["ranks"], row["samples_per_second"]) for row in rows if row.get("longest") == longest)
+        label = rows[0]["run"] if longest is None else f"longest {longest}"
+        (drawn,) = axis.plot(*zip(*line, strict=True), marker="o", label=label)
+        first, rate = line[0]
+        ideal = [(ranks, rate * ranks / first) for ranks, _ in line]
+        axis.plot(*zip(*ideal, strict=True), linestyle=":", color=drawn.get_color())
+    ranks = sorted({row["ranks"] for row in rows})
+    axis.set(xscale="log", yscale="log", xlabel="ranks (dotted: perfect)", ylabel="samples a second")
+    axis.set_xticks(ranks, labels=[str(count) for count in ranks])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=7)
+    return figure
+
+
+def embeddings(rows: Rows) -> Figure:
+    """Share of the copy bandwidth over the rows' width, a line for each alternative; one picture a table use and phase."""
+    names = list(dict.fromkeys((row["kind"], row["pooling"], row["ids"], row["phase"]) for row in rows))
+    figure, axes = _grid(len(names))
+    for axis, name in zip(axes, names, strict=True):
+        lines: dict[str, list[tuple[int, float]]] = {}
+        for row in rows:
+            if (row["kind"], row["pooling"], row["ids"], row["phase"]) == name:
+                lines.setdefault(row["alternative"], []).append((row["dim"], row["of_ceiling"]))
+        _draw(axis, lines)
+        axis.set_title("{} of {}, {} ids, {}".format(*name), fontsize=9)
+        axis.set(xlabel="floats a row")
+        axis.legend(fontsize=6)
+    axes[0].set(ylabel="bytes that must move / a copy", yscale="log")
+    return figure
+
+
 def _grid(pictures: int) -> tuple[Figure, list[Axes]]:
     columns = min(4, pictures)
     lines = -(-pictures // columns)
@@ -78,7 +114,7 @@ def _draw(axis: Axes, lines: dict[str, list[tuple[int, float]]]) -> None:
     axis.grid(alpha=0.3)
 
 
-DRAWN = {"seq_length": seq_length, "kernels": kernels}
+DRAWN = {"seq_length": seq_length, "kernels": kernels, "scaling": scaling, "embeddings": embeddings}
 
 
 def part_of(result: dict[str, Any], name: str) -> dict[str, Any]:

@@ -11,13 +11,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import lengths, plot, scaling, seq_length
+from benchmarks import embeddings, lengths, plot, scaling, seq_length
 from benchmarks.compare import compare
 from benchmarks.interleaved import Times, measure
 from benchmarks.machine import peak_bytes
 from benchmarks.model_flops import FlopCount
 from benchmarks.padded import PaddedInterFormer, pad_events
-from benchmarks.variants import VARIANTS, Steps
+from benchmarks.variants import Steps
 from benchmarks.workload import WORKLOADS, inputs
 from interformer_rec.errors import InputError
 from interformer_rec.model.interformer import InterFormer
@@ -196,3 +196,28 @@ def test_scaling_over_lengths(tmp_path, monkeypatch):
     (row,) = json.loads((tmp_path / "r.json").read_text())["cases"]
     assert (row["longest"], row["ranks"], row["batch_size"], row["repeats"]) == (6, 2, 16, 1)
     assert row["samples_per_second"] > 0
+    monkeypatch.setattr(sys, "argv", ["plot", str(tmp_path / "r.json")])
+    assert plot.main() == 0 and (tmp_path / "r.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_embeddings_command(tmp_path, monkeypatch):
+    command = [
+        "embeddings",
+        "--dims",
+        "8",
+        "--pooling",
+        "1,2",
+        "--table-rows",
+        "200",
+        "--lookups",
+        "64",
+        "--rounds",
+        "1",
+    ]
+    monkeypatch.setattr(sys, "argv", [*command, "--json", str(tmp_path / "e.json")])
+    embeddings.main()
+    rows = json.loads((tmp_path / "e.json").read_text())["cases"]
+    assert {row["alternative"] for row in rows} >= {"torch", "adagrad", "rowwise_adagrad"}
+    assert all(row["of_ceiling"] > 0 and row["distinct"] <= 64 for row in rows)
+    monkeypatch.setattr(sys, "argv", ["plot", str(tmp_path / "e.json")])
+    assert plot.main() == 0 and (tmp_path / "e.png").read_bytes()[:4] == b"\x89PNG"

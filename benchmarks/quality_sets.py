@@ -52,10 +52,6 @@ class Dataset(Strict):
     test: str
     time: str
     item: str
-    baselines: dict[str, Any] = Field(
-        default_factory=dict,
-        description="the comparison systems' recipe where the config's, made for InterFormer, is unfit",
-    )
     feedback: tuple[str, ...]
     histories: tuple[History, ...] = ()
 
@@ -164,8 +160,7 @@ class System:
             tree["features"]["sequences"] = groups = [g for g in groups if g["name"] in self.variant.sequences]
         if self.variant.history is not None:
             tree["features"]["sequences"] = [{**group, "max_length": self.variant.history} for group in groups]
-        theirs = dataset.baselines if self.kind != "interformer" else {}
-        known = {**theirs, **self.recipe.set, **self.variant.set, **overrides}
+        known = {**self.recipe.set, **self.variant.set, **overrides}
         settings = [f"{key}={json.dumps(value)}" for key, value in known.items()]
         return run_config.parse_yaml(yaml.safe_dump(tree), f"{dataset.config} ({self.name})", [*settings, *changes])
 

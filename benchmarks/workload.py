@@ -35,7 +35,7 @@ class Workload:
     layers: int
     heads: int
     preset: str = "default"
-    merge: str = "separate"
+    merge: str = "concat"
 
     def features(self, longest: int) -> FeatureSchema:
         """The schema: every column of every history shares a table with a field of the candidate."""
@@ -87,9 +87,20 @@ WORKLOADS = {
     shape.name: shape
     for shape in (
         # configs/kuairand_pure.yaml
-        Workload("kuairand", fields=34, dense=8, groups=3, columns=3, embedding_dim=16, d=32, layers=2, heads=2),
+        Workload("kuairand", fields=34, dense=8, groups=3, columns=3, embedding_dim=16, d=32, layers=1, heads=2),
         # the paper's production setting: hundreds of fields, 10 sequences, 3 layers
-        Workload("industrial", fields=296, dense=64, groups=10, columns=4, embedding_dim=32, d=64, layers=3, heads=2),
+        Workload(
+            "industrial",
+            fields=296,
+            dense=64,
+            groups=10,
+            columns=4,
+            embedding_dim=32,
+            d=64,
+            layers=3,
+            heads=2,
+            merge="separate",
+        ),
         # issue-size layers of a GPU: one long history, wide tokens
         Workload("wide", fields=60, dense=16, groups=1, columns=4, embedding_dim=64, d=256, layers=3, heads=4),
         # seconds on one core: tests

@@ -63,9 +63,10 @@ class SequenceConfig(Strict):
     """Sequence Arch (paper, Eq. 8-9)."""
 
     merge: Literal["masknet", "separate", "concat"] = Field(
-        "separate",
-        description="several groups: masknet glues them by age on the embedding axis (paper), separate gives each its own "
-        "Sequence Arch and summaries, concat makes one sequence of them on the time axis",
+        "concat",
+        description="several groups: masknet glues them by age on the embedding axis (paper), concat makes one sequence of them on "
+        "the time axis, separate gives each its own Sequence Arch and summaries (for many long histories: attention grows with "
+        "the square of a sequence's length)",
     )
     lengths: bool = Field(
         True,

@@ -20,7 +20,6 @@ from benchmarks.quality_report import learned_from_noise, verdict
 from benchmarks.quality_search import distribution, search, value_at
 from benchmarks.quality_sets import load_sets
 from interformer_rec.errors import InputError
-from interformer_rec.model_config import ModelConfig
 from tests.benchmarks.ratings import write_ratings
 
 ROOT = Path(__file__).parents[2]
@@ -134,8 +133,6 @@ def test_a_search_goes_on_as_it_would_have():
 def test_every_system_has_a_recipe_within_its_ranges():
     sets = load_sets()
     for name in [*sets.kinds, *sets.variants]:
-        if name.startswith("flow-") and "flow" not in ModelConfig.model_fields:
-            continue  # comes with the model's switch
         system = sets.system(name)
         config = system.config(sets.data["kuairand_pure"], {})
         for key, values in system.search.items():
@@ -151,7 +148,6 @@ def test_recipes_come_from_data_kind_and_variant():
     sets = load_sets()
     kuairand = sets.data["kuairand_pure"]
     ours, theirs = (sets.system(name).config(kuairand, {}) for name in ("interformer", "fm"))
-    assert (ours.optimizer.embedding.l2, theirs.optimizer.embedding.l2) == (1e-2, 1e-3)
     assert (ours.optimizer.dense.lr, theirs.optimizer.dense.lr) == (1e-3, 2e-2)
     assert ours.model.embedding_dim == theirs.model.embedding_dim and ours.features == theirs.features
     short = sets.system("history-10").config(kuairand, {}).features.sequences

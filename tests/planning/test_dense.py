@@ -18,8 +18,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 ROWS = 48
 CASES = [
     ("kuairand_pure", []),
-    ("kuairand_pure", ["model.preset=paper"]),
-    ("kuairand_pure", ["model.sequence.merge=concat", "model.summary.pma_tokens=0"]),
+    ("kuairand_pure", ["model.preset=paper", "model.layers=2"]),
+    ("kuairand_pure", ["model.sequence.merge=separate", "model.summary.pma_tokens=0"]),
     ("kuairand_pure", ["model.interaction.kind=wukong", "model.dropout=0", "optimizer.embedding.l2=0"]),
     ("synthetic", ["model.layers=3", "model.d=64", "model.sequence.pffn=appendix", "model.interaction.merge=concat"]),
     ("synthetic", ["model.sequence.pffn=gdpa", "model.sequence.pffn_rank=24"]),

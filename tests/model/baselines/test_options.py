@@ -33,7 +33,7 @@ def test_what_is_written_out_gives_the_same_options(kind: str) -> None:
         {"kind": "din", "atention": [80]},
         {"kind": "fm", "hidden": [8]},
         {"kind": "din", "layers": 2},
-        {"kind": "interformer", "pooling": "mean"},
+        {"kind": "interformer", "hidden": [8]},
         {"kind": "din", "attention": []},
         {"kind": "dien", "auxiliary": -1},
     ],

@@ -101,6 +101,13 @@ class ShardingConfig(Strict):
     communication: Literal["fp32", "fp16", "bf16"] = Field(
         "fp32", description="precision of looked-up vectors between ranks; gradients travel as bf16 unless fp32"
     )
+    host_cache: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="tables live in host memory and this share of their rows in a cache on the GPU; the rows of the next batch are "
+        "fetched while this one is computed. Never run yet; on a CPU it changes nothing",
+    )
 
 
 class CheckpointConfig(Strict):

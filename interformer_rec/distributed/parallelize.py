@@ -30,6 +30,7 @@ class Parallel:
     model: DistributedModelParallel
     optimizer: RunOptimizer
     plan: list[dict[str, object]]  # sharding.describe
+    prefetch: bool  # rows of cached tables are fetched a batch ahead
 
 
 def parallelize(
@@ -51,7 +52,9 @@ def parallelize(
         deduplicate=env.world_size > 1 if sharding.deduplicate is None else sharding.deduplicate,
         communication=sharding.communication,
     )
-    plan = plan or make_plan(model, table_sharders, env, batch_size, sharding.default, sharding.tables)
+    plan = plan or make_plan(
+        model, table_sharders, env, batch_size, sharding.default, sharding.tables, sharding.host_cache
+    )
     distributed = DistributedModelParallel(
         module=model,
         env=ShardingEnv.from_process_group(torch.distributed.group.WORLD),
@@ -62,6 +65,7 @@ def parallelize(
     initialise_tables(distributed, seed, table_std)
     if env.device.type == "cpu":
         read_events_as_bags(distributed)
-    return Parallel(
-        distributed, RunOptimizer(distributed, optimizer.dense, optimizer.embedding, rate), describe(plan, infos)
-    )
+    run_optimizer = RunOptimizer(distributed, optimizer.dense, optimizer.embedding, rate)
+    # TorchRec 1.8.0's prefetch pipeline does nothing without CUDA streams, and then fails
+    prefetch = sharding.host_cache is not None and env.device.type == "cuda"
+    return Parallel(distributed, run_optimizer, describe(plan, infos), prefetch)

@@ -26,7 +26,7 @@ from torchrec.distributed.planner.types import (
     TopologyFactory,
     TrainerConfig,
 )
-from torchrec.distributed.types import ModuleSharder, ShardingPlan
+from torchrec.distributed.types import CacheParams, ModuleSharder, ShardingPlan
 from torchrec.modules.embedding_configs import BaseEmbeddingConfig
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
 
@@ -88,18 +88,26 @@ def make_plan(
     batch_size: int,
     default: str = "auto",
     wishes: Mapping[str, str] | None = None,
+    host_cache: float | None = None,
 ) -> ShardingPlan:
     """Plan on rank 0, the same on every rank. `wishes`: table -> sharding type, over `default`; auto lets the planner choose.
+
+    `host_cache`: on CUDA tables stay in host memory, with a cache of this share of their rows.
 
     Raises InputError where a wish cannot be fulfilled or the tables do not fit.
     """
     infos = tables_of(model)
+    kernels, cache = [EmbeddingComputeKernel.FUSED.value, EmbeddingComputeKernel.DENSE.value], None
+    if host_cache is not None and env.device.type == "cuda":
+        kernels = [EmbeddingComputeKernel.FUSED_UVM_CACHING.value]
+        cache = CacheParams(load_factor=host_cache, prefetch_pipeline=True)
     constraints = {
         name: ParameterConstraints(
             sharding_types=_allowed(
                 name, info, (wishes or {}).get(name, default), env, explicit=name in (wishes or {})
             ),
-            compute_kernels=[EmbeddingComputeKernel.FUSED.value, EmbeddingComputeKernel.DENSE.value],
+            compute_kernels=kernels,
+            cache_params=cache,
         )
         for name, info in infos.items()
     }

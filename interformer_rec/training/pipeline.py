@@ -1,7 +1,8 @@
 """TorchRec's three-stage pipeline, for training and evaluation. In: an iterator of (Batch, cursor); out: one Step a batch.
 
 While batch i is computed, batch i+1's ids are on their way between ranks and batch i+2 is copied to the device
-(TrainPipelineSparseDist). The pipeline is drained at the end of every iterator, so training and evaluation can take turns.
+(TrainPipelineSparseDist; with sharding.host_cache its rows also move into the GPU's cache, PrefetchTrainPipelineSparseDist, whose
+CUDA half has never run). The pipeline is drained at the end of every iterator, so training and evaluation can take turns.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
-from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+from torchrec.distributed.train_pipeline import PrefetchTrainPipelineSparseDist, TrainPipelineSparseDist
 
 from interformer_rec.batch import Batch
 from interformer_rec.distributed.environment import Environment
@@ -44,7 +45,8 @@ class Pipeline:
         self.seed = seed
         self.env = env
         self.precision = precision
-        self.pipeline = TrainPipelineSparseDist(
+        kind = PrefetchTrainPipelineSparseDist if parallel.prefetch else TrainPipelineSparseDist
+        self.pipeline = kind(
             parallel.model,
             parallel.optimizer,  # type: ignore[arg-type]  # it needs zero_grad and step
             env.device,

@@ -1,9 +1,15 @@
 """What the planner may choose, and the error for what it may not."""
 
-import pytest
+import dataclasses
+from types import SimpleNamespace
+from unittest import mock
 
+import pytest
+import torch
+
+from interformer_rec.distributed.sharding import make_plan, sharders
 from interformer_rec.errors import InputError
-from tests.distributed.tiny import ROWS, build
+from tests.distributed.tiny import ROWS, Tiny, build
 from tests.launch import on_one
 
 
@@ -37,3 +43,18 @@ def test_a_wish_holds_for_its_table_only():
 def test_an_impossible_wish_names_table_and_choices(table, wish):
     with pytest.raises(InputError, match=f"sharding.tables.{table} is {wish}.*may only be .*table_wise"):
         on_one(_plan, "auto", {table: wish})
+
+
+def _cached(env, device):
+    place = dataclasses.replace(env, device=torch.device(device))
+    memory = SimpleNamespace(total_memory=80 << 30)
+    with mock.patch.object(torch.cuda, "get_device_properties", return_value=memory):  # the planner asks for no more
+        plan = make_plan(Tiny(), sharders({}), place, 8, host_cache=0.25)
+    shards = [shard for part in plan.plan.values() for shard in part.values()]
+    return [(shard.compute_kernel, shard.cache_params) for shard in shards]
+
+
+def test_tables_in_host_memory_are_cached_on_a_gpu_and_fetched_ahead():
+    for kernel, cache in on_one(_cached, "cuda"):
+        assert kernel == "fused_uvm_caching" and cache.load_factor == 0.25 and cache.prefetch_pipeline
+    assert all(kernel == "fused" and cache is None for kernel, cache in on_one(_cached, "cpu"))

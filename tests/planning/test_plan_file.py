@@ -63,7 +63,7 @@ def train(env: Environment, config_path: str, plan_path: str) -> dict[str, Any]:
         optimizer.step()
         losses.append(float(loss.detach()))
     measured = {"weights": 0, "state": 0}
-    for _, parts in local_state(Parallel(model, optimizer, [])):
+    for _, parts in local_state(Parallel(model, optimizer, [], prefetch=False)):
         for name, tensor in parts.items():
             measured["weights" if name == "weight" else "state"] += tensor.numel() * tensor.element_size()
     return {"losses": losses, **measured}

@@ -21,12 +21,13 @@ Rows = list[dict[str, Any]]
 
 def seq_length(rows: Rows) -> Figure:
     """Events/s over the longest length, a line for each variant; one picture for each length distribution."""
+    rows = [row for row in rows if row.get("mfu") is not None]  # models, not their parts
     names = list(dict.fromkeys(row["distribution"] for row in rows))
     figure, axes = _grid(len(names))
     for axis, name in zip(axes, names, strict=True):
         lines: dict[str, list[tuple[int, float]]] = {}
         for row in rows:
-            if row["distribution"] == name and "error" not in row:
+            if row["distribution"] == name:
                 label = f"{row['variant']}, {row['preset']} {row['merge']} d{row['d']} x{row['layers']}"
                 lines.setdefault(label, []).append((row["longest"], row["events_per_second"]))
         _draw(axis, lines)
@@ -78,16 +79,17 @@ def scaling(rows: Rows) -> Figure:
 
 
 def embeddings(rows: Rows) -> Figure:
-    """Share of the copy bandwidth over the rows' width, a line for each alternative; one picture a table use and phase."""
-    names = list(dict.fromkeys((row["kind"], row["pooling"], row["ids"], row["phase"]) for row in rows))
+    """Share of the copy bandwidth of a step over the rows' width, a line for each alternative; one picture a table use."""
+    rows = [row for row in rows if row["phase"] == "step"]
+    names = list(dict.fromkeys((row["kind"], row["pooling"], row["ids"]) for row in rows))
     figure, axes = _grid(len(names))
     for axis, name in zip(axes, names, strict=True):
         lines: dict[str, list[tuple[int, float]]] = {}
         for row in rows:
-            if (row["kind"], row["pooling"], row["ids"], row["phase"]) == name:
+            if (row["kind"], row["pooling"], row["ids"]) == name:
                 lines.setdefault(row["alternative"], []).append((row["dim"], row["of_ceiling"]))
         _draw(axis, lines)
-        axis.set_title("{} of {}, {} ids, {}".format(*name), fontsize=9)
+        axis.set_title("{} of {}, {} ids".format(*name), fontsize=9)
         axis.set(xlabel="floats a row")
         axis.legend(fontsize=6)
     axes[0].set(ylabel="bytes that must move / a copy", yscale="log")

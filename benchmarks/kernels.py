@@ -212,16 +212,14 @@ def parse() -> argparse.Namespace:
     cuda = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--operators", type=listed(str), default=list(OPERATORS))
-    parser.add_argument("--lengths", type=listed(int), default=[64, 256, 1024])
+    parser.add_argument("--lengths", type=listed(int), default=[64, 256, 1024] if cuda else [64, 256])
     parser.add_argument("--distributions", type=listed(str), default=["zipf"])
     parser.add_argument("--fill", type=listed(float), default=[0.25], help="of zipf lengths, at most 0.5")
-    parser.add_argument("--d", type=listed(int), default=[128, 256] if cuda else [32, 64])
+    parser.add_argument("--d", type=listed(int), default=[128, 256] if cuda else [32])
     parser.add_argument("--heads", type=listed(int), default=[2])
     parser.add_argument("--rank", type=int, default=0, help="inner width of the per-sample FFN; 0: d")
     parser.add_argument("--dtypes", type=listed(str), default=["bf16"] if cuda else ["fp32"])
-    parser.add_argument(
-        "--tokens", type=int, default=131_072 if cuda else 16_384, help="of a case, all samples together"
-    )
+    parser.add_argument("--tokens", type=int, default=131_072 if cuda else 8192, help="of a case, all samples together")
     parser.add_argument("--rows", type=int, default=524_288 if cuda else 65_536, help="of norm, gate and gram")
     parser.add_argument(
         "--without", type=listed(str), default=[], help="leave out alternatives with one of these in their name"

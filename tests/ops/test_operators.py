@@ -58,6 +58,35 @@ def test_jagged_attention(lengths: list[int]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "lengths, heads, channels", [([4096, 0, 1], 1, 32), ([70, 0, 1, 33], 2, 16), ([70, 0, 1], 2, 128)]
+)
+def test_long_and_wide(lengths: list[int], heads: int, channels: int) -> None:
+    layout, d = JaggedLayout(torch.tensor(lengths), 2), heads * channels
+    tokens = layout.tokens.tolist()
+    torch.manual_seed(0)
+
+    def attention(qk: Tensor, v: Tensor) -> Tensor:
+        parts = zip(qk.split(tokens), v.split(tokens), strict=True)
+        return torch.cat([reference.attention(a[:, 0], a[:, 1], b) for a, b in parts])
+
+    def ffn(x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
+        return torch.cat([reference.ffn(part, w1[i], w2[i]) for i, part in enumerate(x.split(tokens))])
+
+    def pool(maps: Tensor, values: Tensor) -> Tensor:
+        return torch.stack([reference.attention_pool(maps, part[2:]) for part in values.split(tokens)])
+
+    rows = layout.total
+    same(
+        lambda qk, v: jagged_attention(qk, v, layout),
+        attention,
+        *(normal(rows, 2, heads, channels), normal(rows, heads, channels)),
+    )
+    weights = normal(len(lengths), d, 8) / d**0.5, normal(len(lengths), 8, d) / 8**0.5
+    same(lambda x, w1, w2: per_sample_ffn(x, w1, w2, layout), ffn, normal(rows, d), *weights)
+    same(lambda maps, values: attention_pool(maps, values, layout), pool, normal(3, d) / d**0.5, normal(rows, d))
+
+
 def test_attention_pool(lengths: list[int]) -> None:
     layout = JaggedLayout(torch.tensor(lengths), 2)
 

@@ -46,6 +46,14 @@ def test_gram_on_gpu(tokens: int, dtype: torch.dtype) -> None:
     test_rows.check_gram(tokens, dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_histories_of_4096_events(dtype: torch.dtype) -> None:
+    offsets = jagged(3, 4, 4096, 4)
+    test_attention.check(offsets, (2, 64), Form(4, None, 4100), False, dtype)
+    test_per_sample_ffn.check(offsets, 128, 64, False, True, dtype, Cut())
+    test_pooling.check(offsets, 8, 128, dtype, None)
+
+
 def test_the_same_bits_every_time() -> None:
     offsets = jagged(1, 40, 1024, 4)
     shape = (int(offsets[-1]), 4, 64)

@@ -6,10 +6,6 @@ import shlex
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from benchmarks.variants import VARIANTS
-
-OVERLAP = "jagged, overlap"
-
 _KERNELS = "-m benchmarks.kernels --dtypes bf16 --fill 0.5 --case-seconds 10"
 _MODELS = "-m benchmarks.seq_length --precision bf16 --events 131072 --case-seconds 30"
 _TARGET = f"{_MODELS} --workload wide --lengths 1024 --distributions zipf --fill 0.5"
@@ -27,7 +23,7 @@ _FULL = {
     "ours_compiled": f"{_TARGET} --variants 'jagged;jagged, compiled'",
     "lengths": f"{_MODELS} --workload wide --lengths 64,256,1024,4096,16384 --distributions fixed,zipf --variants 'jagged;padded'",
     "industrial": f"{_MODELS} --workload industrial --lengths 256 --distributions data,zipf --variants 'jagged;padded'",
-    "overlap": f"{_TARGET} --variants 'jagged;{OVERLAP}'",
+    "overlap": f"{_TARGET} --variants 'jagged;jagged, overlap'",
     "embeddings": "-m benchmarks.embeddings --dims 64,128,256 --pooling 1,20 --table-rows 10000000 --lookups 1048576",
 }
 
@@ -42,7 +38,7 @@ _QUICK = {
     "kernels_ffn": f"{_SMALL_KERNELS} --operators ffn,ffn_norms,pool",
     "kernels_rows": f"{_SMALL_KERNELS} --operators prepend,summary,norm,gate,gram",
     "lengths": f"{_SMALL_MODELS} --lengths 4,8",
-    "overlap": f"{_SMALL_MODELS} --lengths 8 --variants 'jagged;{OVERLAP}'",
+    "overlap": f"{_SMALL_MODELS} --lengths 8 --variants 'jagged;jagged, overlap'",
     "embeddings": "-m benchmarks.embeddings --dims 8 --pooling 4 --table-rows 1000 --lookups 64 --rounds 2",
 }
 
@@ -62,8 +58,6 @@ def parts(device: str, quick: bool) -> dict[str, Part]:
     for name, command in (_QUICK if quick else _FULL).items():
         own = [] if name == "tests" else ["--device", device]
         found[name] = Part([*shlex.split(command), *own], writes=name != "tests")
-    if OVERLAP not in VARIANTS:
-        found["overlap"] = Part([], missing=f"the variant {OVERLAP} does not exist")
     absent = [name for name in ("torchrec", "fbgemm_gpu") if find_spec(name) is None]
     if absent:
         found["embeddings"] = Part([], missing=f"{' and '.join(absent)} not installed")

@@ -151,7 +151,8 @@ class Watchdog:
             if beat.number != self._beats.get(rank, (-1, 0.0))[0]:
                 self._beats[rank] = (beat.number, self._clock)
         everybody = self._everybody()
-        self._warn(self._judged(everybody, self.patience / 4))
+        # a late heartbeat makes a rank look fresher than it is: what was warned of has gone on only when it is far from the limit
+        self._warn(self._judged(everybody, self.patience / (4 if self._warned is None else 8)))
         verdict = self._judged(everybody, self.patience)
         words = f"{verdict.text}. {verdict.cure}" if verdict else ""
         if self.env.is_main:

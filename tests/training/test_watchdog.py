@@ -283,21 +283,17 @@ def test_a_rank_alone_has_no_others_to_speak_of():
 
 
 class _Told(Watchdog):
-    """Hears of rank 1 what a test says."""
-
-    idle = 0.0
+    """Hears of both ranks what a test says."""
 
     def _everybody(self) -> list[Seen]:
         return [Seen(0, "a", 1, 7, "training", self.idle), Seen(1, "b", 2, 7, "waiting for data", self.idle)]
 
 
 def test_a_warning_is_taken_back_once_and_only_for_a_rank_that_moved():
-    """A rank's heartbeats carry its own idle time: a late one and the next may differ by more than a moment."""
-    lines = []
+    lines = []  # a heartbeat carries its rank's own idle time: a late one and the next may differ
     dog = _Told(Environment(0, 2, 0, 2, torch.device("cpu")), 8.0, lines.append)
-    for idle, said in ((1.9, 0), (2.1, 1), (1.9, 1), (2.2, 1), (1.1, 1), (0.0, 2), (0.5, 2), (2.1, 3)):
-        dog.idle = idle
+    for dog.idle, said in ((1.9, 0), (2.1, 1), (1.9, 1), (2.2, 1), (1.1, 1), (0.0, 2), (0.5, 2), (2.1, 3)):
         dog._look()
         wait_for(lambda said=said: len(lines) >= said)
-        assert len(lines) == said, (idle, lines)
+        assert len(lines) == said, (dog.idle, lines)
     assert "went on" in lines[1] and "waiting for data" in lines[2]

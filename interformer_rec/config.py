@@ -38,13 +38,20 @@ class DataConfig(Strict):
 
 
 class DenseOptimizer(Strict):
-    """Adam (AdamW when weight_decay > 0) on the dense parameters."""
+    """Adam (AdamW when weight_decay > 0) on the dense parameters. Tables have no moving average: they stay as they are trained."""
 
     lr: float = Field(1e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.0, ge=0, description="decoupled, on matrices only")
     clip_norm: float | None = Field(None, gt=0, description="clip the gradient's global norm")
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="decay of the moving average of the dense weights that evaluation, prediction and export read; training "
+        "goes on from the raw weights",
+    )
 
 
 class EmbeddingOptimizer(Strict):

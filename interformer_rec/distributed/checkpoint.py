@@ -5,7 +5,7 @@ that overlap its own shards (restore.py), whatever plan and world size wrote the
 is JSON: nothing is ever unpickled. The manifest is written last, so a folder with one is whole.
 
     checkpoints/step-00000120/rank-00000.safetensors    <table>|<row>|<column>|weight, ...|momentum1: this rank's rectangles
-                              dense.safetensors         dense weights and Adam moments, from rank 0
+                              dense.safetensors         dense weights, Adam moments, moving average, from rank 0
                               state.json                step, epoch, cursor, schedule, windows, versions, shapes of the tables
                               run/config.yaml           what else a new machine needs: config and vocabularies
                               manifest.json             size and checksums of every file, name of the base
@@ -99,6 +99,7 @@ def collect(
         {
             **state,
             "optimizer_steps": parallel.optimizer.step_count,
+            "averaged_steps": parallel.optimizer.average.steps if parallel.optimizer.average is not None else 0,
             "tables": shapes,
             "world_size": env.world_size,
             "versions": {name: version for name, version in asdict(stack.read()).items() if version},
@@ -188,10 +189,13 @@ def _commit(manifest: Manifest) -> dict[str, Any]:
 
 
 def _dense_parts(parallel: Parallel) -> dict[str, Part]:
-    """Dense weights and Adam moments under the parameter's name."""
+    """Dense weights, Adam moments and, where there is one, the moving average under the parameter's name."""
     parts = {}
+    average = parallel.optimizer.average
     for name, parameter in dense_parameters(parallel):
         parts[f"weight|{name}"] = Part(parameter)
         for key, value in parallel.optimizer.dense.state.get(parameter, {}).items():
             parts[f"{key}|{name}"] = Part(value)
+        if average is not None:
+            parts[f"average|{name}"] = Part(average.tensors[parameter])
     return parts

@@ -31,6 +31,10 @@ def read_state(folder: Storage) -> dict[str, Any]:
 def load(folder: Storage, parallel: Parallel, env: Environment, weights_only: bool = False) -> None:
     """Fill tables, dense part and (unless `weights_only`) optimizer state, for the plan at hand (collective).
 
+    `weights_only` is for scoring: the dense weights are the checkpoint's moving average where it has one. To train on, they are the raw
+    ones, and the average goes on; one that this run keeps and the checkpoint lacks begins at the loaded weights, the other way round it
+    is ignored.
+
     Raises on all ranks DamagedError where a file is not what was written (then nothing in `parallel` is to be trusted until
     another load), InputError where the checkpoint belongs to another model: it names the table or parameter and both shapes.
     """
@@ -71,6 +75,8 @@ def _load(folder: Storage, parallel: Parallel, weights_only: bool) -> None:
     _load_dense(manifest, parallel, weights_only)
     if not weights_only:
         parallel.optimizer.set_step(state["optimizer_steps"])
+    if parallel.optimizer.average is not None:
+        parallel.optimizer.average.steps = state.get("averaged_steps", 0)  # earlier releases kept no average
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,7 @@ def _fill(shard: Shard, name: str, tensor: torch.Tensor, rectangles: list[Rectan
 def _load_dense(manifest: Manifest, parallel: Parallel, weights_only: bool) -> None:
     file = manifest.tensor_file("dense.safetensors")
     stored = {key: file.tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    average = parallel.optimizer.average
     for name, parameter in dense_parameters(parallel):
         weight = stored.get(f"weight|{name}")
         if weight is None or weight.shape != parameter.shape:
@@ -166,7 +173,10 @@ def _load_dense(manifest: Manifest, parallel: Parallel, weights_only: bool) -> N
                 f"checkpoint {manifest.storage.location!r}: parameter {name} is {there} there and {list(parameter.shape)} "
                 f"here: it belongs to another model config"
             )
-        parameter.copy_(weight)
+        averaged = stored.pop(f"average|{name}", weight)
+        parameter.copy_(averaged if weights_only else weight)
+        if average is not None:
+            average.tensors[parameter].copy_(averaged)
         if weights_only:
             continue
         moments = {key.split("|")[0]: value for key, value in stored.items() if key.endswith(f"|{name}")}

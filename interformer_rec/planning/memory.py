@@ -191,6 +191,8 @@ def constant_bytes(config: RunConfig, job: Job, sizes: Sizes, dense: DenseCost, 
         "dense optimizer (Adam, two moments)": 2 * parameters * FLOAT,
         "batches as loaded": round(LOADED * batch),
     }
+    if config.optimizer.dense.ema is not None:
+        items["moving average of the dense parameters"] = parameters * FLOAT
     dense_items = {
         **{f"activations: {block}": count for block, count in dense.activations.items()},
         "work space of the backward pass": round(BACKWARD_WORK * dense.activation_bytes),

@@ -43,7 +43,7 @@ def evaluate(
     env: Environment,
     after_step: Callable[[], int] = lambda: 0,
 ) -> Evaluation:
-    """Score every row once, over all ranks, and compute exact metrics (collective).
+    """Score every row once, over all ranks, with the averaged dense weights if the optimizer keeps them; exact metrics (collective).
 
     Raises Interrupted, once the pipeline is empty, if `after_step` returned the number of a signal.
     """
@@ -52,10 +52,11 @@ def evaluate(
     start = time.perf_counter()
     stopping = 0
     batches = itertools.takewhile(lambda _: not stopping, stream)
-    for step in pipeline.run(batches, train=False):
-        if step.batch.rows:  # a filler is nobody's row
-            metrics.update(step.logits, step.batch.labels, step.batch.weights, step.batch.groups)
-        stopping = stopping or after_step()
+    with pipeline.optimizer.averaged():
+        for step in pipeline.run(batches, train=False):
+            if step.batch.rows:  # a filler is nobody's row
+                metrics.update(step.logits, step.batch.labels, step.batch.weights, step.batch.groups)
+            stopping = stopping or after_step()
     if stopping:
         raise Interrupted(stopping)
     values = metrics.compute()

@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from interformer_rec import __version__, stack
 from interformer_rec import config as run_config
-from interformer_rec.config import EmbeddingOptimizer, RunConfig
+from interformer_rec.config import EmbeddingOptimizer, OptimizerConfig, RunConfig
 from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment, process_group
@@ -144,10 +144,10 @@ def _continue(
 
 
 def _restore(config: RunConfig, env: Environment, weights: Storage) -> tuple[Fitted, Pipeline]:
-    """The model of a run with the weights of a checkpoint, on this world size and plan."""
+    """The model of a run with the weights of a checkpoint (averaged, where it has an average), on this world size and plan."""
     fitted = env.on_main(lambda: _unpacked(weights))
-    # SGD has no state: no memory for accumulators that nobody reads, and it exists on every device.
-    stateless = config.optimizer.model_copy(update={"embedding": EmbeddingOptimizer(kind="sgd")})
+    # SGD has no state: no memory for accumulators (or an average) that nobody reads, and it exists on every device.
+    stateless = OptimizerConfig(embedding=EmbeddingOptimizer(kind="sgd"))
     planned_here = config.sharding.model_copy(update={"plan": None})  # a plan file is for the training job's ranks
     config = config.model_copy(update={"optimizer": stateless, "sharding": planned_here})
     parallel = build_parallel(config, env, fitted)

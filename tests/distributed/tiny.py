@@ -10,7 +10,7 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConf
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from interformer_rec.config import EmbeddingOptimizer, OptimizerConfig, Schedule, ShardingConfig
+from interformer_rec.config import DenseOptimizer, EmbeddingOptimizer, OptimizerConfig, Schedule, ShardingConfig
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import Parallel, parallelize
@@ -51,7 +51,9 @@ class Tiny(nn.Module):
         return self.out(x)
 
 
-def build(env: Environment, default: str = "auto", kind: str = "rowwise_adagrad", **wishes: str) -> Parallel:
+def build(
+    env: Environment, default: str = "auto", kind: str = "rowwise_adagrad", ema: float | None = None, **wishes: str
+) -> Parallel:
     """Tiny, parallel."""
     torch.manual_seed(5)
     return parallelize(
@@ -59,7 +61,7 @@ def build(env: Environment, default: str = "auto", kind: str = "rowwise_adagrad"
         env,
         batch_size=8,
         sharding=ShardingConfig(default=default, tables=wishes),
-        optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(kind=kind, lr=0.1)),
+        optimizer=OptimizerConfig(dense=DenseOptimizer(ema=ema), embedding=EmbeddingOptimizer(kind=kind, lr=0.1)),
         rate=LearningRate(Schedule(), 100, True),
         seed=5,
         table_std=dict.fromkeys(ROWS, 0.5),

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from interformer_rec.config import DenseOptimizer
 from interformer_rec.planning.memory import (
     FLOAT,
     ID,
@@ -99,6 +100,10 @@ def test_dense_part_counts_parameters_gradients_and_two_moments(tmp_path: Path):
     assert items["dense parameters"] == items["dense gradients and DDP buckets"] == 4 * asked.dense_parameters
     assert items["dense optimizer (Adam, two moments)"] == 8 * asked.dense_parameters
     assert asked.dense_parameters == sum(p.numel() for p in asked.model.model.parameters())
+    averaging = asked.config.optimizer.model_copy(update={"dense": DenseOptimizer(ema=0.99)})
+    config = asked.config.model_copy(update={"optimizer": averaging})
+    more = constant_bytes(config, asked.job, asked.sizes, asked.dense, asked.dense_parameters).items
+    assert sum(more.values()) - sum(items.values()) == 4 * asked.dense_parameters
 
 
 def test_a_rank_is_the_sum_of_its_shards_and_its_peak_the_larger_moment(tmp_path: Path):

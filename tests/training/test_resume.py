@@ -58,6 +58,7 @@ def test_resumed_is_the_same_run_bit_for_bit(small, tmp_path):
         "model.dropout=0.2",
         "training.eval_every_steps=7",
         "optimizer.schedule.warmup_steps=9",
+        "optimizer.dense.ema=0.9",
         "data.test=null",
     )
     whole, parts = f"training.out={tmp_path}/whole", f"training.out={tmp_path}/parts"
@@ -67,6 +68,7 @@ def test_resumed_is_the_same_run_bit_for_bit(small, tmp_path):
     for name in ("rank-00000.safetensors", "dense.safetensors"):
         ends = [(tmp_path / part / "checkpoints" / "step-00000024" / name).read_bytes() for part in ("whole", "parts")]
         assert ends[0] == ends[1], name
+    assert b"average|" in ends[0]  # of the dense weights: compared too
 
 
 def test_resume_on_more_ranks_reads_the_unread_rows_once(small, tmp_path):

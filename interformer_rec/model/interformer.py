@@ -155,7 +155,7 @@ class InterFormer(nn.Module):
         """(C, tasks) logits of the candidates of R requests. `request_of_candidate` (C,) says whose each is: integers below R.
 
         Without it candidate i is of request i. All columns come in, the candidate's are read; `embedded.events` may be empty.
-        Raises InputError if the model has no split (its `states` are of a user and a candidate), or the rows do not match.
+        Raises InputError for a model without split, whose `states` are a row's and not a request's, and where rows do not match.
         """
         if request_of_candidate is not None:
             if self.candidate is None:

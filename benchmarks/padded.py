@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interformer_rec.model.embedded import Events
-from interformer_rec.model.interformer import CrossArch, InterFormer
+from interformer_rec.model.candidate_side import UserStates
+from interformer_rec.model.cross_arch import CrossArch
+from interformer_rec.model.embedded import Embedded, Events
+from interformer_rec.model.interformer import InterFormer
 from interformer_rec.model.pffn import GDPA, HyperPFFN, TwoLayerPFFN
 from interformer_rec.model.sequence_arch import SequenceArch
 from interformer_rec.model_config import ModelConfig
@@ -59,11 +61,15 @@ class PaddedInterFormer(nn.Module):
     def forward(self, dense_BM: Tensor, fields: dict[int, Tensor], events: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
         """(B, tasks) logits."""
         model = self.model
-        x = self._fields(dense_BM, fields, [events[name][1] for name in model.preprocess.names])
+        embedded = Embedded(fields, {})
+        x = self._fields(*model.side.take(dense_BM, embedded), [events[name][1] for name in model.preprocess.names])
         x_in, x_sum = model.cross_archs[0].of_x(x)
         sequences = [self._prepend(x_sum, values, parts) for values, parts in self._events(events)]
         s_in, s_sum = self._summaries(model.cross_archs[0], sequences)
+        reads = []
         for layer, cross in zip(model.layers, model.cross_archs[1:], strict=True):
+            if model.candidate is not None:
+                reads.append(torch.cat([x_in, s_sum], dim=1))
             x = layer.interaction_arch(x, x_in, s_sum)
             sequences = [
                 self._sequence_arch(arch, x_sum, s, normed)
@@ -71,15 +77,15 @@ class PaddedInterFormer(nn.Module):
             ]
             x_in, x_sum = cross.of_x(x)
             s_in, s_sum = self._summaries(cross, sequences)
-        summaries = torch.cat([x_sum, s_sum], dim=1).flatten(1)
-        return torch.cat([head(summaries) for head in model.heads], dim=1)
+        states = UserStates(tuple(reads), torch.cat([x_sum, s_sum], dim=1))
+        return model.candidate_side(states, dense_BM, embedded)
 
-    def _fields(self, dense_BM: Tensor, fields: dict[int, Tensor], lengths: list[Tensor]) -> Tensor:
+    def _fields(self, dense_BM: Tensor, embedded: Embedded, lengths: list[Tensor]) -> Tensor:
         pre = self.model.preprocess
         if pre.lengths is not None:
             dense_BM = torch.cat([dense_BM, pre.lengths(lengths, dense_BM.dtype)], 1)
         tokens = [] if pre.dense is None else [pre.dense(dense_BM)[:, None]]
-        tokens += [pre.fields[str(width)](values) for width, values in fields.items()]
+        tokens += [pre.fields[str(width)](values) for width, values in embedded.fields.items()]
         return torch.cat(tokens, dim=1)
 
     def _events(self, events: dict[str, tuple[Tensor, Tensor]]) -> list[tuple[Tensor, tuple[tuple[int, Tensor], ...]]]:

@@ -18,11 +18,11 @@ def _line(item: Any, root: type[BaseModel]) -> str:
     if item["type"] == "union_tag_invalid":
         tags = item["ctx"]["expected_tags"].replace("'", "").split(", ")
         wrong, path = item["ctx"]["tag"], [*path, item["ctx"]["discriminator"].strip("'")]
-        text = f"{wrong!r} is not one of {', '.join(tags)}" + _nearest(wrong, tags)
+        text = f"{wrong!r} is not one of {', '.join(tags)}" + nearest(wrong, tags)
     elif item["type"] == "extra_forbidden":
         wrong, known = str(item["loc"][-1]), list(dict.fromkeys(key for model in models for key in model.model_fields))
         of_kind = f" for kind {kind}" if kind else ""
-        text = f"unknown key {wrong!r}{of_kind}{_nearest(wrong, known)}"
+        text = f"unknown key {wrong!r}{of_kind}{nearest(wrong, known)}"
         text += f" Known here: {', '.join(known)}" if known else ""
     else:
         text = item["msg"].removeprefix("Value error, ")
@@ -31,7 +31,8 @@ def _line(item: Any, root: type[BaseModel]) -> str:
     return f"  {'.'.join(path) or '(top level)'}: {text}"
 
 
-def _nearest(wrong: str, known: list[str]) -> str:
+def nearest(wrong: str, known: list[str]) -> str:
+    """ "; did you mean ...?", or nothing where no known name is close."""
     near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 

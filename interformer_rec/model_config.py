@@ -99,6 +99,11 @@ class ModelConfig(Strict):
         "sequences, not S_sum the fields; s2n: the other way; sep: none before the head; sole: histories are pooled before the "
         "first layer and there is no Sequence Arch",
     )
+    split: bool = Field(
+        False,
+        description="the candidate's features (features.candidate) do not reach the sequences, so that one user's sequence work serves "
+        "all candidates of a request",
+    )
     pooling: Literal["mean", "mlp", "mha"] = Field(
         "mha", description="flow: sole. A history's token: its events' mean, an MLP of the newest 8, or learned queries"
     )
@@ -133,6 +138,11 @@ class ModelConfig(Strict):
             raise ValueError(
                 "layers: 1 with final_cross: false leaves a head that reads summaries of raw features: the only layer's update "
                 "would be thrown away (Algorithm 1 to the letter). Use layers >= 2 or final_cross: true"
+            )
+        if self.split and self.flow not in ("int", "n2s"):
+            raise ValueError(
+                f"split: true keeps the candidate's features from the sequences, but with flow: {self.flow} no feature reaches them. "
+                "Use flow: int or n2s, or split: false"
             )
         return self
 

@@ -15,6 +15,9 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from interformer_rec.config_errors import nearest
+from interformer_rec.errors import InputError
+
 MISSING_ROW = 0
 UNKNOWN_ROW = 1  # vocab tables only
 
@@ -141,6 +144,11 @@ class FeatureSchema(Strict):
     labels: tuple[Label, ...] = Field(min_length=1)
     weight: str | None = Field(None, description="column with a weight >= 0 per row")
     group: str | None = Field(None, description="column whose value groups rows for GAUC, usually the user's id")
+    candidate: tuple[str, ...] = Field(
+        (),
+        description="names of the dense, ids and bags features of the item shown; the others, and all histories, are the user's or the "
+        "request's (model.split)",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -197,6 +205,14 @@ class FeatureSchema(Strict):
                 raise ValueError(
                     f"{what} name {twice[0]!r} is used more than once; names must differ (set `column` for the source)"
                 )
+        known = [feature.name for feature in (*self.dense, *self.ids, *self.bags)]
+        for name in self.candidate:
+            if name in (group.name for group in self.sequences):
+                raise ValueError(f"candidate names {name!r}, a history; all histories are the user's: remove it")
+            if name not in known:
+                raise ValueError(
+                    f"candidate names {name!r}, which is not a feature under dense, ids or bags{nearest(name, known)}"
+                )
         targets = {label.column for label in self.labels}
         for column, feature in self._input_columns():
             if column in targets:
@@ -211,6 +227,19 @@ class FeatureSchema(Strict):
         for group in self.sequences:
             for column in group.columns:
                 yield column.column, f"{group.name}.{column.name}"
+
+    def check_split(self) -> None:
+        """Raises InputError unless the user and the candidate have a feature each beside the histories (model.split)."""
+        if not self.candidate:
+            raise InputError(
+                "model.split divides the user's features from the candidate's: list the names of the candidate's (the item shown) "
+                "under features.candidate, or set model.split: false"
+            )
+        if {feature.name for feature in (*self.dense, *self.ids, *self.bags)} <= set(self.candidate):
+            raise InputError(
+                "features.candidate names every feature under dense, ids and bags: model.split needs at least one of the user or the "
+                "context. Remove those from it, or set model.split: false"
+            )
 
     def columns(self, labels: bool = True) -> tuple[str, ...]:
         """Source columns to read, each once, in order; without label and weight columns for prediction."""

@@ -36,6 +36,44 @@ def test_a_mistake_is_named_with_its_place(changes, message):
     assert message in refused(**changes)
 
 
+def sides(candidate, **model):
+    features = {
+        "tables": {"user": {}, "item": {}},
+        "dense": ["age"],
+        "ids": ["user", "item"],
+        "sequences": [
+            {"name": "watch", "max_length": 5, "columns": [{"name": "item", "table": "item", "column": "seen"}]}
+        ],
+        "labels": ["click"],
+        "candidate": candidate,
+    }
+    return {"features": features, "model": {"split": True, **model}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            sides(["itme"]),
+            "candidate names 'itme', which is not a feature under dense, ids or bags; did you mean 'item'?",
+        ),
+        (sides(["item", "watch"]), "candidate names 'watch', a history; all histories are the user's: remove it"),
+        (sides([]), "list the names of the candidate's (the item shown) under features.candidate"),
+        (sides(["age", "item", "user"]), "features.candidate names every feature under dense, ids and bags"),
+        (sides(["item"], flow="sep"), "with flow: sep no feature reaches them. Use flow: int or n2s"),
+        (sides(["item"], kind="din"), "model.split: unknown key 'split' for kind din"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused(changes, message):
+    assert message in refused(**changes)
+
+
+def test_a_split_replays_and_candidates_may_be_named_without_one():
+    run = config.parse({**MINIMAL, **sides(["item", "age"], flow="n2s")}, "run.yaml")
+    assert run.features.candidate == ("item", "age") and config.parse_yaml(config.to_yaml(run), "saved.yaml") == run
+    assert not config.parse({**MINIMAL, **sides(["item"], split=False)}, "run.yaml").model.split
+
+
 def test_everything_wrong_is_said_at_once():
     text = refused(training={"epochs": 0}, data={"batch_size": "many"})
     assert "training.epochs" in text and "data.batch_size" in text and "config 'run.yaml' is not valid" in text

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from interformer_rec.model.attention import PMA
-from interformer_rec.model.layers import LCE, GatingUnit
+from interformer_rec.model.layers import LCE, GatingUnit, block_norm
 from interformer_rec.model.sequence import Sequence
-from interformer_rec.model_config import Activation, Gating
+from interformer_rec.model_config import Activation, Gating, ModelConfig
 
 
 class XSummary(nn.Module):
@@ -61,3 +61,28 @@ class SSummary(nn.Module):
         if not self.keep_cls:
             del parts[0]
         return self.gating(torch.cat(parts, dim=1))
+
+
+class CrossArch(nn.Module):
+    """A layer's two summaries (paper, Eq. 10-11), with the norm before the layer's blocks."""
+
+    def __init__(self, n: int, groups: list[int], model: ModelConfig) -> None:
+        super().__init__()
+        summary, d = model.summary, model.d
+        self.x_norm = block_norm(d, model.normalise)
+        self.x_summary = XSummary(n, summary.x_tokens, d, summary.gating, model.activation)
+        self.s_norms = nn.ModuleList(block_norm(d, model.normalise) for _ in groups)
+        options = summary.model_dump() | {"activation": model.activation}
+        self.s_summaries = nn.ModuleList(SSummary(d, model.heads, groups=count, **options) for count in groups)
+        self.s_tokens = sum(s.tokens for s in self.s_summaries)
+
+    def of_x(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
+        """Normed X and X_sum (B, c, d)."""
+        x = self.x_norm(x_BND)
+        return x, self.x_summary(x)
+
+    def of_s(self, sequences: list[Sequence], x_BND: Tensor) -> tuple[list[Sequence], Tensor]:
+        """Normed sequences and S_sum: the sequences' summaries one after another on the token axis (none: no token)."""
+        normed = [s._replace(values=norm(s.values)) for norm, s in zip(self.s_norms, sequences, strict=True)]
+        summaries = [summary(s) for summary, s in zip(self.s_summaries, normed, strict=True)]
+        return normed, torch.cat(summaries, dim=1) if summaries else x_BND[:, :0]

@@ -1,6 +1,7 @@
 """InterFormer (Zeng et al., CIKM 2025, Algorithm 1): tokens of fields and sequences inform each other, layer by layer.
 
-In: dense columns and an Embedded; out: logits. Legend: B samples, n non-sequence tokens, c tokens of X_sum, d channels.
+In: dense columns and an Embedded; out: logits. Legend: B samples (R requests, C candidates), m dense columns, n non-sequence
+tokens, c tokens of X_sum, d channels.
 """
 
 from __future__ import annotations
@@ -9,44 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from interformer_rec.errors import InputError
-from interformer_rec.model.cross_arch import SSummary, XSummary
+from interformer_rec.model.candidate_side import CandidateSide, UserStates
+from interformer_rec.model.cross_arch import CrossArch
 from interformer_rec.model.early import EarlyPooling, pool_all
-from interformer_rec.model.embedded import Embedded, field_groups, table_dims
+from interformer_rec.model.embedded import Embedded, table_dims
 from interformer_rec.model.interaction_arch import InteractionArch
-from interformer_rec.model.layers import MLP, block_norm
+from interformer_rec.model.layers import MLP
 from interformer_rec.model.preprocess import EventTokens, Preprocess
 from interformer_rec.model.sequence import Sequence
 from interformer_rec.model.sequence_arch import SequenceArch
+from interformer_rec.model.sides import both_sides
 from interformer_rec.model_config import ModelConfig
 from interformer_rec.ops.attention import rotary_of
 from interformer_rec.ops.jagged import JaggedLayout
 from interformer_rec.ops.streams import side_by_side
 from interformer_rec.schema import FeatureSchema
-
-
-class CrossArch(nn.Module):
-    """A layer's two summaries (paper, Eq. 10-11), with the norm before the layer's blocks."""
-
-    def __init__(self, n: int, groups: list[int], model: ModelConfig) -> None:
-        super().__init__()
-        summary, d = model.summary, model.d
-        self.x_norm = block_norm(d, model.normalise)
-        self.x_summary = XSummary(n, summary.x_tokens, d, summary.gating, model.activation)
-        self.s_norms = nn.ModuleList(block_norm(d, model.normalise) for _ in groups)
-        options = summary.model_dump() | {"activation": model.activation}
-        self.s_summaries = nn.ModuleList(SSummary(d, model.heads, groups=count, **options) for count in groups)
-        self.s_tokens = sum(s.tokens for s in self.s_summaries)
-
-    def of_x(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
-        """Normed X and X_sum (B, c, d)."""
-        x = self.x_norm(x_BND)
-        return x, self.x_summary(x)
-
-    def of_s(self, sequences: list[Sequence], x_BND: Tensor) -> tuple[list[Sequence], Tensor]:
-        """Normed sequences and S_sum: the sequences' summaries one after another on the token axis (none: no token)."""
-        normed = [s._replace(values=norm(s.values)) for norm, s in zip(self.s_norms, sequences, strict=True)]
-        summaries = [summary(s) for summary, s in zip(self.s_summaries, normed, strict=True)]
-        return normed, torch.cat(summaries, dim=1) if summaries else x_BND[:, :0]
 
 
 class Layer(nn.Module):
@@ -93,6 +71,7 @@ class InterFormer(nn.Module):
 
     `final_cross`: L layers, then a last Cross Arch feeds the heads. Otherwise Algorithm 1 to the letter, whose heads read layer
     L's summaries: nothing would read layer L's update, so it is not built. Each task has a head of its own on [X_sum ; S_sum].
+    `split`: what is said here of X holds for the user's tokens; the candidate's are in CandidateSide, and X_sum is of both.
     """
 
     def __init__(self, features: FeatureSchema, model: ModelConfig) -> None:
@@ -101,15 +80,24 @@ class InterFormer(nn.Module):
             raise InputError(
                 "InterFormer needs a group under features.sequences: fields and sequences inform each other in it"
             )
-        groups = {dim: len(fields) for dim, fields in field_groups(features, model.embedding_dim).items()}
-        if not (groups or features.dense):
+        if not (features.ids or features.bags or features.dense):
             raise InputError(
                 "InterFormer needs at least one feature under features.dense, ids or bags beside the sequences"
             )
-        dims = table_dims(features, model.embedding_dim)
-        event_width = dims[features.sequences[0].columns[0].table]
+        if model.split:
+            features.check_split()
+        self.side, candidates = both_sides(features, model.embedding_dim, model.split)
+        event_width = table_dims(features, model.embedding_dim)[features.sequences[0].columns[0].table]
         options = model.sequence
-        self.preprocess = Preprocess(features, groups, event_width, model.d, options.merge, options.lengths)
+        self.preprocess = Preprocess(
+            self.side.numbers,
+            self.side.counts,
+            features.sequences,
+            event_width,
+            model.d,
+            options.merge,
+            options.lengths,
+        )
         n, parts = self.preprocess.tokens, self.preprocess.groups
         self.early: nn.ModuleList | None = None
         if model.flow == "sole":
@@ -117,9 +105,10 @@ class InterFormer(nn.Module):
             self.early = nn.ModuleList(pooled)
             n, parts = n + len(parts), []
         if n < 2 and model.flow not in ("int", "s2n"):
+            whose = "user's " if model.split else ""
             raise InputError(
-                f"model.flow {model.flow} leaves the Interaction Arch one token, and one token has nothing to interact with: add "
-                "features, or use flow: int"
+                f"model.flow {model.flow} leaves the {whose}Interaction Arch one token, and one token has nothing to interact with: "
+                f"add {whose}features, or use flow: int"
             )
         told = model.flow in ("int", "n2s", "sole")
         self.untold = None if told else nn.Parameter(torch.randn(model.summary.x_tokens, model.d))
@@ -127,7 +116,10 @@ class InterFormer(nn.Module):
         self.cross_archs = nn.ModuleList(CrossArch(n, parts, model) for _ in range(updates + 1))
         s_tokens = self.cross_archs[0].s_tokens
         self.layers = nn.ModuleList(Layer(n, s_tokens, len(parts), model) for _ in range(updates))
-        width = (model.summary.x_tokens + s_tokens) * model.d
+        self.candidate: CandidateSide | None = None
+        if model.split:
+            self.candidate = CandidateSide(candidates, n + s_tokens * (model.flow == "int"), updates, model)
+        width = (model.summary.x_tokens * (2 if model.split else 1) + s_tokens) * model.d
         self.heads = nn.ModuleList(MLP(width, model.head, 1, model.activation, model.dropout) for _ in features.labels)
         self.head_dim, self.attention_heads = model.d // model.heads, model.heads
         self.rope_base = model.sequence.rope_base
@@ -135,18 +127,50 @@ class InterFormer(nn.Module):
 
     def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor:
         """(B, m) dense columns and what the tables say -> (B, tasks) logits."""
-        x, events = self.preprocess(dense_BM, embedded)
+        return self.candidate_side(self.user_side(dense_BM, embedded), dense_BM, embedded)
+
+    def user_side(self, dense_RM: Tensor, embedded: Embedded) -> UserStates:
+        """Everything that does not depend on the candidate, once a request: the sequences, X_u, and the summaries of both.
+
+        All of a batch's columns come in; with `split` the candidate's are not read, so any numbers may stand there.
+        """
+        x, events = self.preprocess(*self.side.take(dense_RM, embedded))
         if self.early is not None:
             x, events = torch.cat([x, pool_all(self.early, events)], dim=1), []
         x_in, x_sum = self.cross_archs[0].of_x(x)
         sequences = [self.prepend(self._told(x_sum), part) for part in events]  # X_sum^(1) is the CLS of every sequence
         s_in, s_sum = self.cross_archs[0].of_s(sequences, x)
+        reads = []
         for layer, cross in zip(self.layers, self.cross_archs[1:], strict=True):
+            if self.candidate is not None:
+                reads.append(torch.cat([x_in, s_sum], dim=1) if layer.reads_s else x_in)
             x, sequences = layer(x, x_in, self._told(x_sum), sequences, s_in, s_sum)
             x_in, x_sum = cross.of_x(x)
             s_in, s_sum = cross.of_s(sequences, x)
-        summaries = torch.cat([x_sum, s_sum], dim=1).flatten(1)
-        return torch.cat([head(summaries) for head in self.heads], dim=1)
+        return UserStates(tuple(reads), torch.cat([x_sum, s_sum], dim=1))
+
+    def candidate_side(
+        self, states: UserStates, dense_CM: Tensor, embedded: Embedded, request_of_candidate: Tensor | None = None
+    ) -> Tensor:
+        """(C, tasks) logits of the candidates of R requests. `request_of_candidate` (C,) says whose each is: integers below R.
+
+        Without it candidate i is of request i. All columns come in, the candidate's are read; `embedded.events` may be empty.
+        Raises InputError for a model without split, whose `states` are a row's and not a request's, and where rows do not match.
+        """
+        if request_of_candidate is not None:
+            if self.candidate is None:
+                raise InputError("one user's work can be shared by several candidates only with model.split: true")
+            states = states.of(request_of_candidate)
+        summaries = states.summaries
+        if summaries.shape[0] != dense_CM.shape[0]:
+            raise InputError(
+                f"{dense_CM.shape[0]} candidates, but the user's side is given for {summaries.shape[0]}: say in "
+                "request_of_candidate which request each candidate belongs to"
+            )
+        if self.candidate is not None:
+            summaries = torch.cat([summaries, self.candidate(dense_CM, embedded, states.reads)], dim=1)
+        flat = summaries.flatten(1)
+        return torch.cat([head(flat) for head in self.heads], dim=1)
 
     def _told(self, x_sum_BCD: Tensor) -> Tensor:
         """What the sequences hear of X: X_sum, or the same learned tokens for everybody (flow: s2n, sep)."""

@@ -15,7 +15,7 @@ from interformer_rec.model.embedded import Embedded
 from interformer_rec.model.layers import Linear, RMSNorm, fan_in_
 from interformer_rec.ops.gating import mask_gate
 from interformer_rec.ops.glue import glue_by_age, glue_in_turn
-from interformer_rec.schema import FeatureSchema
+from interformer_rec.schema import SequenceGroup
 
 
 class EventTokens(NamedTuple):
@@ -80,15 +80,22 @@ class MaskNet(nn.Module):
 
 
 class Preprocess(nn.Module):
-    """(dense, Embedded) -> X^(1) (B, n, d) and one EventTokens for each sequence of the chosen merge."""
+    """(dense, Embedded) -> X^(1) (B, n, d) and one EventTokens for each sequence of the chosen merge (no sequences: none)."""
 
     def __init__(
-        self, features: FeatureSchema, field_counts: dict[int, int], event_width: int, d: int, merge: str, lengths: bool
+        self,
+        dense: int,
+        field_counts: dict[int, int],
+        sequences: tuple[SequenceGroup, ...],
+        event_width: int,
+        d: int,
+        merge: str,
+        lengths: bool,
     ) -> None:
         super().__init__()
-        columns = {group.name: len(group.columns) for group in features.sequences}
-        self.lengths = HistoryLengths([group.max_length for group in features.sequences]) if lengths else None
-        numbers = len(features.dense) + (len(columns) if lengths else 0)
+        columns = {group.name: len(group.columns) for group in sequences}
+        self.lengths = HistoryLengths([group.max_length for group in sequences]) if lengths else None
+        numbers = dense + (len(columns) if lengths else 0)
         self.dense = nn.Sequential(Linear(numbers, d), RMSNorm(d)) if numbers else None
         self.fields = nn.ModuleDict({str(width): FieldTokens(count, width, d) for width, count in field_counts.items()})
         self.event_norms = nn.ModuleList(EventNorm(count, event_width) for count in columns.values())

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from interformer_rec.model.embedded import field_groups, table_dims
+from interformer_rec.model.embedded import table_dims
+from interformer_rec.model.sides import both_sides
 from interformer_rec.model_config import InteractionConfig, ModelConfig
 from interformer_rec.planning.jagged_shape import Shape
 from interformer_rec.planning.sizes import Sizes
@@ -66,11 +67,11 @@ class _Count:
         self.scale = rows / drawn
         self.widths = {g.name: sizes.of_lookup(g.name).widths(drawn) for g in features.sequences}
         self.merge = model.sequence.merge if len(features.sequences) > 1 else "separate"
-        self.fields = {dim: len(f) for dim, f in field_groups(features, model.embedding_dim).items()}
-        self.numbers = len(features.dense) + (len(features.sequences) if model.sequence.lengths else 0)
-        self.n = bool(self.numbers) + sum(self.fields.values())
-        summary = model.summary
-        groups = len(features.sequences)
+        summary, groups = model.summary, len(features.sequences)
+        self.sides = both_sides(features, model.embedding_dim, model.split)[: 1 + model.split]  # the user's first
+        self.numbers = [side.numbers for side in self.sides]
+        self.numbers[0] += groups * model.sequence.lengths
+        self.n = [bool(m) + sum(side.counts.values()) for m, side in zip(self.numbers, self.sides, strict=True)]
         self.parts = {"masknet": [1], "separate": [1] * groups, "concat": [groups]}[self.merge]
         cls = summary.cls * summary.x_tokens
         self.s_tokens = [cls + summary.pma_tokens + g * summary.recent_tokens for g in self.parts]
@@ -87,21 +88,28 @@ class _Count:
             self._layout(shape)
         for _ in range(updates + 1):
             self._cross_arch()
+        if model.split:
+            self._norm("cross_arch", (updates + 1) * self.rows * self.n[1] * model.normalise, model.d)
+            self._x_summary(self.n[1])
         for _ in range(updates):
-            self._interaction_arch()
+            for side, n in enumerate(self.n):  # the candidate's reads the user's tokens too
+                self._interaction_arch(n, sum(self.n[: side + 1]) + sum(self.s_tokens))
             for shape in self.shapes:
                 self._sequence_arch(shape)
-        width = (model.summary.x_tokens + sum(self.s_tokens)) * model.d
+        width = (model.summary.x_tokens * len(self.sides) + sum(self.s_tokens)) * model.d
         self._keep("heads", self.rows * width * self.half)
         for _ in self.features.labels:
             self._mlp("heads", self.rows, [width, *model.head, 1], dropout=True)
         return DenseCost(dict(self.bytes), dict(self.flops), looked_up, self._kernels(updates), tuple(self.shapes))
 
     def _kernels(self, updates: int) -> int:
-        """Fitted to counts by a dispatch mode: 60 + 250 a sequence, 132 a layer, 126 a layer and sequence, 25 a further bucket."""
+        """Fitted to counts by a dispatch mode: 60 + 250 a sequence, 132 a layer, 126 a layer and sequence, 25 a further bucket;
+        a split's candidate side 90, and 115 a layer.
+        """
         merged_away = len(self.features.sequences) - len(self.shapes)
         per_layer = 132 + sum(126 + 25 * (shape.buckets - 1) for shape in self.shapes)
-        return 60 + 250 * len(self.shapes) + 90 * merged_away + updates * per_layer
+        candidate = self.model.split * (90 + 115 * updates)
+        return 60 + 250 * len(self.shapes) + 90 * merged_away + updates * per_layer + candidate
 
     def _merged(self) -> list[np.ndarray]:
         """Event counts of each sequence; a row that is long in one group is taken to be long in all."""
@@ -141,15 +149,18 @@ class _Count:
 
     def _preprocess(self) -> int:
         block, rows, d, features = "preprocess", self.rows, self.model.d, self.features
-        if self.numbers:
-            self._norm(block, rows, d)
-            self._product(block, rows, self.numbers, d)
-            self._keep(block, rows * self.numbers * self.half * (self.numbers > len(features.dense)))  # joined columns
-        for dim, count in self.fields.items():
-            self._norm(block, rows * count, dim)
-            if dim != d:
-                self._keep(block, rows * count * dim * self.half)
-                self._product(block, rows * count, dim, d)
+        for side, numbers in zip(self.sides, self.numbers, strict=True):
+            if numbers:
+                self._norm(block, rows, d)
+                self._product(block, rows, numbers, d)
+                self._keep(
+                    block, rows * numbers * self.half * (numbers != len(features.dense))
+                )  # joined or cut columns
+            for dim, count in side.counts.items():
+                self._norm(block, rows * count, dim)
+                if dim != d:
+                    self._keep(block, rows * count * dim * self.half)
+                    self._product(block, rows * count, dim, d)
         dims = table_dims(features, self.model.embedding_dim)
         looked_up = rows * sum(dims[lookup.table] for lookup in features.pooled_lookups) * SINGLE
         for lookup in features.jagged_lookups:
@@ -185,10 +196,8 @@ class _Count:
         block, model, rows, d = "cross_arch", self.model, self.rows, self.model.d
         summary = model.summary
         if model.normalise:
-            self._norm(block, rows * self.n, d)
-        self._keep(block, rows * self.n * d * SINGLE)  # what the LCE reads
-        self._product(block, rows * d, self.n, summary.x_tokens)
-        self._gating(block, rows * summary.x_tokens)
+            self._norm(block, rows * self.n[0], d)
+        self._x_summary(self.n[0])
         for s, tokens in zip(self.shapes, self.s_tokens, strict=True):
             if model.normalise:
                 self._norm(block, s.tokens, d)
@@ -199,6 +208,12 @@ class _Count:
                 self._product(block, rows * summary.pma_tokens, d, 2 * d)
                 self._keep(block, rows * summary.pma_tokens * d * self.half)
             self._gating(block, rows * tokens)
+
+    def _x_summary(self, n: int) -> None:
+        block, rows, d, tokens = "cross_arch", self.rows, self.model.d, self.model.summary.x_tokens
+        self._keep(block, rows * n * d * SINGLE)  # what the LCE reads
+        self._product(block, rows * d, n, tokens)
+        self._gating(block, rows * tokens)
 
     def _sequence_arch(self, s: Shape) -> None:
         block, d, rows = "sequence_arch", self.model.d, self.rows
@@ -227,13 +242,12 @@ class _Count:
         self._product(block, s.tokens, d, 4 * d)
         self.flops[block] += 4 * s.squares * d
 
-    def _interaction_arch(self) -> None:
-        block, model, rows, n, d = "interaction_arch", self.model, self.rows, self.n, self.model.d
+    def _interaction_arch(self, n: int, n_in: int) -> None:
+        block, model, rows, d = "interaction_arch", self.model, self.rows, self.model.d
         options = model.interaction
-        n_in = n + sum(self.s_tokens)
         self._keep(block, rows * n_in * d * SINGLE)  # [X ; S_sum], read by every member
         for part in options.parts if options.kind == "dhen" else (options.kind,):
-            {"dot": self._dot, "dcn": self._dcn, "wukong": self._wukong}[part](options, n_in)
+            {"dot": self._dot, "dcn": self._dcn, "wukong": self._wukong}[part](options, n, n_in)
         if options.kind == "dhen":
             if options.merge == "concat":
                 joined = len(options.parts) * n
@@ -244,7 +258,7 @@ class _Count:
         self._keep(block, rows * n * d * self.half)  # what the MLP reads
         self._mlp(block, rows * n, [d, d, d], dropout=True)
 
-    def _dot(self, options: InteractionConfig, n_in: int) -> None:
+    def _dot(self, options: InteractionConfig, n: int, n_in: int) -> None:
         block, rows, d = "interaction_arch", self.rows, self.model.d
         kept = min(options.dot_tokens, n_in)
         if kept < n_in:
@@ -253,18 +267,18 @@ class _Count:
         self._product(block, rows * kept, d, kept)
         pairs = kept * (kept - 1) // 2
         self._keep(block, rows * pairs * self.half)
-        self._mlp(block, rows, [pairs, *options.hidden, self.n * d], dropout=True)
+        self._mlp(block, rows, [pairs, *options.hidden, n * d], dropout=True)
 
-    def _dcn(self, options: InteractionConfig, n_in: int) -> None:
+    def _dcn(self, options: InteractionConfig, n: int, n_in: int) -> None:
         block, rows, width = "interaction_arch", self.rows, n_in * self.model.d
         rank = min(options.dcn_rank, width)
         for _ in range(options.dcn_layers):
             self._keep(block, rows * (rank * self.half + width * self.half + width * SINGLE))
             self._product(block, rows, width, 2 * rank)
-        self._product(block, rows * self.model.d, n_in, self.n)
+        self._product(block, rows * self.model.d, n_in, n)
 
-    def _wukong(self, options: InteractionConfig, n_in: int) -> None:
-        block, rows, n, d = "interaction_arch", self.rows, self.n, self.model.d
+    def _wukong(self, options: InteractionConfig, n: int, n_in: int) -> None:
+        block, rows, d = "interaction_arch", self.rows, self.model.d
         fmb, rank = min(options.fmb_tokens, n), min(options.fmb_rank, n_in)
         self._keep(block, rows * d * rank * self.half)
         self._norm(block, rows, n_in * rank)

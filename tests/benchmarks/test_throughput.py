@@ -25,16 +25,17 @@ from interformer_rec.model.interformer import InterFormer
 CPU = torch.device("cpu")
 
 
-def tiny(preset: str = "default", merge: str = "separate", longest: int = 12):
+def tiny(preset: str = "default", merge: str = "separate", longest: int = 12, split: bool = False):
     shape = WORKLOADS["tiny"].with_(preset=preset, merge=merge, layers=2)
     changes = {"sequence": {"merge": merge}} if preset == "paper" else {}
-    return shape.features(longest), shape.model(**changes)
+    shown = {"candidate": ("candidate_column0", "candidate_column1", "number0")}
+    return shape.features(longest).model_copy(update=shown), shape.model(**changes, split=split)
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
-@pytest.mark.parametrize("merge", ["separate", "masknet", "concat"])
-def test_padded_model_is_the_same_model(preset, merge):
-    features, options = tiny(preset, merge)
+@pytest.mark.parametrize("merge, split", [("separate", False), ("masknet", False), ("concat", False), ("concat", True)])
+def test_padded_model_is_the_same_model(preset, merge, split):
+    features, options = tiny(preset, merge, split=split)
     drawn = {g.name: lengths.draw("zipf", 20, 12, 0.25, i) for i, g in enumerate(features.sequences)}
     assert min(n.min() for n in drawn.values()) == 0
     torch.manual_seed(0)
@@ -53,10 +54,10 @@ def test_padded_model_is_the_same_model(preset, merge):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("merge", ["separate", "masknet", "concat"])
-def test_flops_are_those_of_torchs_counter(merge):
+@pytest.mark.parametrize("merge, split", [("separate", False), ("masknet", False), ("concat", False), ("concat", True)])
+def test_flops_are_those_of_torchs_counter(merge, split):
     """Over fixed lengths, where nothing is padded; the counted model uses the math attention, whose products it sees."""
-    features, options = tiny(merge=merge, longest=40)
+    features, options = tiny(merge=merge, longest=40, split=split)
     model = InterFormer(features, options)
     count = FlopCount(features, options, model)
     drawn = {group.name: np.full(4, 24) for group in features.sequences}

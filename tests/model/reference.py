@@ -59,19 +59,19 @@ class Reference:
         return {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "identity": lambda y: y}[kind](x * gate)
 
     # --- preprocessing -----------------------------------------------------------------------------------------------
-    def tokens(self, sample: dict) -> Tensor:
+    def tokens(self, sample: dict, name: str = "preprocess", lengths: bool = True) -> Tensor:
         rows = []
         numbers = list(sample["dense"])
-        if self.model.sequence.lengths:
+        if lengths and self.model.sequence.lengths:
             for group in self.features.sequences:
                 share = math.log1p(len(sample["events"][group.name])) / math.log1p(group.max_length)
                 numbers.append(torch.tensor(2 * share - 1, dtype=torch.float64))
         if numbers:
-            rows.append(self.norm("preprocess.dense.1", self.linear("preprocess.dense.0", torch.stack(numbers))))
+            rows.append(self.norm(f"{name}.dense.1", self.linear(f"{name}.dense.0", torch.stack(numbers))))
         for width, fields in sample["fields"].items():
-            projections = self.w(f"preprocess.fields.{width}.weight")
+            projections = self.w(f"{name}.fields.{width}.weight")
             for i, field in enumerate(fields):
-                token = self.norm(f"preprocess.fields.{width}.norm", field)
+                token = self.norm(f"{name}.fields.{width}.norm", field)
                 rows.append(token if projections is None else token @ projections[i])
         return torch.stack(rows)
 
@@ -191,7 +191,12 @@ class Reference:
 
     # --- Algorithm 1 -------------------------------------------------------------------------------------------------
     def logits(self, sample: dict) -> Tensor:
-        x = self.tokens(sample)
+        summaries = self.summaries(sample)[0].flatten()
+        return torch.cat([self.mlp(f"heads.{t}", summaries) for t in range(len(self.features.labels))])
+
+    def summaries(self, sample: dict) -> tuple[Tensor, list[Tensor]]:
+        """The last [X_sum ; S_sum], and what the Interaction Arch of each layer reads."""
+        x, reads = self.tokens(sample), []
         groups = self.sequences(sample)
         flow = self.model.flow
         if flow == "sole":
@@ -216,11 +221,11 @@ class Reference:
             arch = f"layers.{layer}.interaction_arch"
             read = torch.cat([x_in, s_sum]) if flow in ("int", "s2n") else x_in
             z = self.interaction(self.model.interaction.kind, f"{arch}.interaction", read, len(x))
+            reads.append(read)
             update = self.mlp(f"{arch}.mlp", z)
             x = x + update if self.model.interaction.residual else update
             sequences = [
                 self.sequence_arch(f"layers.{layer}.sequence_archs.{i}", told, s, s_in[i], ages[i])
                 for i, s in enumerate(sequences)
             ]
-        summaries = torch.cat([x_sum, s_sum]).flatten()
-        return torch.cat([self.mlp(f"heads.{t}", summaries) for t in range(len(self.features.labels))])
+        return torch.cat([x_sum, s_sum]), reads

@@ -177,6 +177,8 @@ class RunConfig(Strict):
             )
         if isinstance(self.model, ModelConfig) and self.model.split:
             self.features.check_split()
+        if isinstance(self.model, ModelConfig) and self.model.sequence.merge == "union":
+            self.features.check_union()
         dim = self.model.embedding_dim
         dims = {name: self.features.tables[name].embedding_dim or dim for name in sorted(self.features.sequence_tables)}
         if len(set(dims.values())) > 1:

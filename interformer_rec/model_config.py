@@ -62,10 +62,11 @@ class InteractionConfig(Strict):
 class SequenceConfig(Strict):
     """Sequence Arch (paper, Eq. 8-9)."""
 
-    merge: Literal["masknet", "separate", "concat"] = Field(
+    merge: Literal["masknet", "separate", "concat", "union"] = Field(
         "concat",
         description="several groups: masknet glues them by age on the embedding axis (paper), concat makes one sequence of them on "
-        "the time axis, separate gives each its own Sequence Arch and summaries (for many long histories: attention grows with "
+        "the time axis, union the same with every event once, marked with the groups it stands in (the watched videos, some of them liked; "
+        "same tables in all), separate gives each its own Sequence Arch and summaries (for many long histories: attention grows with "
         "the square of a sequence's length)",
     )
     lengths: bool = Field(

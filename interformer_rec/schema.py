@@ -241,6 +241,17 @@ class FeatureSchema(Strict):
                 "context. Remove those from it, or set model.split: false"
             )
 
+    def check_union(self) -> None:
+        """Raises InputError unless all histories read the same tables, column by column (model.sequence.merge: union)."""
+        first, *others = self.sequences
+        for group in others:
+            if [column.table for column in group.columns] != [column.table for column in first.columns]:
+                raise InputError(
+                    f"model.sequence.merge: union lets an event stand in several histories, so {group.name!r} and {first.name!r} must "
+                    "have columns of the same tables, in the same order, the first one telling events apart. Change "
+                    "features.sequences, or use merge: concat"
+                )
+
     def columns(self, labels: bool = True) -> tuple[str, ...]:
         """Source columns to read, each once, in order; without label and weight columns for prediction."""
         wanted = [column for column, _ in self._input_columns()]

@@ -25,6 +25,9 @@ class Events:
 
     values: Tensor  # (E, k * dim)
     lengths: Tensor  # (B,) int64
+    ids: Tensor | None = (
+        None  # (E,) int64, the first column's table rows: equal ids are the same event (merge: union needs them)
+    )
 
 
 @dataclass

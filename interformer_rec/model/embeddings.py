@@ -114,6 +114,7 @@ class Assemble(nn.Module):
         scale = self.l2 / loss_rows if self.l2 and torch.is_grad_enabled() else 0.0
         keys = sequences.keys()
         lengths = dict(zip(keys, sequences.lengths().view(len(keys), sequences.stride()), strict=True))
+        ids = dict(zip(keys, sequences.values().split(sequences.length_per_key()), strict=True))
         vectors = {} if jagged is None else {key: self._with_l2(jagged[key].values(), scale) for key in lengths}
         bags: dict[str, Tensor] = {}
         if pooled is not None:
@@ -128,7 +129,9 @@ class Assemble(nn.Module):
             ]
             fields[dim] = torch.cat(columns, dim=1).unflatten(1, (len(lookups), dim))
         events = {
-            name: Events(torch.cat([vectors[key] for key in keys], dim=1), lengths[keys[0]].to(torch.int64))
+            name: Events(
+                torch.cat([vectors[key] for key in keys], dim=1), lengths[keys[0]].to(torch.int64), ids[keys[0]]
+            )
             for name, keys in self.events.items()
         }
         return Embedded(fields, events)

@@ -86,6 +86,8 @@ class InterFormer(nn.Module):
             )
         if model.split:
             features.check_split()
+        if model.sequence.merge == "union":
+            features.check_union()
         self.side, candidates = both_sides(features, model.embedding_dim, model.split)
         event_width = table_dims(features, model.embedding_dim)[features.sequences[0].columns[0].table]
         options = model.sequence
@@ -123,7 +125,8 @@ class InterFormer(nn.Module):
         self.heads = nn.ModuleList(MLP(width, model.head, 1, model.activation, model.dropout) for _ in features.labels)
         self.head_dim, self.attention_heads = model.d // model.heads, model.heads
         self.rope_base = model.sequence.rope_base
-        self.longest = max(group.max_length for group in features.sequences)
+        lengths = [group.max_length for group in features.sequences]
+        self.longest = sum(lengths) if self.preprocess.merge == "union" else max(lengths)
 
     def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor:
         """(B, m) dense columns and what the tables say -> (B, tasks) logits."""

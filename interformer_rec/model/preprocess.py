@@ -11,10 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from interformer_rec.model.embedded import Embedded
+from interformer_rec.model.embedded import Embedded, Events
 from interformer_rec.model.layers import Linear, RMSNorm, fan_in_
 from interformer_rec.ops.gating import mask_gate
-from interformer_rec.ops.glue import glue_by_age, glue_in_turn
+from interformer_rec.ops.glue import glue_by_age, glue_in_turn, union
+from interformer_rec.ops.jagged import take_rows
 from interformer_rec.schema import SequenceGroup
 
 
@@ -98,17 +99,20 @@ class Preprocess(nn.Module):
         numbers = dense + (len(columns) if lengths else 0)
         self.dense = nn.Sequential(Linear(numbers, d), RMSNorm(d)) if numbers else None
         self.fields = nn.ModuleDict({str(width): FieldTokens(count, width, d) for width, count in field_counts.items()})
-        self.event_norms = nn.ModuleList(EventNorm(count, event_width) for count in columns.values())
-        self.merge = merge if len(columns) > 1 else "separate"  # of one group, all three merges are the same
-        widths = [count * event_width for count in columns.values()]
+        self.merge = merge if len(columns) > 1 else "separate"  # of one group, all merges are the same
+        counts = list(columns.values())[: 1 if self.merge == "union" else None]
+        self.event_norms = nn.ModuleList(EventNorm(count, event_width) for count in counts)
+        widths = [count * event_width for count in counts]
         self.masknets = nn.ModuleList(
             MaskNet(width, d) for width in ([sum(widths)] if self.merge == "masknet" else widths)
         )
-        self.group_embedding = nn.Parameter(torch.randn(len(columns), d)) if self.merge == "concat" else None
+        self.group_embedding = nn.Parameter(torch.randn(len(columns), d)) if self.merge in ("concat", "union") else None
         self.names = tuple(columns)
         self.tokens = (self.dense is not None) + sum(field_counts.values())  # n
         # groups inside each sequence
-        self.groups = {"masknet": [1], "separate": [1] * len(columns), "concat": [len(columns)]}[self.merge]
+        self.groups = {"masknet": [1], "separate": [1] * len(columns), "concat": [len(columns)], "union": [1]}[
+            self.merge
+        ]
 
     def forward(self, dense_BM: Tensor, embedded: Embedded) -> tuple[Tensor, list[EventTokens]]:
         """Make all tokens."""
@@ -117,11 +121,20 @@ class Preprocess(nn.Module):
             dense_BM = torch.cat([dense_BM, lengths], dim=1)
         tokens = [] if self.dense is None else [self.dense(dense_BM)[:, None]]
         tokens += [self.fields[str(width)](fields) for width, fields in embedded.fields.items()]
+        if self.merge == "union":
+            return torch.cat(tokens, dim=1), [self._union([embedded.events[name] for name in self.names])]
         groups = [
             (norm(embedded.events[name].values), embedded.events[name].lengths)
             for norm, name in zip(self.event_norms, self.names, strict=True)
         ]
         return torch.cat(tokens, dim=1), self._events(groups)
+
+    def _union(self, groups: list[Events]) -> EventTokens:
+        """Every event once; a token says by sums of group embeddings which histories it stands in."""
+        rows, lengths, marks = union([(group.ids, group.lengths) for group in groups])
+        values = take_rows(torch.cat([group.values for group in groups]), rows)
+        tokens = self.masknets[0](self.event_norms[0](values))
+        return EventTokens(tokens + marks.to(tokens.dtype) @ self.group_embedding, lengths[:, None])
 
     def _events(self, groups: list[tuple[Tensor, Tensor]]) -> list[EventTokens]:
         if self.merge == "masknet":

@@ -1,6 +1,11 @@
-"""Several jagged groups of events of the same samples become one: by age (side by side) or by group (one after another)."""
+"""Several jagged groups of events of the same samples become one: by age (side by side), by group (one after another), or as a union.
+
+Legend: B samples, G groups, E_g events of a group, E of all that go out.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,3 +42,40 @@ def glue_in_turn(groups: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     inverse = torch.cat(rows)
     index = torch.empty_like(inverse).index_copy_(0, inverse, torch.arange(inverse.numel(), device=inverse.device))
     return gather_rows(torch.cat([values for values, _ in groups]), index, inverse), lengths_BG
+
+
+class Union(NamedTuple):
+    """Which events of G groups, laid one group after another, make the union, and where each of them stood."""
+
+    rows_E: Tensor  # of the groups' events one group after another; sample after sample, oldest first
+    lengths_B: Tensor
+    marks_EG: Tensor  # bool: the event stands in the group
+
+
+def union(groups: list[tuple[Tensor, Tensor]]) -> Union:
+    """(ids (E_g,), lengths (B,)) a group -> each event once, if groups share it: events of equal id in a sample are the same one.
+
+    The first group comes last, whole and in its order; before it, as older ones, the events of the second group that the first
+    has not, and so on. An id that a group repeats is an event each time. On a GPU this waits for the count of events.
+    """
+    span = torch.stack([torch.cat([ids.new_zeros(1), ids]).amax() for ids, _ in groups]).amax() + 1
+    samples = [
+        torch.arange(lengths.numel(), device=ids.device).repeat_interleave(lengths, output_size=ids.numel())
+        for ids, lengths in groups
+    ]
+    keys = [sample * span + ids for sample, (ids, _) in zip(samples, groups, strict=True)]
+    starts = offsets_of(torch.tensor([key.numel() for key in keys])).tolist()
+    rows, owners, marks = [], [], []
+    for g, key in enumerate(keys):
+        kept = torch.arange(key.numel(), device=key.device)
+        if g:
+            kept = kept[~torch.isin(key, torch.cat(keys[:g]))]
+        absent = torch.zeros(kept.numel(), dtype=torch.bool, device=key.device)
+        stands = [torch.isin(key[kept], other) for other in keys[g + 1 :]]
+        rows.append(kept + starts[g])
+        owners.append(samples[g][kept])
+        marks.append(torch.stack([*[absent] * g, ~absent, *stands], dim=1))
+    owner = torch.cat(owners[::-1])
+    order = owner.argsort(stable=True)
+    lengths = torch.zeros_like(groups[0][1], dtype=torch.int64).index_add_(0, owner, torch.ones_like(owner))
+    return Union(torch.cat(rows[::-1])[order], lengths, torch.cat(marks[::-1])[order])

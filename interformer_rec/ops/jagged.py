@@ -59,6 +59,11 @@ def place_rows(values_E: Tensor, rows: Tensor, total: int) -> Tensor:
     return _Place.apply(values_E, rows, total)
 
 
+def take_rows(values_E: Tensor, rows: Tensor) -> Tensor:
+    """values_E[rows]; the rows are all different."""
+    return _Take.apply(values_E, rows, None, rows.numel())
+
+
 def gather_rows(values_E: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     """values_E[index] for a permutation and its inverse."""
     return Gather.apply(values_E, index, inverse, None)

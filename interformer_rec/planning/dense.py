@@ -72,7 +72,7 @@ class _Count:
         self.numbers = [side.numbers for side in self.sides]
         self.numbers[0] += groups * model.sequence.lengths
         self.n = [bool(m) + sum(side.counts.values()) for m, side in zip(self.numbers, self.sides, strict=True)]
-        self.parts = {"masknet": [1], "separate": [1] * groups, "concat": [groups]}[self.merge]
+        self.parts = {"masknet": [1], "separate": [1] * groups, "concat": [groups], "union": [1]}[self.merge]
         cls = summary.cls * summary.x_tokens
         self.s_tokens = [cls + summary.pma_tokens + g * summary.recent_tokens for g in self.parts]
         self.shapes = [
@@ -112,11 +112,11 @@ class _Count:
         return 60 + 250 * len(self.shapes) + 90 * merged_away + updates * per_layer + candidate
 
     def _merged(self) -> list[np.ndarray]:
-        """Event counts of each sequence; a row that is long in one group is taken to be long in all."""
+        """Event counts of each sequence; a row that is long in one group is taken to be long in all, and a union to share no event."""
         counts = list(self.widths.values())
         if self.merge == "masknet":
             return [np.max(counts, axis=0)]
-        return [np.sum(counts, axis=0)] if self.merge == "concat" else counts
+        return [np.sum(counts, axis=0)] if self.merge in ("concat", "union") else counts
 
     def _keep(self, block: str, count: float) -> None:
         self.bytes[block] += int(count)

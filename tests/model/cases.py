@@ -71,7 +71,9 @@ def embedded_inputs(
     events = {}
     for i, group in enumerate(features.sequences):
         lengths = sample_lengths(count, longest, seed * 100 + i)
-        events[group.name] = Events(normal(int(lengths.sum()), len(group.columns) * model.embedding_dim), lengths)
+        ids = torch.randint(0, 6, (int(lengths.sum()),), generator=torch.Generator().manual_seed(seed * 100 + i))
+        values = normal(len(ids), len(group.columns) * model.embedding_dim)
+        events[group.name] = Events(values, lengths, ids)
     return normal(count, len(features.dense)), Embedded(fields, events)
 
 
@@ -79,8 +81,9 @@ def pick(dense: torch.Tensor, embedded: Embedded, samples: list[int]) -> tuple[t
     """The same inputs of some samples only, in the order given."""
     events = {}
     for name, part in embedded.events.items():
-        rows = part.values.split(part.lengths.tolist())
-        events[name] = Events(torch.cat([rows[i] for i in samples]), part.lengths[samples])
+        rows, ids = part.values.split(part.lengths.tolist()), part.ids.split(part.lengths.tolist())
+        picked = torch.cat([rows[i] for i in samples]), torch.cat([ids[i] for i in samples])
+        events[name] = Events(picked[0], part.lengths[samples], picked[1])
     return dense[samples], Embedded({dim: f[samples] for dim, f in embedded.fields.items()}, events)
 
 
@@ -91,6 +94,7 @@ def single(dense: torch.Tensor, embedded: Embedded, i: int) -> dict:
         "dense": dense[i].double(),
         "fields": {dim: f[i].double() for dim, f in embedded.fields.items()},
         "events": events,
+        "ids": {name: part.ids.split(part.lengths.tolist())[i].tolist() for name, part in embedded.events.items()},
     }
 
 

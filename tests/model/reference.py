@@ -81,6 +81,8 @@ class Reference:
 
     def sequences(self, sample: dict) -> list[list[tuple[Tensor, list[int]]]]:
         """For every sequence its groups, each (events (T, d), their ages)."""
+        if self.merge == "union":
+            return [[self.union(sample)]]
         normed = []
         for i, group in enumerate(self.features.sequences):
             columns = sample["events"][group.name].chunk(len(group.columns), dim=1)
@@ -94,6 +96,24 @@ class Reference:
             merged = [s + self.w("preprocess.group_embedding")[i] for i, s in enumerate(merged)]
         aged = [(s, [len(s) - 1 - t for t in range(len(s))]) for s in merged]
         return [aged] if self.merge == "concat" else [[group] for group in aged]
+
+    def union(self, sample: dict) -> tuple[Tensor, list[int]]:
+        """Every event once, the first group's last, with the embeddings of all groups it stands in."""
+        ids, names = sample["ids"], [group.name for group in self.features.sequences]
+        tokens = []
+        for g, (name, group) in enumerate(zip(names, self.features.sequences, strict=True)):
+            older = []
+            for event, one in zip(sample["events"][name], ids[name], strict=True):
+                if any(one in ids[other] for other in names[:g]):
+                    continue
+                columns = event.chunk(len(group.columns))
+                token = self.masknet(0, torch.cat([self.norm("preprocess.event_norms.0.norm", c) for c in columns]))
+                for other, mark in zip(names, self.w("preprocess.group_embedding"), strict=True):
+                    token = token + mark * (one in ids[other])
+                older.append(token)
+            tokens = older + tokens
+        rows = torch.stack(tokens) if tokens else torch.zeros(0, self.model.d, dtype=torch.float64)
+        return rows, [len(tokens) - 1 - t for t in range(len(tokens))]
 
     # --- Cross Arch --------------------------------------------------------------------------------------------------
     def pma(self, name: str, events: Tensor) -> Tensor:

@@ -36,6 +36,27 @@ def test_agrees_with_the_per_sample_reference(seed: int) -> None:
     torch.testing.assert_close(built.float()(dense32, embedded32).double(), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_union_of_histories_agrees_with_the_per_sample_reference(seed: int) -> None:
+    features = cases.schema(groups=(("watch", 2), ("like", 2), ("buy", 2))[: 2 + seed % 2], labels=2)
+    drawn = cases.random_config(seed)
+    model = drawn.model_copy(update={"sequence": drawn.sequence.model_copy(update={"merge": "union"})})
+    built = cases.build(features, model, seed)
+    dense, embedded = cases.embedded_inputs(features, model, count=8, longest=7, seed=seed)
+    reference = Reference(features, model, built.state_dict())
+    expected = torch.stack([reference.logits(cases.single(dense, embedded, i)) for i in range(8)])
+    logits = built(dense, embedded)
+    torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-9)
+    for some in ([3], [7, 0, 5]):  # other samples' events of the same ids change nothing
+        torch.testing.assert_close(built(*cases.pick(dense, embedded, some)), logits[some], rtol=0, atol=1e-11)
+
+
+def test_a_union_needs_the_same_tables_in_all_histories() -> None:
+    model = ModelConfig.model_validate({"sequence": {"merge": "union"}})
+    with pytest.raises(InputError, match="'like' and 'watch' must have columns of the same tables"):
+        InterFormer(cases.schema(), model)
+
+
 @pytest.mark.parametrize("preset", ["default", "paper"])
 @pytest.mark.parametrize("longest", [0, 1, 50])
 def test_presets_agree_with_the_reference_for_empty_one_event_and_full_histories(preset: str, longest: int) -> None:

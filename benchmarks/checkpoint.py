@@ -34,7 +34,7 @@ from torchrec.modules.embedding_modules import EmbeddingBagCollection, Embedding
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from interformer_rec import stack
-from interformer_rec.config import EmbeddingOptimizer, OptimizerConfig, Schedule, ShardingConfig
+from interformer_rec.config import ShardingConfig
 from interformer_rec.distributed.checkpoints import Checkpoints
 from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.distributed.optimizer import LearningRate
@@ -42,6 +42,7 @@ from interformer_rec.distributed.parallelize import Parallel, parallelize
 from interformer_rec.distributed.restore import load
 from interformer_rec.distributed.saver import Saver
 from interformer_rec.distributed.state import local_state
+from interformer_rec.optimizer_config import EmbeddingOptimizer, OptimizerConfig, Schedule
 
 DIM = 64
 PIECE = 16 << 20

@@ -36,11 +36,12 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from benchmarks.interleaved import Times, measure
 from benchmarks.machine import copy_bandwidth, facts
 from benchmarks.result_file import write_result
-from interformer_rec.config import EmbeddingOptimizer, OptimizerConfig, Schedule, ShardingConfig
+from interformer_rec.config import ShardingConfig
 from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import parallelize
 from interformer_rec.distributed.tables import local_shards, lookup_kernels
+from interformer_rec.optimizer_config import EmbeddingOptimizer, OptimizerConfig, Schedule
 
 META = torch.device("meta")
 LR = 0.1

@@ -1,7 +1,8 @@
 """The run config: one YAML file, validated and frozen, describes a run. In: a path and overrides; out: a RunConfig. No torch.
 
-The schema of the features is in schema.py, the model's options and presets in model_config.py; here are the rest and the
-cross-field checks. A run saves its resolved config (`to_yaml`), and that file replays the run.
+The schema of the features is in schema.py, options and presets of the models in model_config.py and model_kinds.py, the optimizers'
+in optimizer_config.py; here are the rest and the cross-field checks. A run saves its resolved config (`to_yaml`), and that file
+replays the run.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from interformer_rec.config_errors import explain
 from interformer_rec.errors import InputError
 from interformer_rec.model_config import ModelConfig
 from interformer_rec.model_kinds import AnyModelConfig
+from interformer_rec.optimizer_config import OptimizerConfig
 from interformer_rec.schema import FeatureSchema, Strict
 
 
@@ -29,58 +31,14 @@ class DataConfig(Strict):
     batch_size: int = Field(1024, ge=1, description="rows a rank and step")
     eval_batch_size: int = Field(4096, ge=1, description="rows a rank and step of an evaluation")
     shuffle_rows: int = Field(65536, ge=0, description="rows mixed in the shuffle buffer; 0 reads in file order")
-    balance: Literal["none", "events"] = Field(
-        "events", description="events: shuffle so that every training batch of every rank has about as many events"
+    balance: Literal["none", "events", "groups"] = Field(
+        "events",
+        description="what the shuffle sees to. events: every training batch of every rank has about as many; groups: the rows of one "
+        "features.group in the shuffle buffer come together, for training.pairwise",
     )
     workers: int = Field(1, ge=1, le=64, description="threads that decode Parquet on each rank")
     prefetch: int = Field(2, ge=1, description="decoded shuffle buffers kept ahead")
     on_bad_row: Literal["error", "skip"] = "error"
-
-
-class DenseOptimizer(Strict):
-    """Adam (AdamW when weight_decay > 0) on the dense parameters. Tables have no moving average: they stay as they are trained."""
-
-    lr: float = Field(1e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.0, ge=0, description="decoupled, on matrices only")
-    clip_norm: float | None = Field(None, gt=0, description="clip the gradient's global norm")
-    ema: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="decay of the moving average of the dense weights that evaluation, prediction and export read; training "
-        "goes on from the raw weights",
-    )
-
-
-class EmbeddingOptimizer(Strict):
-    """Fused into the backward kernels of the tables. Adam needs CUDA."""
-
-    kind: Literal["rowwise_adagrad", "adagrad", "sgd", "adam"] = "rowwise_adagrad"
-    lr: float = Field(0.02, gt=0)
-    eps: float = Field(1e-8, gt=0)
-    l2: float = Field(
-        0.0, ge=0, description="l2 / 2 * |e|^2 in the loss for every row a sample looks up (touched rows only)"
-    )
-
-
-class Schedule(Strict):
-    """Learning-rate factor over the steps, for both optimizers: linear warm-up, then the named shape."""
-
-    kind: Literal["constant", "cosine", "plateau"] = "constant"
-    warmup_steps: int = Field(0, ge=0)
-    min_factor: float = Field(0.0, ge=0, le=1, description="cosine: reached at the last step; plateau: never below")
-    factor: float = Field(0.1, gt=0, lt=1, description="plateau: multiplied in when the monitored metric stalls")
-    patience: int = Field(0, ge=0, description="plateau: evaluations without progress that are tolerated")
-
-
-class OptimizerConfig(Strict):
-    """How weights move."""
-
-    dense: DenseOptimizer = DenseOptimizer()
-    embedding: EmbeddingOptimizer = EmbeddingOptimizer()
-    schedule: Schedule = Schedule()
 
 
 ShardingType = Literal[
@@ -141,6 +99,12 @@ class TrainingConfig(Strict):
         None, ge=1, description="also evaluate every N steps; always at an epoch's end"
     )
     monitor: str = Field("auc", description="metric of the validation set (of the first label): auc, gauc, logloss, ne")
+    pairwise: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the pairwise loss beside the BCE: in a batch, a row of label 1 should score above those of label 0 of its "
+        "features.group. It orders one user's rows, which gauc measures and auc hardly sees; needs data.balance: groups",
+    )
     patience: int | None = Field(
         None, ge=0, description="stop when more evaluations in a row than this bring no better `monitor`"
     )
@@ -188,6 +152,11 @@ class RunConfig(Strict):
         for name in self.sharding.tables:
             if name not in self.features.tables:
                 raise ValueError(f"sharding.tables names {name!r}, which is not under features.tables")
+        if self.training.pairwise and (self.features.group is None or self.data.balance != "groups"):
+            raise ValueError(
+                "training.pairwise compares rows of one group within a batch: name features.group (the column of the user's id) and set "
+                "data.balance: groups"
+            )
         if self.training.monitor == "gauc" and self.features.group is None:
             raise ValueError("training.monitor is gauc, which needs features.group (the column of the user's id)")
         return self

@@ -22,6 +22,10 @@ def refused(**changes):
         ({"training": {"checkpoint": {"kep": 2}}}, "training.checkpoint.kep: unknown key 'kep'; did you mean 'keep'?"),
         ({"training": {"epochs": 0}}, "training.epochs: Input should be greater than or equal to 1 (got 0)"),
         ({"training": {"monitor": "f1"}}, "monitor 'f1' is not one of auc, gauc, logloss, ne"),
+        (
+            {"training": {"pairwise": 0.5}},
+            "name features.group (the column of the user's id) and set data.balance: groups",
+        ),
         ({"training": {"checkpoint": {"on_error": "ask"}}}, "training.checkpoint.on_error: Input should be 'stop' or"),
         ({"data": {"trian": "x"}}, "data.trian: unknown key 'trian'; did you mean 'train'?"),
         ({"optimizer": {"embedding": {"zzz": 1}}}, "Known here: kind, lr, eps, l2"),

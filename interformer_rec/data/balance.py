@@ -1,4 +1,4 @@
-"""Orders of rows that keep batches equally long. In: events of each row; out: a shuffled order in which every run costs about the same.
+"""Orders of rows that keep batches equally long, or groups together. In: events or the group of each row; out: a shuffled order.
 
 The rows, sorted by events, are cut into strata of equal size. The order goes round and round the strata, always in the same sequence,
 and takes a random row of each. So any STRATA neighbours hold one row of every stratum, wherever a batch begins and however large it
@@ -47,6 +47,13 @@ def spread(events_R: np.ndarray, random: np.random.Generator) -> np.ndarray:
     rounds[np.arange(sizes.max()) < sizes[:, None]] = inside
     order = rounds[_visits(strata, random)].T.reshape(-1)
     return order[order >= 0]
+
+
+def together(groups_R: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """(R,) the rows 0 .. R-1 in an order in which the rows of a group follow each other; groups and their rows are shuffled."""
+    distinct, group_R = np.unique(groups_R, return_inverse=True)
+    first = random.permutation(len(groups_R))
+    return first[np.argsort(random.permutation(len(distinct))[group_R[first]], kind="stable")]
 
 
 def _sorted(keys: np.ndarray) -> np.ndarray:

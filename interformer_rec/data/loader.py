@@ -53,7 +53,8 @@ class Loader:
     `path`: local path, glob, directory or URI, or an open Source. `workers` 0 decodes in the consumer's thread. `labels` False:
     label, weight and group columns need not exist. With `on_bad_row` "skip" bad rows are left out, counted and logged; a batch is
     then smaller, and a filler if nothing is left, so that all ranks keep step. `balance` "events" shuffles so that every batch of every
-    rank has about as many events; nothing changes where rows are not shuffled.
+    rank has about as many events, "groups" so that the rows of one group (the schema's `group`) of a shuffle buffer follow each other;
+    nothing changes where rows are not shuffled.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Loader:
         labels: bool = True,
     ) -> None:
         assert 0 <= rank < world_size and batch_size > 0 and workers >= 0
-        assert on_bad_row in ("error", "skip") and balance in ("none", "events")
+        assert on_bad_row in ("error", "skip") and balance in ("none", "events", "groups")
         self.source = path if isinstance(path, Source) else open_source(path)
         check_kinds(self.source, features, labels)
         self._columns = columns_of(features, labels)
@@ -82,7 +83,7 @@ class Loader:
         self._dictionary = [item.name for item in types if is_string(item.type)]
         self._decoder = Decoder(features, fitted, labels=labels, skip_bad=on_bad_row == "skip")
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
-        self._seed, self._shuffle_rows, self._balance = seed, shuffle_rows, balance == "events"
+        self._seed, self._shuffle_rows, self._balance = seed, shuffle_rows, balance
         self._workers, self._prefetch = workers, prefetch
         self._tasks = len(features.labels) if labels else 0
         self.rows = self.source.rows  # of all ranks
@@ -148,7 +149,8 @@ class Loader:
             parts.append(self._decoder(table, functools.partial(self.source.where_row, groups)))
         columns = join(parts)
         histories = columns.jagged[: len(self._decoder.features.sequences)]
-        order = plan.order(unit, events(histories, len(columns.weights)) if plan.balance else None)
+        counts = events(histories, len(columns.weights)) if plan.balance == "events" else None
+        order = plan.order(unit, counts, columns.groups)
         return _Unit(columns, order, pa.concat_tables(tables) if tables else None)
 
     def _collate(self, plan: Plan, step: int, pieces: list[tuple[_Unit, Span]]) -> _Made:

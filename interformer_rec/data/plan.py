@@ -22,10 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from interformer_rec.data.balance import spread
+from interformer_rec.data.balance import spread, together
 from interformer_rec.errors import InputError
 
-_BALANCE = {False: "none", True: "events"}  # as the config calls it
 Interval = tuple[int, int]  # positions start .. stop-1 of the epoch's sequence
 
 
@@ -49,7 +48,7 @@ class Cursor:
     seed: int
     shuffle_rows: int
     layout: int  # checksum of the row groups' sizes: another data set would silently give other rows
-    balance: bool = False  # checkpoints from before it existed do not have it
+    balance: str = "none"  # checkpoints from before it existed do not have it
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -58,7 +57,16 @@ class Cursor:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Cursor:
         """The inverse of `to_dict`, also after a trip through JSON."""
-        return cls(**{**values, "intervals": tuple((int(start), int(stop)) for start, stop in values["intervals"])})
+        balance = values.get("balance", "none")
+        if isinstance(balance, bool):  # as older checkpoints have it
+            balance = "events" if balance else "none"
+        return cls(
+            **{
+                **values,
+                "balance": balance,
+                "intervals": tuple((int(start), int(stop)) for start, stop in values["intervals"]),
+            }
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +79,9 @@ class Plan:
     seed: int
     epoch: int
     shuffle_rows: int
-    balance: bool  # spread the events evenly over a unit's rows; never in file order
+    balance: (
+        str  # none, events: spread them evenly over a unit's rows, groups: keep their rows together; none in file order
+    )
     intervals: tuple[Interval, ...]
     first_step: int = 0  # steps done before this plan's first batch
 
@@ -98,17 +108,20 @@ class Plan:
     def _unit_ends(self) -> np.ndarray:
         return np.cumsum(self.unit_rows)
 
-    def order(self, unit: int, events: np.ndarray | None = None) -> np.ndarray:
+    def order(self, unit: int, events: np.ndarray | None = None, groups: np.ndarray | None = None) -> np.ndarray:
         """(rows,) the unit's rows in the order they are read; file order without shuffling.
 
-        `events`: (rows,) of the unit's rows in file order, which a plan with `balance` needs.
+        `events` or `groups`: (rows,) of the unit's rows in file order, which a plan with that `balance` needs.
         """
         rows = int(self.unit_rows[unit])
         if not self.shuffle_rows:
             return np.arange(rows)
         random = np.random.default_rng([self.seed, self.epoch, unit + 1])
-        if not self.balance:
+        if self.balance == "none":
             return random.permutation(rows)
+        if self.balance == "groups":
+            assert groups is not None and len(groups) == rows
+            return together(groups, random)
         assert events is not None and len(events) == rows
         return spread(events, random)
 
@@ -177,7 +190,7 @@ class Plan:
             ("data (row groups)", _layout(self.group_rows), cursor.layout),
             ("seed", self.seed, cursor.seed),
             ("shuffle_rows", self.shuffle_rows, cursor.shuffle_rows),
-            ("balance", _BALANCE[self.balance], _BALANCE[cursor.balance]),
+            ("balance", self.balance, cursor.balance),
         ):
             if ours != theirs:
                 raise InputError(
@@ -212,11 +225,11 @@ def plan_epoch(
     seed: int = 0,
     epoch: int = 0,
     shuffle_rows: int = 0,
-    balance: bool = False,
+    balance: str = "none",
 ) -> Plan:
     """The plan of an epoch over row groups of these sizes; `shuffle_rows` 0 reads in file order, whatever `balance` is."""
     rows = np.asarray(group_rows, np.int64)
-    balance = balance and shuffle_rows > 0
+    balance = balance if shuffle_rows > 0 else "none"
     return Plan(rows, world_size, batch_size, seed, epoch, shuffle_rows, balance, intervals=((0, int(rows.sum())),))
 
 

@@ -17,9 +17,9 @@ from torch import nn
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from interformer_rec.config import DenseOptimizer, EmbeddingOptimizer, Schedule
 from interformer_rec.distributed.average import DenseAverage
 from interformer_rec.errors import InputError
+from interformer_rec.optimizer_config import DenseOptimizer, EmbeddingOptimizer, Schedule
 
 FUSED = {
     "rowwise_adagrad": EmbOptimType.EXACT_ROWWISE_ADAGRAD,

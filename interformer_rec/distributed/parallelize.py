@@ -15,12 +15,13 @@ from torch import nn
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.types import ShardingEnv, ShardingPlan
 
-from interformer_rec.config import OptimizerConfig, ShardingConfig
+from interformer_rec.config import ShardingConfig
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.event_bags import read_events_as_bags
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
 from interformer_rec.distributed.sharding import describe, make_plan, sharders, tables_of
 from interformer_rec.distributed.tables import initialise_tables
+from interformer_rec.optimizer_config import OptimizerConfig
 
 
 @dataclass

@@ -12,6 +12,7 @@ from interformer_rec.batch import Batch
 from interformer_rec.model.baselines.auxiliary import Supervised
 from interformer_rec.model.build import build_model
 from interformer_rec.model.embeddings import Embeddings
+from interformer_rec.model.pairwise import pairwise_loss
 from interformer_rec.model_kinds import AnyModelConfig
 from interformer_rec.schema import FeatureSchema
 
@@ -19,16 +20,17 @@ from interformer_rec.schema import FeatureSchema
 class WeightedBCE(nn.Module):
     """sum_t label_weight_t * sum_i weight_i * BCE(logit_it, label_it) / loss_rows; 0 for prediction batches (no labels).
 
-    A model's auxiliary loss (Supervised) joins the objective, sum_i weight_i * auxiliary_i / loss_rows, but not the number
-    that is reported: the loss of two models compares their predictions.
+    A model's auxiliary loss (Supervised) joins the objective, sum_i weight_i * auxiliary_i / loss_rows, and so does `pairwise`
+    times the pairwise loss of each label, but not the number that is reported: the loss of two models compares their predictions.
     """
 
-    def __init__(self, label_weights: list[float]) -> None:
+    def __init__(self, label_weights: list[float], pairwise: float = 0.0) -> None:
         super().__init__()
+        self.pairwise = pairwise
         self.register_buffer("label_weights", torch.tensor(label_weights), persistent=False)
 
     def forward(
-        self, output: Tensor | Supervised, labels_BT: Tensor, weights_B: Tensor, loss_rows: float
+        self, output: Tensor | Supervised, labels_BT: Tensor, weights_B: Tensor, loss_rows: float, groups_B: Tensor
     ) -> tuple[Tensor, Tensor]:
         """-> scalar loss, in float32 or wider; logits (B, tasks) in float32, detached."""
         logits_BT, auxiliary_B = output if isinstance(output, Supervised) else (output, None)
@@ -39,9 +41,16 @@ class WeightedBCE(nn.Module):
         losses = F.binary_cross_entropy_with_logits(logits, labels_BT.to(logits.dtype), reduction="none")
         loss = (losses * self.label_weights * weights_B[:, None]).sum() / loss_rows
         if auxiliary_B is not None:
-            auxiliary = (auxiliary_B.to(logits.dtype) * weights_B).sum() / loss_rows
-            loss = loss + (auxiliary - auxiliary.detach())  # its gradient, not its value
+            loss = _gradient_only(loss, (auxiliary_B.to(logits.dtype) * weights_B).sum() / loss_rows)
+        if self.pairwise and torch.is_grad_enabled():
+            ordered = (pairwise_loss(logits, labels_BT, weights_B, groups_B) * self.label_weights).sum()
+            loss = _gradient_only(loss, self.pairwise * ordered / loss_rows)
         return loss, shown
+
+
+def _gradient_only(loss: Tensor, part: Tensor) -> Tensor:
+    """`loss` in value; the gradient of both."""
+    return loss + (part - part.detach())
 
 
 class CTRTask(nn.Module):
@@ -57,7 +66,7 @@ class CTRTask(nn.Module):
         """No branch here: TorchRec's sparse pipeline traces this method down to the lookups; model and loss are leaves."""
         embedded = self.embeddings(batch)
         output = self.model(batch.dense, embedded)
-        return self.loss(output, batch.labels, batch.weights, batch.loss_rows)
+        return self.loss(output, batch.labels, batch.weights, batch.loss_rows, batch.groups)
 
 
 def build_task(
@@ -66,6 +75,7 @@ def build_task(
     table_rows: Mapping[str, int],
     *,
     l2: float = 0.0,
+    pairwise: float = 0.0,
     device: torch.device | None = None,
 ) -> CTRTask:
     """The task, untrained: tables on `device` (meta: nothing is allocated), the dense part on the CPU.
@@ -75,4 +85,4 @@ def build_task(
     """
     dense = build_model(features, model)
     embeddings = Embeddings(features, table_rows, model.embedding_dim, l2, device or torch.device("meta"))
-    return CTRTask(embeddings, dense, WeightedBCE([label.weight for label in features.labels]))
+    return CTRTask(embeddings, dense, WeightedBCE([label.weight for label in features.labels], pairwise))

@@ -26,6 +26,7 @@ def build_parallel(config: RunConfig, env: Environment, fitted: Fitted, total_st
         config.model,
         fitted.table_rows,
         l2=config.optimizer.embedding.l2,
+        pairwise=config.training.pairwise,
         device=torch.device("meta"),
     )
     dims = {name: table.embedding_dim or config.model.embedding_dim for name, table in config.features.tables.items()}

@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from interformer_rec import __version__, stack
 from interformer_rec import config as run_config
-from interformer_rec.config import EmbeddingOptimizer, OptimizerConfig, RunConfig
+from interformer_rec.config import RunConfig
 from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment, process_group
@@ -26,6 +26,7 @@ from interformer_rec.distributed.restore import load, read_state
 from interformer_rec.distributed.storage import Storage
 from interformer_rec.distributed.tensor_file import DamagedError
 from interformer_rec.errors import InputError
+from interformer_rec.optimizer_config import EmbeddingOptimizer, OptimizerConfig
 from interformer_rec.training.build import build_parallel, eval_loader, train_loader
 from interformer_rec.training.evaluation import Evaluation
 from interformer_rec.training.evaluation import evaluate as run_evaluation

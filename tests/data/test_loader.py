@@ -55,7 +55,7 @@ def rows_of(loader: Loader, **options) -> list[list[int]]:
     return [check(batch) for batch, _ in loader.batches(**options)]
 
 
-@pytest.mark.parametrize(("shuffle_rows", "balance"), [(0, "none"), (50, "none"), (50, "events")])
+@pytest.mark.parametrize(("shuffle_rows", "balance"), [(0, "none"), (50, "none"), (50, "events"), (50, "groups")])
 @pytest.mark.parametrize(("world_size", "batch_size"), [(1, 16), (1, 500), (3, 7), (4, 64), (64, 2)])
 def test_every_row_once_over_all_ranks_in_as_many_steps(path, world_size, batch_size, shuffle_rows, balance):
     seen, loss_rows = [], []
@@ -80,7 +80,7 @@ def equal(a: Batch, b: Batch) -> bool:
     return all(torch.equal(*pair) for pair in pairs) and (a.rows, a.loss_rows) == (b.rows, b.loss_rows)
 
 
-@pytest.mark.parametrize("balance", ["none", "events"])
+@pytest.mark.parametrize("balance", ["none", "events", "groups"])
 @pytest.mark.parametrize(("workers", "prefetch"), [(1, 1), (2, 1), (4, 3), (8, 8)])
 def test_the_stream_does_not_depend_on_workers(path, workers, prefetch, balance):
     expected = list(make(path, workers=0, balance=balance).batches(epoch=5))
@@ -114,7 +114,7 @@ def test_balanced_batches_have_as_many_events_on_all_ranks(tmp_path):
     assert apart["events"] < 1.02 < 1.05 < apart["none"]
 
 
-@pytest.mark.parametrize("balance", ["none", "events"])
+@pytest.mark.parametrize("balance", ["none", "events", "groups"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("stop", [1, 4, 9, 14])
 def test_resuming_from_a_cursor_gives_the_same_bits(path, stop, workers, balance):

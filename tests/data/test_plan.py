@@ -20,7 +20,7 @@ def rows_of(plan: Plan, rank: int, step: int) -> list[int]:
     out = []
     for span in plan.batch(rank, step):
         rows = np.concatenate([starts[g] + np.arange(GROUP_ROWS[g]) for g in plan.units[span.unit]])
-        out += rows[plan.order(span.unit, rows**2 % 97)[span.start : span.stop]].tolist()
+        out += rows[plan.order(span.unit, rows**2 % 97, rows % 13)[span.start : span.stop]].tolist()
     return out
 
 
@@ -32,7 +32,7 @@ def flat(nested: list[list[list[int]]]) -> list[int]:
     return [row for of_rank in nested for batch in of_rank for row in batch]
 
 
-@pytest.mark.parametrize("balance", [False, True])
+@pytest.mark.parametrize("balance", ["none", "events", "groups"])
 @pytest.mark.parametrize("shuffle_rows", [0, 1, 10, 25, 1000])
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7, 100])
 def test_every_row_is_read_once_and_every_rank_has_as_many_steps(world_size, shuffle_rows, balance):
@@ -56,6 +56,22 @@ def test_units_hold_at_least_shuffle_rows_and_do_not_depend_on_the_world_size():
     assert flat(all_rows(one)) == flat(all_rows(many))
 
 
+def test_rows_of_a_group_follow_each_other_in_a_unit_and_groups_are_shuffled():
+    plan = plan_epoch(GROUP_ROWS, batch_size=4, seed=3, shuffle_rows=1000, balance="groups")
+    order = [row % 13 for row in flat(all_rows(plan))]
+    runs = [group for group, before in zip(order, [-1, *order], strict=False) if group != before]
+    assert len(runs) == len(set(runs)) == 13 and runs != sorted(runs)
+    rows = [row for row in flat(all_rows(plan)) if row % 13 == 5]
+    assert rows != sorted(rows)
+
+
+def test_a_cursor_of_before_balance_had_names_is_read():
+    plan = plan_epoch(GROUP_ROWS, batch_size=4, seed=3, shuffle_rows=20, balance="events")
+    saved = plan.cursor(2).to_dict()
+    assert Cursor.from_dict({**saved, "balance": True}) == plan.cursor(2)
+    assert Cursor.from_dict({**saved, "balance": False}).balance == "none"
+
+
 def test_seed_and_epoch_change_the_order_and_nothing_else_does():
     def order(**options) -> list[int]:
         return flat(all_rows(plan_epoch(GROUP_ROWS, batch_size=8, shuffle_rows=20, **options)))
@@ -63,12 +79,12 @@ def test_seed_and_epoch_change_the_order_and_nothing_else_does():
     assert order(seed=1) == order(seed=1)
     assert len({tuple(order(seed=s, epoch=e)) for s in (0, 1) for e in (0, 1)}) == 4
     assert order(seed=1) != sorted(order(seed=1))
-    for balance in (False, True):
+    for balance in ("none", "events", "groups"):
         in_order = flat(all_rows(plan_epoch(GROUP_ROWS, batch_size=8, world_size=3, seed=5, epoch=4, balance=balance)))
         assert in_order == list(range(TOTAL))
 
 
-@pytest.mark.parametrize("balance", [False, True])
+@pytest.mark.parametrize("balance", ["none", "events", "groups"])
 @pytest.mark.parametrize("step", [0, 1, 3, 5, 6])
 def test_a_cursor_resumes_the_same_batches(step, balance):
     options = {"batch_size": 8, "world_size": 2, "seed": 1, "shuffle_rows": 20, "balance": balance}
@@ -83,7 +99,7 @@ def test_a_cursor_resumes_the_same_batches(step, balance):
     )
 
 
-@pytest.mark.parametrize("balance", [False, True])
+@pytest.mark.parametrize("balance", ["none", "events", "groups"])
 def test_unread_rows_are_divided_anew_over_other_world_sizes_and_again(balance):
     options = {"seed": 1, "shuffle_rows": 15, "balance": balance}
     plan = plan_epoch(GROUP_ROWS, batch_size=4, world_size=3, epoch=2, **options)
@@ -117,7 +133,7 @@ def test_a_finished_epoch_leaves_nothing():
         ({"seed": 9}, "seed"),
         ({"shuffle_rows": 21}, "shuffle_rows"),
         ({"group_rows": GROUP_ROWS[::-1].copy()}, "data"),
-        ({"balance": True}, "balance changed since the checkpoint .none then, events now"),
+        ({"balance": "events"}, "balance changed since the checkpoint .none then, events now"),
     ],
 )
 def test_a_cursor_of_something_else_is_refused(changed, named):

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from interformer_rec.config import EmbeddingOptimizer, OptimizerConfig, Schedule, ShardingConfig
+from interformer_rec.config import ShardingConfig
 from interformer_rec.distributed.communication import codecs
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import parallelize
+from interformer_rec.optimizer_config import EmbeddingOptimizer, OptimizerConfig, Schedule
 from tests.distributed.tiny import ROWS, Tiny, train, whole_state
 from tests.launch import on_one, on_ranks
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from interformer_rec import config
-from interformer_rec.config import EmbeddingOptimizer, OptimizerConfig, RunConfig, Schedule, ShardingConfig
+from interformer_rec.config import RunConfig, ShardingConfig
 from interformer_rec.data.fit import fit
 from interformer_rec.data.recipes.catalog import prepare
 from interformer_rec.distributed.deduplication import OPERATOR, enable_on_cpu, unique_ids
@@ -18,6 +18,7 @@ from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import parallelize
 from interformer_rec.distributed.tables import local_shards, lookup_kernels
 from interformer_rec.distributed.touched import TouchedRows
+from interformer_rec.optimizer_config import EmbeddingOptimizer, OptimizerConfig, Schedule
 from interformer_rec.training.build import build_parallel, train_loader
 from interformer_rec.training.pipeline import Pipeline
 from tests.distributed.tiny import ROWS, Tiny, train, whole_state

@@ -9,7 +9,7 @@ from torch import nn
 from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
-from interformer_rec.config import DenseOptimizer, EmbeddingOptimizer, OptimizerConfig, Schedule, ShardingConfig
+from interformer_rec.config import ShardingConfig
 from interformer_rec.distributed.checkpoint import collect, write
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
 from interformer_rec.distributed.parallelize import parallelize
@@ -18,6 +18,7 @@ from interformer_rec.distributed.state import local_state
 from interformer_rec.distributed.storage import Storage
 from interformer_rec.distributed.tables import lookup_kernels
 from interformer_rec.errors import InputError
+from interformer_rec.optimizer_config import DenseOptimizer, EmbeddingOptimizer, OptimizerConfig, Schedule
 from tests.distributed.tiny import DIM, META, build, train
 from tests.launch import on_one, on_ranks
 

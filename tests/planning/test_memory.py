@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interformer_rec.config import DenseOptimizer
+from interformer_rec.optimizer_config import DenseOptimizer
 from interformer_rec.planning.memory import (
     FLOAT,
     ID,

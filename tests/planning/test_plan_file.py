@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.types import ShardingEnv
 
-from interformer_rec.config import OptimizerConfig, Schedule, load
+from interformer_rec.config import load
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
 from interformer_rec.distributed.parallelize import Parallel
@@ -19,6 +19,7 @@ from interformer_rec.distributed.state import local_state
 from interformer_rec.distributed.tables import initialise_tables
 from interformer_rec.errors import InputError
 from interformer_rec.model.task import build_task
+from interformer_rec.optimizer_config import OptimizerConfig, Schedule
 from interformer_rec.planning.place import place
 from interformer_rec.planning.plan_file import diff, load_plan, read_plan, to_dict, write_plan
 from interformer_rec.planning.sizes import find_sizes

@@ -91,8 +91,8 @@ def test_an_auxiliary_loss_moves_the_weights_but_not_the_reported_number() -> No
     logits = torch.tensor([[0.3], [-1.0]], requires_grad=True)
     auxiliary = torch.tensor([5.0, 7.0], requires_grad=True)
     labels, weights = torch.tensor([[1.0], [0.0]]), torch.tensor([0.5, 2.0])
-    value, shown = loss(Supervised(logits, auxiliary), labels, weights, 4.0)
-    plain, _ = loss(logits, labels, weights, 4.0)
+    value, shown = loss(Supervised(logits, auxiliary), labels, weights, 4.0, torch.zeros(2, dtype=torch.int64))
+    plain, _ = loss(logits, labels, weights, 4.0, torch.zeros(2, dtype=torch.int64))
     assert value.item() == plain.item() and torch.equal(shown, logits) and not shown.requires_grad
     expected = 2 * weights @ F.binary_cross_entropy_with_logits(logits, labels, reduction="none")[:, 0] / 4
     torch.testing.assert_close(value, expected)

@@ -23,7 +23,7 @@ def refused(**changes):
         ({"training": {"epochs": 0}}, "training.epochs: Input should be greater than or equal to 1 (got 0)"),
         ({"training": {"monitor": "f1"}}, "monitor 'f1' is not one of auc, gauc, logloss, ne"),
         (
-            {"training": {"pairwise": 0.5}},
+            {"training": {"pairwise": 0.5}, "model": {"kind": "fm"}},
             "name features.group (the column of the user's id) and set data.balance: groups",
         ),
         ({"training": {"checkpoint": {"on_error": "ask"}}}, "training.checkpoint.on_error: Input should be 'stop' or"),

@@ -52,6 +52,9 @@ class Dataset(Strict):
     test: str
     time: str
     item: str
+    others: dict[str, Any] = Field(
+        default_factory=dict, description="keys of `config` that all kinds but interformer change"
+    )
     feedback: tuple[str, ...]
     histories: tuple[History, ...] = ()
 
@@ -92,8 +95,9 @@ class Kind(Strict):
 
 
 class Variant(Strict):
-    """InterFormer with some keys changed."""
+    """A kind with some keys changed."""
 
+    kind: str = "interformer"
     set: dict[str, Any] = Field(default_factory=dict)
     sequences: tuple[str, ...] | None = None
     history: int | None = Field(None, ge=1)
@@ -113,7 +117,8 @@ class Sets(Strict):
         if name in self.kinds:
             return System(name, name, self.kinds[name], Variant(), self.search)
         if name in self.variants:
-            return System(name, "interformer", self.kinds["interformer"], self.variants[name], self.search)
+            variant = self.variants[name]
+            return System(name, variant.kind, self.kinds[variant.kind], variant, self.search)
         raise InputError(unknown("model", name, [*self.kinds, *self.variants]))
 
     def systems(self, models: str | None, set_name: str | None) -> list[System]:
@@ -160,7 +165,8 @@ class System:
             tree["features"]["sequences"] = groups = [g for g in groups if g["name"] in self.variant.sequences]
         if self.variant.history is not None:
             tree["features"]["sequences"] = [{**group, "max_length": self.variant.history} for group in groups]
-        known = {**self.recipe.set, **self.variant.set, **overrides}
+        others = dataset.others if self.kind != "interformer" else {}
+        known = {**others, **self.recipe.set, **self.variant.set, **overrides}
         settings = [f"{key}={json.dumps(value)}" for key, value in known.items()]
         return run_config.parse_yaml(yaml.safe_dump(tree), f"{dataset.config} ({self.name})", [*settings, *changes])
 

@@ -68,7 +68,7 @@ def saved_bytes(config: RunConfig, sizes: Sizes, batch: int) -> tuple[int, int]:
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), cast:
         embedded = embeddings.assemble(data.sequences, pooled, jagged, data.loss_rows)
         logits = task.model(data.dense, embedded)
-        loss = task.loss(logits, data.labels, data.weights, data.loss_rows)
+        loss = task.loss(logits, data.labels, data.weights, data.loss_rows, data.groups)
     del loss
     return sum(kept.values()), counter.get_total_flops()
 

@@ -27,9 +27,9 @@ def test_kuairand_reads_the_folder_of_the_environment_and_no_feedback() -> None:
     config = load(CONFIGS / "kuairand_pure.yaml")
     assert config.data.train == "/somewhere/kuairand/train.parquet"
     assert {group.name: group.max_length for group in config.features.sequences} == {
-        "watch": 50,
-        "long_watch": 50,
-        "like": 20,
+        "watch": 100,
+        "long_watch": 100,
+        "like": 100,
     }
     assert not {"is_like", "long_view", "time_ms"} & set(config.features.columns())
     shared = {lookup.key for lookup in config.features.jagged_lookups if "." not in lookup.key}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interformer_rec.errors import InputError
+from interformer_rec.ops.buckets import plan_buckets
 
 
 def check_heads(heads: int, width: int) -> None:
@@ -39,7 +41,17 @@ class TransformerBlocks(nn.Module):
         )
 
     def forward(self, x_BTW: Tensor, mask_BT: Tensor) -> Tensor:
-        """`mask_BT` is True at tokens, at least one a sample; what comes out at padding means nothing."""
-        for layer in self.layers:
-            x_BTW = layer(x_BTW, src_key_padding_mask=~mask_BT)
-        return x_BTW
+        """`mask_BT` is True at a sample's tokens, one at least, which come first; what comes out at padding means nothing.
+
+        Samples of similar length go together: attention costs the square of what they are padded to.
+        """
+        widths, order = mask_BT.sum(1).sort()
+        parts, first = [], 0
+        for count, width in plan_buckets(widths.tolist()):
+            rows = order[first : first + count]
+            x, hidden = x_BTW[rows, :width], ~mask_BT[rows, :width]
+            for layer in self.layers:
+                x = layer(x, src_key_padding_mask=hidden)
+            parts.append(F.pad(x, (0, 0, 0, x_BTW.shape[1] - width)))
+            first += count
+        return torch.cat(parts)[order.argsort()]

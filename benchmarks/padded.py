@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from interformer_rec.errors import InputError
 from interformer_rec.model.candidate_side import UserStates
 from interformer_rec.model.cross_arch import CrossArch
 from interformer_rec.model.embedded import Embedded, Events
@@ -53,6 +54,10 @@ class PaddedInterFormer(nn.Module):
 
     def __init__(self, model: InterFormer, options: ModelConfig) -> None:
         super().__init__()
+        if options.sequence.merge == "union":
+            raise InputError(
+                "merge: union has no padded form: drawn vectors have no ids by which events are the same; use another merge"
+            )
         self.model = model
         self.heads = options.heads
         self.base = options.sequence.rope_base

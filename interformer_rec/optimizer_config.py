@@ -21,7 +21,7 @@ class DenseOptimizer(Strict):
         None,
         gt=0,
         lt=1,
-        description="decay of the moving average of the dense weights that evaluation, prediction and export read; training "
+        description="decay of the moving average of the dense weights that evaluation and prediction read; training "
         "goes on from the raw weights",
     )
 

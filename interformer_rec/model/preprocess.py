@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.errors import InputError
 from interformer_rec.model.embedded import Embedded, Events
 from interformer_rec.model.layers import Linear, RMSNorm, fan_in_
 from interformer_rec.ops.gating import mask_gate
@@ -131,6 +132,10 @@ class Preprocess(nn.Module):
 
     def _union(self, groups: list[Events]) -> EventTokens:
         """Every event once; a token says by sums of group embeddings which histories it stands in."""
+        if any(group.ids is None for group in groups):
+            raise InputError(
+                "merge: union needs the events' ids, and these inputs have vectors only: use another merge"
+            )
         rows, lengths, marks = union([(group.ids, group.lengths) for group in groups])
         values = take_rows(torch.cat([group.values for group in groups]), rows)
         tokens = self.masknets[0](self.event_norms[0](values))

@@ -23,6 +23,7 @@ from interformer_rec.batch import Batch
 from interformer_rec.config import RunConfig
 from interformer_rec.data.fit import Fitted
 from interformer_rec.distributed.environment import Environment, process_group
+from interformer_rec.model.embedded import table_dims
 from interformer_rec.model.task import build_task
 from interformer_rec.training.build import build_parallel, eval_loader, train_loader
 from interformer_rec.training.pipeline import Pipeline
@@ -38,7 +39,7 @@ def cost(text: str) -> dict[str, float]:
     config = run_config.parse_yaml(text, "the study's run config")
     fitted = Fitted.load(config.run_dir / "features")
     task = build_task(config.features, config.model, fitted.table_rows, device=CPU).eval()
-    dims = {name: table.embedding_dim or config.model.embedding_dim for name, table in config.features.tables.items()}
+    dims = table_dims(config.features, config.model.embedding_dim, config.model.embedding_sets)
     assert config.data.valid is not None
     batch, _ = next(iter(eval_loader(config, config.data.valid, ALONE, fitted).batches()))
     found = {

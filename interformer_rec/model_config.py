@@ -87,6 +87,12 @@ class ModelConfig(Strict):
     kind: Literal["interformer"] = "interformer"
     preset: Literal["default", "paper"] = "default"
     embedding_dim: int = Field(32, ge=1, description="floats a table row; a table may override it")
+    embedding_sets: int = Field(
+        1,
+        ge=1,
+        description="so many InterFormers on the same features, each with embedding_dim floats of every table row for itself; their logits "
+        "are averaged, and each learns from its own. Costs as many times the work",
+    )
     embedding_std: float | None = Field(None, gt=0, description="deviation of new rows' floats; default: 1 / sqrt(dim)")
     d: int = Field(32, ge=2, description="width of a token")
     layers: int = Field(2, ge=1)

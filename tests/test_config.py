@@ -26,6 +26,11 @@ def refused(**changes):
             {"training": {"pairwise": 0.5}, "model": {"kind": "fm"}},
             "name features.group (the column of the user's id) and set data.balance: groups",
         ),
+        (
+            {"training": {"pairwise": [0.5, 1]}, "model": {"kind": "fm"}},
+            "training.pairwise lists 2 weights, and model.embedding_sets is 1: give one",
+        ),
+        ({"training": {"pairwise": -1}}, "training.pairwise"),
         ({"training": {"checkpoint": {"on_error": "ask"}}}, "training.checkpoint.on_error: Input should be 'stop' or"),
         ({"data": {"trian": "x"}}, "data.trian: unknown key 'trian'; did you mean 'train'?"),
         ({"optimizer": {"embedding": {"zzz": 1}}}, "Known here: kind, lr, eps, l2"),

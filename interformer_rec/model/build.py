@@ -1,7 +1,7 @@
 """model.kind becomes a module: a schema and the model's options come in, the dense part of a task goes out.
 
 Every kind is a class (features, options) with forward(dense (B, M), Embedded) -> logits (B, tasks). In training it may return
-baselines.auxiliary.Supervised instead: logits and what it adds to the loss.
+baselines.auxiliary.Supervised instead: logits and what it adds to the loss; or embedding_sets.Members: logits of several.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from interformer_rec.model.baselines.fmfm import FmFM
 from interformer_rec.model.baselines.stacked import DHEN, WukongModel
 from interformer_rec.model.baselines.transact import TransAct
 from interformer_rec.model.baselines.xdeepfm import XDeepFM
+from interformer_rec.model.embedding_sets import EmbeddingSets
 from interformer_rec.model.interformer import InterFormer
+from interformer_rec.model_config import ModelConfig
 from interformer_rec.model_kinds import AnyModelConfig
 from interformer_rec.schema import FeatureSchema
 
@@ -48,4 +50,6 @@ MODELS: dict[str, Any] = {
 
 def build_model(features: FeatureSchema, options: AnyModelConfig) -> nn.Module:
     """The model `options.kind` names. Raises InputError for features it cannot work with."""
+    if isinstance(options, ModelConfig) and options.embedding_sets > 1:
+        return EmbeddingSets(features, options)
     return MODELS[options.kind](features, options)

@@ -38,14 +38,14 @@ class Embedded:
     events: dict[str, Events]  # by sequence group
 
 
-def table_dims(features: FeatureSchema, embedding_dim: int) -> dict[str, int]:
-    """Floats a row of each table."""
-    return {name: table.embedding_dim or embedding_dim for name, table in features.tables.items()}
+def table_dims(features: FeatureSchema, embedding_dim: int, sets: int = 1) -> dict[str, int]:
+    """Floats a row of each table; a row holds `sets` vectors of the table's embedding_dim (model.embedding_sets)."""
+    return {name: (table.embedding_dim or embedding_dim) * sets for name, table in features.tables.items()}
 
 
-def field_groups(features: FeatureSchema, embedding_dim: int) -> dict[int, tuple[Lookup, ...]]:
-    """Ids and bags by embedding dim: the order of the fields' tokens."""
-    dims = table_dims(features, embedding_dim)
+def field_groups(features: FeatureSchema, embedding_dim: int, sets: int = 1) -> dict[int, tuple[Lookup, ...]]:
+    """Ids and bags by the width of their rows: the order of the fields' tokens."""
+    dims = table_dims(features, embedding_dim, sets)
     fields = [*features.pooled_lookups, *(lookup for lookup in features.jagged_lookups if lookup.pooling)]
     return {
         dim: tuple(lookup for lookup in fields if dims[lookup.table] == dim)

@@ -42,7 +42,8 @@ class Embeddings(nn.Module):
 
     `l2`: l2 / 2 * |e|^2 for every vector that a sample looks up (a bag's: its pooled vector) joins the objective, divided by
     the step's rows like the loss. It is an objective, not an optimizer's weight decay, because FBGEMM's CPU kernels ignore
-    theirs; so it does not depend on device, sharding or world size. The reported loss is without it.
+    theirs; so it does not depend on device, sharding or world size. The reported loss is without it. `sets`: a row holds so many
+    vectors of its table's embedding_dim.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Embeddings(nn.Module):
         embedding_dim: int,
         l2: float = 0.0,
         device: torch.device | None = None,
+        sets: int = 1,
     ) -> None:
         super().__init__()
         missing = [name for name in features.tables if table_rows.get(name, 0) < 1]
@@ -59,14 +61,14 @@ class Embeddings(nn.Module):
             raise InputError(
                 f"table {missing[0]!r} has no rows: table_rows needs a count >= 1 for it; it names {sorted(table_rows)}"
             )
-        dims = table_dims(features, embedding_dim)
+        dims = table_dims(features, embedding_dim, sets)
         bags, sequences = [], []
         for name in features.tables:
             base: dict[str, Any] = {
                 "name": name,
                 "num_embeddings": table_rows[name],
                 "embedding_dim": dims[name],
-                "init_fn": partial(nn.init.normal_, std=row_init_scale(dims[name])),
+                "init_fn": partial(nn.init.normal_, std=row_init_scale(dims[name] // sets)),
             }
             pooled = [lookup for lookup in features.pooled_lookups if lookup.table == name]
             jagged = [lookup for lookup in features.jagged_lookups if lookup.table == name]
@@ -82,7 +84,7 @@ class Embeddings(nn.Module):
                 sequences.append(EmbeddingConfig(**base, feature_names=[lookup.key for lookup in jagged]))
         self.ebc = EmbeddingBagCollection(tables=bags, device=device) if bags else None
         self.ec = EmbeddingCollection(tables=sequences, device=device) if sequences else None
-        self.assemble = Assemble(features, embedding_dim, l2)
+        self.assemble = Assemble(features, embedding_dim, l2, sets)
 
     def forward(self, batch: Batch) -> Embedded:
         """Look everything up. Nothing else: TorchRec's sparse pipeline traces this method to start the all-to-all early."""
@@ -94,10 +96,10 @@ class Embeddings(nn.Module):
 class Assemble(nn.Module):
     """Looked-up vectors -> Embedded: L2 hook, pooling of fields that share a history's table, columns side by side."""
 
-    def __init__(self, features: FeatureSchema, embedding_dim: int, l2: float) -> None:
+    def __init__(self, features: FeatureSchema, embedding_dim: int, l2: float, sets: int = 1) -> None:
         super().__init__()
         self.l2 = l2
-        self.groups = field_groups(features, embedding_dim)
+        self.groups = field_groups(features, embedding_dim, sets)
         self.dims = {lookup.key: dim for dim, lookups in self.groups.items() for lookup in lookups}
         self.events = {
             group.name: [f"{group.name}.{column.name}" for column in group.columns] for group in features.sequences

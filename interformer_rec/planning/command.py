@@ -15,6 +15,7 @@ from rich.console import Console
 
 from interformer_rec.config import load
 from interformer_rec.errors import InputError
+from interformer_rec.model.embedded import table_dims
 from interformer_rec.planning import plan_file, terminal
 from interformer_rec.planning.cluster import Cluster, load_cluster
 from interformer_rec.planning.explain import EXPLAINED, explain
@@ -124,7 +125,7 @@ def question(
     if config.optimizer.embedding.kind == "adam" and cluster.device == "cpu":
         raise InputError(f"optimizer.embedding.kind is adam, which FBGEMM has for CUDA only; {cluster.name} has no GPU")
     features = config.features
-    dims = {name: table.embedding_dim or config.model.embedding_dim for name, table in features.tables.items()}
+    dims = table_dims(features, config.model.embedding_dim, config.model.embedding_sets)
     kinds = {name: TableKind(name, name not in features.sequence_tables, dims[name]) for name in features.tables}
     wishes = load_wishes(constraints, config.sharding, kinds)
     counts = {name: int(count) for name, count in numbers("--rows", rows).items()}

@@ -45,12 +45,18 @@ class DenseCost:
         """Forward and backward."""
         return 3 * sum(self.forward_flops.values())
 
+    def of_sets(self, count: int) -> DenseCost:
+        """Of `count` models side by side, each with its own floats of every row (model.embedding_sets)."""
+        activations = {block: size * count for block, size in self.activations.items()}
+        flops = {block: size * count for block, size in self.forward_flops.items()}
+        return DenseCost(activations, flops, self.looked_up * count, self.kernels * count, self.shapes)
+
 
 def dense_cost(
     features: FeatureSchema, model: ModelConfig, sizes: Sizes, rows: int, precision: str, l2: bool
 ) -> DenseCost:
     """Cost of a batch of `rows` rows with typical lengths; `precision` fp32 or bf16 (autocast), `l2` as optimizer.embedding.l2 > 0."""
-    return _Count(features, model, sizes, rows, 2 if precision == "bf16" else 4, l2).run()
+    return _Count(features, model, sizes, rows, 2 if precision == "bf16" else 4, l2).run().of_sets(model.embedding_sets)
 
 
 class _Count:

@@ -12,7 +12,7 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import Parallel, parallelize
 from interformer_rec.errors import InputError
-from interformer_rec.model.embedded import row_init_scale
+from interformer_rec.model.embedded import row_init_scale, table_dims
 from interformer_rec.model.task import build_task
 from interformer_rec.planning.plan_file import load_plan
 from interformer_rec.training.stopping import HIGHER_IS_BETTER
@@ -29,7 +29,7 @@ def build_parallel(config: RunConfig, env: Environment, fitted: Fitted, total_st
         pairwise=config.training.pairwise,
         device=torch.device("meta"),
     )
-    dims = {name: table.embedding_dim or config.model.embedding_dim for name, table in config.features.tables.items()}
+    dims = table_dims(config.features, config.model.embedding_dim)  # of one set: how far a vector reaches
     return parallelize(
         task,
         env,

@@ -22,6 +22,7 @@ CASES = [
     ("kuairand_pure", ["model.sequence.merge=separate", "model.summary.pma_tokens=0"]),
     ("kuairand_pure", ["model.interaction.kind=wukong", "model.dropout=0", "optimizer.embedding.l2=0"]),
     ("kuairand_pure", ["model.split=true", "model.layers=2"]),
+    ("kuairand_pure", ["model.embedding_sets=2"]),
     ("synthetic", ["model.layers=3", "model.d=64", "model.sequence.pffn=appendix", "model.interaction.merge=concat"]),
     ("synthetic", ["model.sequence.pffn=gdpa", "model.sequence.pffn_rank=24"]),
     ("synthetic", ["model.sequence.pffn=hyper", "model.heads=4"]),
@@ -62,7 +63,7 @@ def test_bf16_activations():
     assert cost.activation_bytes == pytest.approx(measured - 2 * parameters, rel=0.2)
 
 
-@pytest.mark.parametrize("name, overrides", CASES[1:7])
+@pytest.mark.parametrize("name, overrides", CASES[1:8])
 def test_flops_are_those_of_torchs_counter(name, overrides):
     config, sizes, cost = case(name, overrides)
     with sdpa_kernel(SDPBackend.MATH):  # the counter does not know the CPU's flash attention
@@ -71,7 +72,7 @@ def test_flops_are_those_of_torchs_counter(name, overrides):
     assert cost.flops == 3 * sum(cost.forward_flops.values())
 
 
-@pytest.mark.parametrize("name, overrides", [CASES[0], CASES[2], CASES[4], CASES[7]])
+@pytest.mark.parametrize("name, overrides", [CASES[0], CASES[2], CASES[4], CASES[5], CASES[8]])
 def test_operators_are_about_as_many(name, overrides):
     config, sizes, cost = case(name, overrides)
     torch.manual_seed(0)

@@ -105,13 +105,17 @@ class Study:
         }
 
     def config(self, system: System, settings: dict[str, Any], seed: int, test: Path | None = None) -> RunConfig:
-        """A run of the study, its folder aside. The number of epochs is bounded alike for all; validation picks among them."""
+        """A run of the study, its folder aside. The number of epochs is bounded alike for all; validation picks among them.
+
+        Alike is how often a weight is taught by a row: a model with embedding sets has as many epochs for each of them.
+        """
+        plain = system.config(self.choices.dataset, settings, self.choices.changes)
         fixed = {
             "seed": seed,
             "data.train": str(self.files.train),
             "data.valid": str(self.files.valid),
             "data.test": str(test) if test else None,
-            "training.epochs": self.choices.epochs,
+            "training.epochs": self.choices.epochs * plain.model.embedding_sets,
             "training.patience": None,
             "training.checkpoint.keep": 1,
             "training.out": "unnamed",

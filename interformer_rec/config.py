@@ -159,6 +159,7 @@ class RunConfig(Strict):
         for name in self.sharding.tables:
             if name not in self.features.tables:
                 raise ValueError(f"sharding.tables names {name!r}, which is not under features.tables")
+        self._check_embedding_sets()
         pairwise = self.training.pairwise
         if len(pairwise) not in (1, self.model.embedding_sets):
             raise ValueError(
@@ -173,6 +174,21 @@ class RunConfig(Strict):
         if self.training.monitor == "gauc" and self.features.group is None:
             raise ValueError("training.monitor is gauc, which needs features.group (the column of the user's id)")
         return self
+
+    def _check_embedding_sets(self) -> None:
+        sets, kind = self.model.embedding_sets, self.optimizer.embedding.kind
+        if sets == 1:
+            return
+        if self.training.epochs % sets:
+            raise ValueError(
+                f"model.embedding_sets: {sets} teaches one set an epoch, so training.epochs must be a multiple of it, not "
+                f"{self.training.epochs}"
+            )
+        if kind not in ("adagrad", "sgd"):
+            raise ValueError(
+                f"model.embedding_sets with optimizer.embedding.kind {kind}: a step would change the floats of sets whose epoch it is "
+                "not, or their later steps. Use adagrad, which counts for each float, or sgd"
+            )
 
     @property
     def run_dir(self) -> Path:

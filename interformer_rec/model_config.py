@@ -90,8 +90,8 @@ class ModelConfig(Strict):
     embedding_sets: int = Field(
         1,
         ge=1,
-        description="so many InterFormers on the same features, each with embedding_dim floats of every table row for itself; their logits "
-        "are averaged, and each learns from its own. Costs as many times the work",
+        description="so many InterFormers on the same features, each with embedding_dim floats of every table row for itself, each taught "
+        "in epochs of its own; their logits are averaged. As many times the work, and training.epochs a multiple of it",
     )
     embedding_std: float | None = Field(None, gt=0, description="deviation of new rows' floats; default: 1 / sqrt(dim)")
     d: int = Field(32, ge=2, description="width of a token")

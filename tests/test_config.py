@@ -30,7 +30,7 @@ def refused(**changes):
             {"training": {"pairwise": [0.5, 1]}, "model": {"kind": "fm"}},
             "training.pairwise lists 2 weights, and model.embedding_sets is 1: give one",
         ),
-        ({"training": {"pairwise": -1}}, "training.pairwise"),
+        ({"training": {"pairwise": -1}}, "training.pairwise.0: Input should be greater than or equal to 0 (got -1)"),
         ({"training": {"checkpoint": {"on_error": "ask"}}}, "training.checkpoint.on_error: Input should be 'stop' or"),
         ({"data": {"trian": "x"}}, "data.trian: unknown key 'trian'; did you mean 'train'?"),
         ({"optimizer": {"embedding": {"zzz": 1}}}, "Known here: kind, lr, eps, l2"),

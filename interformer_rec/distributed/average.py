@@ -7,7 +7,7 @@ would double a job's memory. Buffers are not averaged either; no model here has 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -27,10 +27,12 @@ class DenseAverage:
         self.tensors = {parameter: parameter.detach().clone() for parameter in parameters}
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take in the weights of a step that was just made; nothing waits for the device."""
+    def update(self, resting: Collection[nn.Parameter] = ()) -> None:
+        """Take in the weights of a step that was just made, but for those that it left alone; nothing waits for the device."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(list(self.tensors.values()), list(self.tensors), 1 - decay)
+        pairs = [(average, weight) for weight, average in self.tensors.items() if weight not in resting]
+        averages, weights = map(list, zip(*pairs, strict=True))
+        torch._foreach_lerp_(averages, weights, 1 - decay)
         self.steps += 1
 
     @contextmanager

@@ -96,6 +96,7 @@ class RunOptimizer:
         self.fused = model.fused_optimizer
         self.rate = rate
         self.step_count = 0
+        self.resting: set[nn.Parameter] = set()  # dense weights that stay as they are, moments and average too
         self.lr_dense, self.lr_embedding = dense.lr, embedding.lr
         self.clip_norm = dense.clip_norm
         tables, matrices, vectors = _split_parameters(model)
@@ -139,13 +140,15 @@ class RunOptimizer:
 
     def step(self) -> None:
         """Update what backward has not updated already."""
+        for parameter in self.resting:
+            parameter.grad = None
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.dense_parameters, self.clip_norm)
         self.dense.step()
         if self.replicated is not None:
             self.replicated.step()
         if self.average is not None:
-            self.average.update()
+            self.average.update(self.resting)
         self.step_count += 1
 
     def averaged(self) -> AbstractContextManager[None]:

@@ -33,6 +33,14 @@ class Parallel:
     plan: list[dict[str, object]]  # sharding.describe
     prefetch: bool  # rows of cached tables are fetched a batch ahead
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Tell the parts of the model that teach one thing an epoch (embedding sets), and rest the weights that are not its."""
+        for module in self.model.modules():
+            if hasattr(module, "begin_epoch"):
+                module.begin_epoch(epoch)
+            if hasattr(module, "resting"):
+                self.optimizer.resting = module.resting()
+
 
 def parallelize(
     model: nn.Module,

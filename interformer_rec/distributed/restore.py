@@ -75,6 +75,8 @@ def _load(folder: Storage, parallel: Parallel, weights_only: bool) -> None:
     _load_dense(manifest, parallel, weights_only)
     if not weights_only:
         parallel.optimizer.set_step(state["optimizer_steps"])
+    if "epoch" in state:  # of the epoch that was the last to begin
+        parallel.begin_epoch(max(0, state["epoch"] - (state.get("cursor") is None)))
     if parallel.optimizer.average is not None:
         parallel.optimizer.average.steps = state.get("averaged_steps", 0)  # earlier releases kept no average
 

@@ -1,9 +1,11 @@
 """Several InterFormers with rows of their own. In: dense columns and an Embedded of wide rows; out: their mean logits.
 
 A table row holds `embedding_sets` vectors, one a member, looked up together (multi-embedding; Guo et al. 2024, "On the Embedding
-Collapse When Scaling up Recommendation Models", ICML, section 5). Members share nothing but the lookup and the batch: each learns
-from its own loss, so that they err differently, and the mean of their logits errs less. One wide table instead of several:
-the same all-to-all, and a plan sees what it moves. Legend: B samples (C candidates), S members, w floats of a member.
+Collapse When Scaling up Recommendation Models", ICML, section 5). Epoch e teaches member e mod S alone: each sees every row once, in
+an order of its own, so they err differently, and the mean of their logits errs less. A second epoch of one model overfits
+its rows (Zhang et al. 2022, "Towards Understanding the Overfitting Phenomenon of Deep CTR Models", CIKM); here nobody has one.
+One wide table instead of several: the same all-to-all, and a plan sees what it moves. Legend: B samples (C candidates),
+S members, w floats of a member.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from interformer_rec.model_config import ModelConfig
 from interformer_rec.schema import FeatureSchema
 
 
-class Members(NamedTuple):
-    """What a model in training says: each member is taught by itself."""
+class Taught(NamedTuple):
+    """What a model in training says: the logits of the member whose turn it is."""
 
-    logits: Tensor  # (B, tasks, S)
+    logits: Tensor  # (B, tasks)
+    member: int
 
 
 class EmbeddingSets(nn.Module):
@@ -33,16 +36,31 @@ class EmbeddingSets(nn.Module):
         super().__init__()
         self.columns = {group.name: len(group.columns) for group in features.sequences}
         self.members = nn.ModuleList(InterFormer(features, model) for _ in range(model.embedding_sets))
+        self.turn, self.begun = 0, len(self.members)
 
-    def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor | Members:
-        """(B, m) dense columns and what the tables say -> (B, tasks) logits; in training Members."""
-        parts = zip(self.members, self.divided(embedded), strict=True)
-        return self._said([member(dense_BM, part) for member, part in parts])
+    def begin_epoch(self, epoch: int) -> None:
+        """From now on member `epoch` mod S is taught; those whose turn has not come yet do not speak."""
+        self.turn, self.begun = epoch % len(self.members), min(epoch + 1, len(self.members))
+
+    def resting(self) -> set[nn.Parameter]:
+        """Weights that this epoch does not teach: no step may move them."""
+        others = (member for at, member in enumerate(self.members) if at != self.turn)
+        return {parameter for member in others for parameter in member.parameters()}
+
+    def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor | Taught:
+        """(B, m) dense columns and what the tables say -> (B, tasks) logits; in training those of one member."""
+        parts = self.divided(embedded)
+        if self.training:
+            logits = self.members[self.turn](dense_BM, parts[self.turn])
+            # DDP waits for a gradient of every weight, the same ones in every step; RunOptimizer drops these
+            return Taught(logits + 0.0 * torch.stack([weight.sum() for weight in self.resting()]).sum(), self.turn)
+        speaking = zip(self.members[: self.begun], parts, strict=False)
+        return torch.stack([member(dense_BM, part) for member, part in speaking]).mean(0)
 
     def user_side(self, dense_RM: Tensor, embedded: Embedded) -> tuple[UserStates, ...]:
-        """What InterFormer.user_side gives, of each member."""
-        parts = zip(self.members, self.divided(embedded), strict=True)
-        return tuple(member.user_side(dense_RM, part) for member, part in parts)
+        """What InterFormer.user_side gives, of each member that has been taught."""
+        speaking = zip(self.members[: self.begun], self.divided(embedded), strict=False)
+        return tuple(member.user_side(dense_RM, part) for member, part in speaking)
 
     def candidate_side(
         self,
@@ -50,10 +68,11 @@ class EmbeddingSets(nn.Module):
         dense_CM: Tensor,
         embedded: Embedded,
         request_of_candidate: Tensor | None = None,
-    ) -> Tensor | Members:
-        """What InterFormer.candidate_side gives. Raises InputError as it does."""
-        parts = zip(self.members, states, self.divided(embedded), strict=True)
-        return self._said([m.candidate_side(mine, dense_CM, part, request_of_candidate) for m, mine, part in parts])
+    ) -> Tensor:
+        """The mean of what InterFormer.candidate_side gives. Raises InputError as it does."""
+        speaking = zip(self.members[: self.begun], states, self.divided(embedded), strict=False)
+        logits = [member.candidate_side(mine, dense_CM, part, request_of_candidate) for member, mine, part in speaking]
+        return torch.stack(logits).mean(0)
 
     def divided(self, embedded: Embedded) -> list[Embedded]:
         """Each member's w floats of every row (S * w). unbind, not slices: a slice's gradient is a whole tensor of zeros."""
@@ -78,7 +97,3 @@ class EmbeddingSets(nn.Module):
             )
             for at in range(count)
         ]
-
-    def _said(self, logits: list[Tensor]) -> Tensor | Members:
-        together = torch.stack(logits, dim=2)
-        return Members(together) if self.training else together.mean(2)

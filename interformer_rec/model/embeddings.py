@@ -6,7 +6,7 @@ EmbeddingBagCollection: the two never share weights. Legend: B samples, F fields
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,18 +23,20 @@ from interformer_rec.schema import FeatureSchema
 
 
 class _RowL2(torch.autograd.Function):
-    """Identity; the gradient gains scale * e, that of scale / 2 * |e|^2 summed over the looked-up vectors."""
+    """Identity; the gradient gains scale * e, that of scale / 2 * |e|^2 summed over the looked-up vectors (over `columns` alone)."""
 
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(vectors)
+    def forward(ctx: Any, vectors: Tensor, scale: float, columns: Tensor | None) -> Tensor:
+        ctx.save_for_backward(vectors, columns)
         ctx.scale = scale
         return vectors.view_as(vectors)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        (vectors,) = ctx.saved_tensors
-        return torch.add(grad, vectors, alpha=ctx.scale), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        vectors, columns = ctx.saved_tensors
+        if columns is None:
+            return torch.add(grad, vectors, alpha=ctx.scale), None, None
+        return torch.addcmul(grad, vectors, columns, value=ctx.scale), None, None
 
 
 class Embeddings(nn.Module):
@@ -98,12 +100,16 @@ class Assemble(nn.Module):
 
     def __init__(self, features: FeatureSchema, embedding_dim: int, l2: float, sets: int = 1) -> None:
         super().__init__()
-        self.l2 = l2
+        self.l2, self.sets, self.turn = l2, sets, 0
         self.groups = field_groups(features, embedding_dim, sets)
         self.dims = {lookup.key: dim for dim, lookups in self.groups.items() for lookup in lookups}
         self.events = {
             group.name: [f"{group.name}.{column.name}" for column in group.columns] for group in features.sequences
         }
+
+    def begin_epoch(self, epoch: int) -> None:
+        """L2 is on the vectors that this epoch teaches (EmbeddingSets)."""
+        self.turn = epoch % self.sets
 
     def forward(
         self,
@@ -117,10 +123,12 @@ class Assemble(nn.Module):
         keys = sequences.keys()
         lengths = dict(zip(keys, sequences.lengths().view(len(keys), sequences.stride()), strict=True))
         ids = dict(zip(keys, sequences.values().split(sequences.length_per_key()), strict=True))
-        vectors = {} if jagged is None else {key: self._with_l2(jagged[key].values(), scale) for key in lengths}
+        vectors = {}
+        if jagged is not None:
+            vectors = {key: self._with_l2(jagged[key].values(), scale) for key in lengths}
         bags: dict[str, Tensor] = {}
         if pooled is not None:
-            values = self._with_l2(pooled.values(), scale)
+            values = self._with_l2(pooled.values(), scale, pooled.length_per_key())
             # one split, not a slice a key: a slice's gradient is a whole tensor of zeros
             bags = dict(zip(pooled.keys(), values.split(pooled.length_per_key(), dim=1), strict=True))
         fields = {}
@@ -138,6 +146,13 @@ class Assemble(nn.Module):
         }
         return Embedded(fields, events)
 
-    @staticmethod
-    def _with_l2(vectors: Tensor, scale: float) -> Tensor:
-        return _RowL2.apply(vectors, scale) if scale else vectors
+    def _with_l2(self, vectors: Tensor, scale: float, widths: Sequence[int] = ()) -> Tensor:
+        """`widths` of the rows side by side in `vectors` (default: one row)."""
+        if not scale:
+            return vectors
+        columns = None
+        if self.sets > 1:
+            taught = torch.arange(self.sets, device=vectors.device) == self.turn
+            rows = [taught.repeat_interleave(width // self.sets) for width in widths or [vectors.shape[1]]]
+            columns = torch.cat(rows).to(vectors.dtype)
+        return _RowL2.apply(vectors, scale, columns)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from interformer_rec.batch import Batch
 from interformer_rec.model.baselines.auxiliary import Supervised
 from interformer_rec.model.build import build_model
-from interformer_rec.model.embedding_sets import Members
+from interformer_rec.model.embedding_sets import Taught
 from interformer_rec.model.embeddings import Embeddings
 from interformer_rec.model.pairwise import pairwise_loss
 from interformer_rec.model_kinds import AnyModelConfig
@@ -23,8 +23,7 @@ class WeightedBCE(nn.Module):
 
     A model's auxiliary loss (Supervised) joins the objective, sum_i weight_i * auxiliary_i / loss_rows, and so does `pairwise`
     times the pairwise loss of each label, but not the number that is reported: the loss of two models compares their predictions.
-    Of a model with several members (embedding sets) the objective is the sum of theirs, each with its own weight in `pairwise`
-    where that has several; the number reported is that of their mean logits.
+    Where `pairwise` has several weights, they are those of a model's embedding sets.
     """
 
     def __init__(self, label_weights: list[float], pairwise: Sequence[float] = (0.0,)) -> None:
@@ -34,44 +33,29 @@ class WeightedBCE(nn.Module):
 
     def forward(
         self,
-        output: Tensor | Supervised | Members,
+        output: Tensor | Supervised | Taught,
         labels_BT: Tensor,
         weights_B: Tensor,
         loss_rows: float,
         groups_B: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """-> scalar loss, in float32 or wider; logits (B, tasks) in float32, detached."""
-        members = _members(output)
-        mean = members[0] if len(members) == 1 else torch.stack(members).mean(0)
-        shown = mean.detach().float()
+        logits_BT = output if isinstance(output, Tensor) else output.logits
+        shown = logits_BT.detach().float()
         if labels_BT.shape[1] == 0:
-            return mean.new_zeros(()), shown
-        shared = (labels_BT, weights_B, loss_rows)
-        loss = self._bce(mean if len(members) == 1 else mean.detach(), *shared)
-        if len(members) > 1:
-            loss = _gradient_only(loss, torch.stack([self._bce(logits, *shared) for logits in members]).sum())
+            return logits_BT.new_zeros(()), shown
+        logits = logits_BT if logits_BT.dtype == torch.float64 else logits_BT.float()
+        losses = F.binary_cross_entropy_with_logits(logits, labels_BT.to(logits.dtype), reduction="none")
+        loss = (losses * self.label_weights * weights_B[:, None]).sum() / loss_rows
         if isinstance(output, Supervised):
-            loss = _gradient_only(loss, (output.auxiliary.to(mean.dtype) * weights_B).sum() / loss_rows)
-        if self.training and torch.is_grad_enabled():
-            weights = self.pairwise * len(members) if len(self.pairwise) == 1 else self.pairwise
-            for logits, weight in zip(members, weights, strict=True):
-                if weight:
-                    ordered = (pairwise_loss(logits, labels_BT, weights_B, groups_B) * self.label_weights).sum()
-                    loss = _gradient_only(loss, weight * ordered / loss_rows)
+            loss = _gradient_only(loss, (output.auxiliary.to(logits.dtype) * weights_B).sum() / loss_rows)
+        weight = self.pairwise[0]
+        if isinstance(output, Taught) and len(self.pairwise) > 1:
+            weight = self.pairwise[output.member]
+        if weight and torch.is_grad_enabled():
+            ordered = (pairwise_loss(logits, labels_BT, weights_B, groups_B) * self.label_weights).sum()
+            loss = _gradient_only(loss, weight * ordered / loss_rows)
         return loss, shown
-
-    def _bce(self, logits_BT: Tensor, labels_BT: Tensor, weights_B: Tensor, loss_rows: float) -> Tensor:
-        losses = F.binary_cross_entropy_with_logits(logits_BT, labels_BT.to(logits_BT.dtype), reduction="none")
-        return (losses * self.label_weights * weights_B[:, None]).sum() / loss_rows
-
-
-def _members(output: Tensor | Supervised | Members) -> list[Tensor]:
-    """Each member's (B, tasks) logits, in float32 or wider."""
-    if isinstance(output, Members):
-        members = list(output.logits.unbind(2))
-    else:
-        members = [output.logits if isinstance(output, Supervised) else output]
-    return [logits if logits.dtype == torch.float64 else logits.float() for logits in members]
 
 
 def _gradient_only(loss: Tensor, part: Tensor) -> Tensor:

@@ -134,6 +134,7 @@ class Trainer:
     def _epoch(self) -> int:
         """The rest of the current epoch, with evaluations; returns a signal's number to stop, else 0."""
         cursor = self.position.cursor
+        self.parallel.begin_epoch(self.position.epoch)
         stream = self._watched(self.train_loader.batches(self.position.epoch, cursor))
         end = self.position.step + (self.train_loader.steps if cursor is None else self.train_loader.steps_left(cursor))
         while self.position.step < end and not self._finished:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from interformer_rec.model.embedded import Embedded, Events
-from interformer_rec.model.embedding_sets import EmbeddingSets, Members
-from interformer_rec.model.pairwise import pairwise_loss
+from interformer_rec.model.embedding_sets import EmbeddingSets, Taught
 from interformer_rec.model.task import WeightedBCE, build_task
 from interformer_rec.model_config import ModelConfig
 from tests.model import cases
@@ -54,11 +52,15 @@ def test_members_read_their_own_floats(count: int, longest: int) -> None:
     features, model = cases.schema(labels=2, odd_dim=6), sets_of(count)
     sets = built(features, model)
     dense, parts, together = inputs(features, model, longest)
-    alone = torch.stack([member(dense, part) for member, part in zip(sets.members, parts, strict=True)], dim=2)
-    said = sets.train()(dense, together)
-    assert isinstance(said, Members)
-    torch.testing.assert_close(said.logits, alone, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(sets.eval()(dense, together), alone.mean(2), rtol=1e-12, atol=1e-12)
+    alone = torch.stack([member(dense, part) for member, part in zip(sets.members, parts, strict=True)])
+    torch.testing.assert_close(sets.eval()(dense, together), alone.mean(0), rtol=1e-12, atol=1e-12)
+    for epoch in range(count + 1):
+        sets.begin_epoch(epoch)
+        said = sets.train()(dense, together)
+        assert isinstance(said, Taught) and said.member == epoch % count
+        torch.testing.assert_close(said.logits, alone[epoch % count], rtol=1e-12, atol=1e-12)
+        begun = alone[: epoch + 1].mean(0)
+        torch.testing.assert_close(sets.eval()(dense, together), begun, rtol=1e-12, atol=1e-12)
 
 
 def test_a_members_gradient_reaches_its_floats_alone() -> None:
@@ -66,8 +68,13 @@ def test_a_members_gradient_reaches_its_floats_alone() -> None:
     sets = built(features, model)
     dense, _, together = inputs(features, model, 7)
     values = together.fields[16].requires_grad_()
-    sets.train()(dense, together).logits[:, :, 1].sum().backward()
+    sets.begin_epoch(1)
+    sets.train()(dense, together).logits.sum().backward()
     assert values.grad is not None and (values.grad[..., :8] == 0).all() and (values.grad[..., 8:] != 0).any()
+    resting = sets.resting()
+    assert resting == set(sets.members[0].parameters())
+    for weight in sets.parameters():  # DDP wants a gradient of every one
+        assert weight.grad is not None and (weight not in resting or (weight.grad == 0).all())
 
 
 def test_a_split_shares_one_users_work_in_every_member() -> None:
@@ -83,32 +90,20 @@ def test_a_split_shares_one_users_work_in_every_member() -> None:
     torch.testing.assert_close(shared, repeated)
 
 
-@pytest.mark.parametrize("pairwise", [(0.0,), (0.3,), (0.0, 1.0, 0.5)])
-def test_each_learns_from_its_own_loss_and_the_mean_is_reported(pairwise) -> None:
+def test_each_set_has_its_own_weight_of_the_pairwise_loss() -> None:
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(20, 2, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    logits = torch.randn(20, 2, generator=generator, dtype=torch.float64, requires_grad=True)
     labels = torch.randint(0, 2, (20, 2), generator=generator).double()
     weights, groups = torch.rand(20, generator=generator).double(), torch.arange(20) % 3
-    tasks = torch.tensor([2.0, 0.5])
-
-    def bce(of: torch.Tensor) -> torch.Tensor:
-        losses = F.binary_cross_entropy_with_logits(of, labels, reduction="none")
-        return (losses * tasks * weights[:, None]).sum() / 20
-
-    value, shown = WeightedBCE([2.0, 0.5], pairwise)(Members(logits), labels, weights, 20.0, groups)
-    torch.testing.assert_close(value, bce(logits.mean(2)), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(shown, logits.detach().mean(2).float())
-    each = pairwise if len(pairwise) == 3 else pairwise * 3
-    expected = sum(
-        bce(logits[:, :, i]) + each[i] * (pairwise_loss(logits[:, :, i], labels, weights, groups) @ tasks.double()) / 20
-        for i in range(3)
-    )
-    ours, theirs = torch.autograd.grad(value, logits)[0], torch.autograd.grad(expected, logits)[0]
-    torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
+    for member, weight in enumerate((0.0, 1.0, 0.5)):
+        ours, _ = WeightedBCE([2.0, 0.5], (0.0, 1.0, 0.5))(Taught(logits, member), labels, weights, 20.0, groups)
+        plain, _ = WeightedBCE([2.0, 0.5], (weight,))(logits, labels, weights, 20.0, groups)
+        for a, b in zip(torch.autograd.grad(ours, logits), torch.autograd.grad(plain, logits), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
 def test_one_wide_lookup_is_as_good_as_a_task_for_each_set() -> None:
-    """Through TorchRec's collections: rows side by side, logits the mean, the rows' gradients (L2 included) side by side."""
+    """Through TorchRec's collections: rows side by side, logits the mean; a member's loss moves its floats alone, by L2 too."""
     features, cpu = cases.schema(labels=1, odd_dim=4), torch.device("cpu")
     batch = make_batch(6, features=features)
     torch.manual_seed(0)
@@ -119,11 +114,16 @@ def test_one_wide_lookup_is_as_good_as_a_task_for_each_set() -> None:
         for name, weight in both.embeddings.named_parameters():
             half = weight.shape[1] // 2
             single.embeddings.get_parameter(name).data.copy_(weight.data[:, at * half : (at + 1) * half])
-    loss, logits = both(batch)
-    loss.backward()
-    found = [single(batch) for single in singles]
-    torch.testing.assert_close(logits, torch.stack([each for _, each in found]).mean(0))
-    sum(value for value, _ in found).backward()
-    for name, weight in both.embeddings.named_parameters():
-        expected = torch.cat([single.embeddings.get_parameter(name).grad for single in singles], dim=1)
-        torch.testing.assert_close(weight.grad, expected, rtol=1e-4, atol=1e-6)
+    said = torch.stack([single.eval()(batch)[1] for single in singles])
+    torch.testing.assert_close(both.eval()(batch)[1], said.mean(0))
+    for at, single in enumerate(singles):
+        both.zero_grad()
+        for module in both.modules():
+            if hasattr(module, "begin_epoch"):
+                module.begin_epoch(at)
+        for task in (both, single):
+            task.train()(batch)[0].backward()
+        for name, weight in both.embeddings.named_parameters():
+            expected, found = single.embeddings.get_parameter(name).grad, weight.grad.chunk(2, dim=1)
+            torch.testing.assert_close(found[at], expected, rtol=1e-4, atol=1e-6)
+            assert (found[1 - at] == 0).all()

@@ -68,17 +68,20 @@ def forward_flops(task: torch.nn.Module, batch: Batch) -> int:
 
 
 def speed(texts: Mapping[str, str], threads: int) -> dict[str, float]:
-    """In a worker: training samples/s of each run, medians of interleaved steps on the same rows."""
+    """In a worker: training samples/s of each run, medians of interleaved steps on the same rows.
+
+    A model with embedding sets trains a row once for each of them, so a step counts for that much less.
+    """
     torch.set_num_threads(threads)
     steps: dict[str, Callable[[], object]] = {}
-    rows = 1
+    rows: dict[str, float] = {}
     with process_group("cpu") as env:
         for name, text in texts.items():
             config = run_config.parse_yaml(text, "the study's run config")
             steps[name] = _steps(config, env)
-            rows = config.data.batch_size
+            rows[name] = config.data.batch_size / config.model.embedding_sets
         times = measure(steps, ROUNDS, WARM_UP)
-    return {name: rows / taken.median for name, taken in times.items()}
+    return {name: rows[name] / taken.median for name, taken in times.items()}
 
 
 def _steps(config: RunConfig, env: Environment) -> Callable[[], Any]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from interformer_rec.config_errors import explain
 from interformer_rec.errors import InputError
@@ -88,13 +88,6 @@ class CheckpointConfig(Strict):
     on_error: Literal["stop", "continue"] = Field("stop", description="when a checkpoint cannot be written")
 
 
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else [value]
-
-
-Weights = Annotated[tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(_listed), Field(min_length=1)]
-
-
 class TrainingConfig(Strict):
     """How long, how precise, and what is watched."""
 
@@ -106,11 +99,11 @@ class TrainingConfig(Strict):
         None, ge=1, description="also evaluate every N steps; always at an epoch's end"
     )
     monitor: str = Field("auc", description="metric of the validation set (of the first label): auc, gauc, logloss, ne")
-    pairwise: Weights = Field(
-        (0.0,),
+    pairwise: float = Field(
+        0.0,
+        ge=0,
         description="weight of the pairwise loss beside the BCE: in a batch, a row of label 1 should score above those of label 0 of its "
-        "features.group. It orders one user's rows, which gauc measures and auc hardly sees; needs data.balance: groups. A list: one for "
-        "each of model.embedding_sets",
+        "features.group. It orders one user's rows, which gauc measures and auc hardly sees; needs data.balance: groups.",
     )
     patience: int | None = Field(
         None, ge=0, description="stop when more evaluations in a row than this bring no better `monitor`"
@@ -160,13 +153,7 @@ class RunConfig(Strict):
             if name not in self.features.tables:
                 raise ValueError(f"sharding.tables names {name!r}, which is not under features.tables")
         self._check_embedding_sets()
-        pairwise = self.training.pairwise
-        if len(pairwise) not in (1, self.model.embedding_sets):
-            raise ValueError(
-                f"training.pairwise lists {len(pairwise)} weights, and model.embedding_sets is {self.model.embedding_sets}: "
-                "give one for each set, or a single number for all"
-            )
-        if any(pairwise) and (self.features.group is None or self.data.balance != "groups"):
+        if self.training.pairwise and (self.features.group is None or self.data.balance != "groups"):
             raise ValueError(
                 "training.pairwise compares rows of one group within a batch: name features.group (the column of the user's id) and set "
                 "data.balance: groups"

@@ -7,6 +7,17 @@ from interformer_rec.errors import InputError
 
 MINIMAL = {"name": "run", "data": {}, "features": {"tables": {"user": {}}, "ids": ["user"], "labels": ["click"]}}
 
+HISTORY = {
+    "features": {
+        "tables": {"user": {}, "item": {}},
+        "ids": ["user"],
+        "sequences": [
+            {"name": "watch", "max_length": 5, "columns": [{"name": "item", "table": "item", "column": "seen"}]}
+        ],
+        "labels": ["click"],
+    }
+}
+
 
 def refused(**changes):
     with pytest.raises(InputError) as caught:
@@ -27,10 +38,13 @@ def refused(**changes):
             "name features.group (the column of the user's id) and set data.balance: groups",
         ),
         (
-            {"training": {"pairwise": [0.5, 1]}, "model": {"kind": "fm"}},
-            "training.pairwise lists 2 weights, and model.embedding_sets is 1: give one",
+            {"training": {"epochs": 3}, "model": {"embedding_sets": 2}, **HISTORY},
+            "model.embedding_sets: 2 teaches one set an epoch, so training.epochs must be a multiple of it, not 3",
         ),
-        ({"training": {"pairwise": -1}}, "training.pairwise.0: Input should be greater than or equal to 0 (got -1)"),
+        (
+            {"training": {"epochs": 2}, "model": {"embedding_sets": 2}, **HISTORY},
+            "model.embedding_sets with optimizer.embedding.kind rowwise_adagrad",
+        ),
         ({"training": {"checkpoint": {"on_error": "ask"}}}, "training.checkpoint.on_error: Input should be 'stop' or"),
         ({"data": {"trian": "x"}}, "data.trian: unknown key 'trian'; did you mean 'train'?"),
         ({"optimizer": {"embedding": {"zzz": 1}}}, "Known here: kind, lr, eps, l2"),

@@ -39,7 +39,7 @@ class Parallel:
             if hasattr(module, "begin_epoch"):
                 module.begin_epoch(epoch)
             if hasattr(module, "resting"):
-                self.optimizer.resting = module.resting()
+                self.optimizer.resting = set(module.resting())
 
 
 def parallelize(

@@ -1,7 +1,7 @@
 """model.kind becomes a module: a schema and the model's options come in, the dense part of a task goes out.
 
 Every kind is a class (features, options) with forward(dense (B, M), Embedded) -> logits (B, tasks). In training it may return
-baselines.auxiliary.Supervised instead: logits and what it adds to the loss; or embedding_sets.Taught: one member's logits.
+baselines.auxiliary.Supervised instead: logits and what it adds to the loss.
 """
 
 from __future__ import annotations

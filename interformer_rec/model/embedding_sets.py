@@ -10,7 +10,7 @@ S members, w floats of a member.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,18 @@ from interformer_rec.model_config import ModelConfig
 from interformer_rec.schema import FeatureSchema
 
 
-class Taught(NamedTuple):
-    """What a model in training says: the logits of the member whose turn it is."""
+class _Rest(torch.autograd.Function):
+    """Identity; weights that were not used get a gradient of zeros, for DDP waits for one of every weight in every step."""
 
-    logits: Tensor  # (B, tasks)
-    member: int
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, *weights: Tensor) -> Tensor:
+        ctx.shapes = [weight.shape for weight in weights]
+        return logits.view_as(logits)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        zero = grad.new_zeros(())
+        return grad, *(zero.expand(shape) for shape in ctx.shapes)
 
 
 class EmbeddingSets(nn.Module):
@@ -42,18 +49,17 @@ class EmbeddingSets(nn.Module):
         """From now on member `epoch` mod S is taught; those whose turn has not come yet do not speak."""
         self.turn, self.begun = epoch % len(self.members), min(epoch + 1, len(self.members))
 
-    def resting(self) -> set[nn.Parameter]:
+    def resting(self) -> list[nn.Parameter]:
         """Weights that this epoch does not teach: no step may move them."""
         others = (member for at, member in enumerate(self.members) if at != self.turn)
-        return {parameter for member in others for parameter in member.parameters()}
+        return [parameter for member in others for parameter in member.parameters()]
 
-    def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor | Taught:
+    def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor:
         """(B, m) dense columns and what the tables say -> (B, tasks) logits; in training those of one member."""
         parts = self.divided(embedded)
         if self.training:
             logits = self.members[self.turn](dense_BM, parts[self.turn])
-            # DDP waits for a gradient of every weight, the same ones in every step; RunOptimizer drops these
-            return Taught(logits + 0.0 * torch.stack([weight.sum() for weight in self.resting()]).sum(), self.turn)
+            return _Rest.apply(logits, *self.resting())
         speaking = zip(self.members[: self.begun], parts, strict=False)
         return torch.stack([member(dense_BM, part) for member, part in speaking]).mean(0)
 

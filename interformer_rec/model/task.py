@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from interformer_rec.batch import Batch
 from interformer_rec.model.baselines.auxiliary import Supervised
 from interformer_rec.model.build import build_model
-from interformer_rec.model.embedding_sets import Taught
 from interformer_rec.model.embeddings import Embeddings
 from interformer_rec.model.pairwise import pairwise_loss
 from interformer_rec.model_kinds import AnyModelConfig
@@ -23,38 +22,29 @@ class WeightedBCE(nn.Module):
 
     A model's auxiliary loss (Supervised) joins the objective, sum_i weight_i * auxiliary_i / loss_rows, and so does `pairwise`
     times the pairwise loss of each label, but not the number that is reported: the loss of two models compares their predictions.
-    Where `pairwise` has several weights, they are those of a model's embedding sets.
     """
 
-    def __init__(self, label_weights: list[float], pairwise: Sequence[float] = (0.0,)) -> None:
+    def __init__(self, label_weights: list[float], pairwise: float = 0.0) -> None:
         super().__init__()
-        self.pairwise = tuple(pairwise)
+        self.pairwise = pairwise
         self.register_buffer("label_weights", torch.tensor(label_weights), persistent=False)
 
     def forward(
-        self,
-        output: Tensor | Supervised | Taught,
-        labels_BT: Tensor,
-        weights_B: Tensor,
-        loss_rows: float,
-        groups_B: Tensor,
+        self, output: Tensor | Supervised, labels_BT: Tensor, weights_B: Tensor, loss_rows: float, groups_B: Tensor
     ) -> tuple[Tensor, Tensor]:
         """-> scalar loss, in float32 or wider; logits (B, tasks) in float32, detached."""
-        logits_BT = output if isinstance(output, Tensor) else output.logits
+        logits_BT, auxiliary_B = output if isinstance(output, Supervised) else (output, None)
         shown = logits_BT.detach().float()
         if labels_BT.shape[1] == 0:
             return logits_BT.new_zeros(()), shown
         logits = logits_BT if logits_BT.dtype == torch.float64 else logits_BT.float()
         losses = F.binary_cross_entropy_with_logits(logits, labels_BT.to(logits.dtype), reduction="none")
         loss = (losses * self.label_weights * weights_B[:, None]).sum() / loss_rows
-        if isinstance(output, Supervised):
-            loss = _gradient_only(loss, (output.auxiliary.to(logits.dtype) * weights_B).sum() / loss_rows)
-        weight = self.pairwise[0]
-        if isinstance(output, Taught) and len(self.pairwise) > 1:
-            weight = self.pairwise[output.member]
-        if weight and torch.is_grad_enabled():
+        if auxiliary_B is not None:
+            loss = _gradient_only(loss, (auxiliary_B.to(logits.dtype) * weights_B).sum() / loss_rows)
+        if self.pairwise and torch.is_grad_enabled():
             ordered = (pairwise_loss(logits, labels_BT, weights_B, groups_B) * self.label_weights).sum()
-            loss = _gradient_only(loss, weight * ordered / loss_rows)
+            loss = _gradient_only(loss, self.pairwise * ordered / loss_rows)
         return loss, shown
 
 
@@ -85,7 +75,7 @@ def build_task(
     table_rows: Mapping[str, int],
     *,
     l2: float = 0.0,
-    pairwise: Sequence[float] = (0.0,),
+    pairwise: float = 0.0,
     device: torch.device | None = None,
 ) -> CTRTask:
     """The task, untrained: tables on `device` (meta: nothing is allocated), the dense part on the CPU.

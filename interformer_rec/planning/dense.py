@@ -45,18 +45,12 @@ class DenseCost:
         """Forward and backward."""
         return 3 * sum(self.forward_flops.values())
 
-    def of_sets(self, count: int) -> DenseCost:
-        """Of `count` models side by side, each with its own floats of every row (model.embedding_sets)."""
-        activations = {block: size * count for block, size in self.activations.items()}
-        flops = {block: size * count for block, size in self.forward_flops.items()}
-        return DenseCost(activations, flops, self.looked_up * count, self.kernels * count, self.shapes)
-
 
 def dense_cost(
     features: FeatureSchema, model: ModelConfig, sizes: Sizes, rows: int, precision: str, l2: bool
 ) -> DenseCost:
     """Cost of a batch of `rows` rows with typical lengths; `precision` fp32 or bf16 (autocast), `l2` as optimizer.embedding.l2 > 0."""
-    return _Count(features, model, sizes, rows, 2 if precision == "bf16" else 4, l2).run().of_sets(model.embedding_sets)
+    return _Count(features, model, sizes, rows, 2 if precision == "bf16" else 4, l2).run()
 
 
 class _Count:
@@ -110,12 +104,14 @@ class _Count:
 
     def _kernels(self, updates: int) -> int:
         """Fitted to counts by a dispatch mode: 60 + 250 a sequence, 132 a layer, 126 a layer and sequence, 25 a further bucket;
-        a split's candidate side 90, and 115 a layer.
+        a split's candidate side 90, and 115 a layer; embedding sets 200, and 150 for each that rests (zero gradients, for DDP).
         """
         merged_away = len(self.features.sequences) - len(self.shapes)
         per_layer = 132 + sum(126 + 25 * (shape.buckets - 1) for shape in self.shapes)
         candidate = self.model.split * (90 + 115 * updates)
-        return 60 + 250 * len(self.shapes) + 90 * merged_away + updates * per_layer + candidate
+        sets = self.model.embedding_sets
+        resting = (sets > 1) * 200 + (sets - 1) * 150
+        return 60 + 250 * len(self.shapes) + 90 * merged_away + updates * per_layer + candidate + resting
 
     def _merged(self) -> list[np.ndarray]:
         """Event counts of each sequence; a row that is long in one group is taken to be long in all, and a union to share no event."""
@@ -167,7 +163,9 @@ class _Count:
                 if dim != d:
                     self._keep(block, rows * count * dim * self.half)
                     self._product(block, rows * count, dim, d)
-        dims = table_dims(features, self.model.embedding_dim)
+        dims = table_dims(
+            features, self.model.embedding_dim, self.model.embedding_sets
+        )  # a step teaches one set of them
         looked_up = rows * sum(dims[lookup.table] for lookup in features.pooled_lookups) * SINGLE
         for lookup in features.jagged_lookups:
             elements = round(self.sizes.of_lookup(lookup.key).mean * rows)
@@ -176,7 +174,7 @@ class _Count:
                 self._keep(block, elements * LONG)  # segments
         if self.l2:
             self._keep(block, looked_up)
-        event_dim = dims[features.sequences[0].columns[0].table]
+        event_dim = dims[features.sequences[0].columns[0].table] // self.model.embedding_sets
         kept = {g.name: len(g.columns) * event_dim for g in features.sequences}
         for name, width in kept.items():
             events = round(float(self.widths[name].sum()) * self.scale)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from interformer_rec.model.embedded import Embedded, Events
-from interformer_rec.model.embedding_sets import EmbeddingSets, Taught
-from interformer_rec.model.task import WeightedBCE, build_task
+from interformer_rec.model.embedding_sets import EmbeddingSets
+from interformer_rec.model.task import build_task
 from interformer_rec.model_config import ModelConfig
 from tests.model import cases
 from tests.model.test_candidate_side import schema as split_schema
@@ -57,8 +57,7 @@ def test_members_read_their_own_floats(count: int, longest: int) -> None:
     for epoch in range(count + 1):
         sets.begin_epoch(epoch)
         said = sets.train()(dense, together)
-        assert isinstance(said, Taught) and said.member == epoch % count
-        torch.testing.assert_close(said.logits, alone[epoch % count], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(said, alone[epoch % count], rtol=1e-12, atol=1e-12)
         begun = alone[: epoch + 1].mean(0)
         torch.testing.assert_close(sets.eval()(dense, together), begun, rtol=1e-12, atol=1e-12)
 
@@ -69,9 +68,9 @@ def test_a_members_gradient_reaches_its_floats_alone() -> None:
     dense, _, together = inputs(features, model, 7)
     values = together.fields[16].requires_grad_()
     sets.begin_epoch(1)
-    sets.train()(dense, together).logits.sum().backward()
+    sets.train()(dense, together).sum().backward()
     assert values.grad is not None and (values.grad[..., :8] == 0).all() and (values.grad[..., 8:] != 0).any()
-    resting = sets.resting()
+    resting = set(sets.resting())
     assert resting == set(sets.members[0].parameters())
     for weight in sets.parameters():  # DDP wants a gradient of every one
         assert weight.grad is not None and (weight not in resting or (weight.grad == 0).all())
@@ -88,18 +87,6 @@ def test_a_split_shares_one_users_work_in_every_member() -> None:
     shared = sets.candidate_side(states, dense, candidates, request)
     repeated = sets.candidate_side(tuple(mine.of(request) for mine in states), dense, candidates)
     torch.testing.assert_close(shared, repeated)
-
-
-def test_each_set_has_its_own_weight_of_the_pairwise_loss() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(20, 2, generator=generator, dtype=torch.float64, requires_grad=True)
-    labels = torch.randint(0, 2, (20, 2), generator=generator).double()
-    weights, groups = torch.rand(20, generator=generator).double(), torch.arange(20) % 3
-    for member, weight in enumerate((0.0, 1.0, 0.5)):
-        ours, _ = WeightedBCE([2.0, 0.5], (0.0, 1.0, 0.5))(Taught(logits, member), labels, weights, 20.0, groups)
-        plain, _ = WeightedBCE([2.0, 0.5], (weight,))(logits, labels, weights, 20.0, groups)
-        for a, b in zip(torch.autograd.grad(ours, logits), torch.autograd.grad(plain, logits), strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
 def test_one_wide_lookup_is_as_good_as_a_task_for_each_set() -> None:

@@ -103,7 +103,7 @@ class TrainingConfig(Strict):
         0.0,
         ge=0,
         description="weight of the pairwise loss beside the BCE: in a batch, a row of label 1 should score above those of label 0 of its "
-        "features.group. It orders one user's rows, which gauc measures and auc hardly sees; needs data.balance: groups.",
+        "features.group. It orders one user's rows, which gauc measures and auc hardly sees; needs data.balance: groups",
     )
     patience: int | None = Field(
         None, ge=0, description="stop when more evaluations in a row than this bring no better `monitor`"

@@ -101,6 +101,7 @@ class Assemble(nn.Module):
     def __init__(self, features: FeatureSchema, embedding_dim: int, l2: float, sets: int = 1) -> None:
         super().__init__()
         self.l2, self.sets, self.turn = l2, sets, 0
+        self.taught: dict[tuple[int, ...], Tensor] = {}  # widths of rows -> 1 at the columns this epoch teaches
         self.groups = field_groups(features, embedding_dim, sets)
         self.dims = {lookup.key: dim for dim, lookups in self.groups.items() for lookup in lookups}
         self.events = {
@@ -110,6 +111,7 @@ class Assemble(nn.Module):
     def begin_epoch(self, epoch: int) -> None:
         """L2 is on the vectors that this epoch teaches (EmbeddingSets)."""
         self.turn = epoch % self.sets
+        self.taught.clear()
 
     def forward(
         self,
@@ -150,9 +152,9 @@ class Assemble(nn.Module):
         """`widths` of the rows side by side in `vectors` (default: one row)."""
         if not scale:
             return vectors
-        columns = None
-        if self.sets > 1:
-            taught = torch.arange(self.sets, device=vectors.device) == self.turn
-            rows = [taught.repeat_interleave(width // self.sets) for width in widths or [vectors.shape[1]]]
-            columns = torch.cat(rows).to(vectors.dtype)
-        return _RowL2.apply(vectors, scale, columns)
+        key = tuple(widths) or (vectors.shape[1],)
+        if self.sets > 1 and key not in self.taught:
+            turn = torch.arange(self.sets, device=vectors.device) == self.turn
+            rows = [turn.repeat_interleave(width // self.sets) for width in key]
+            self.taught[key] = torch.cat(rows).to(vectors.dtype)
+        return _RowL2.apply(vectors, scale, self.taught.get(key))

@@ -70,7 +70,8 @@ def forward_flops(task: torch.nn.Module, batch: Batch) -> int:
 def speed(texts: Mapping[str, str], threads: int) -> dict[str, float]:
     """In a worker: training samples/s of each run, medians of interleaved steps on the same rows.
 
-    A model with embedding sets trains a row once for each of them, so a step counts for that much less.
+    A step counts for less where a row is taught in several epochs: one for each embedding set, and those of unrolled histories (whose
+    histories are shorter: this counts them as whole ones).
     """
     torch.set_num_threads(threads)
     steps: dict[str, Callable[[], object]] = {}
@@ -79,7 +80,8 @@ def speed(texts: Mapping[str, str], threads: int) -> dict[str, float]:
         for name, text in texts.items():
             config = run_config.parse_yaml(text, "the study's run config")
             steps[name] = _steps(config, env)
-            rows[name] = config.data.batch_size / config.model.embedding_sets
+            rounds = (config.training.epochs - config.data.unrolled_epochs) // config.model.embedding_sets
+            rows[name] = config.data.batch_size * rounds / config.training.epochs
         times = measure(steps, ROUNDS, WARM_UP)
     return {name: rows[name] / taken.median for name, taken in times.items()}
 
@@ -88,6 +90,6 @@ def _steps(config: RunConfig, env: Environment) -> Callable[[], Any]:
     """A function that trains one step of real rows, a few batches in turns."""
     fitted = Fitted.load(Path(config.run_dir) / "features")
     pipeline = Pipeline(build_parallel(config, env, fitted), env, config.training.precision, config.seed)
-    stream = train_loader(config, env, fitted).batches()
+    stream = train_loader(config, env, fitted).batches(config.data.unrolled_epochs)
     batches = itertools.cycle(list(itertools.islice(stream, 3)))
     return lambda: list(pipeline.run(iter([next(batches)]), train=True))

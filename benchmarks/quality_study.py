@@ -107,7 +107,8 @@ class Study:
     def config(self, system: System, settings: dict[str, Any], seed: int, test: Path | None = None) -> RunConfig:
         """A run of the study, its folder aside. The number of epochs is bounded alike for all; validation picks among them.
 
-        Alike is how often a weight is taught by a row: a model with embedding sets has as many epochs for each of them.
+        Alike is how often a weight is taught by a row: a model with embedding sets has as many epochs for each of them. Epochs of
+        unrolled histories come before.
         """
         plain = system.config(self.choices.dataset, settings, self.choices.changes)
         fixed = {
@@ -115,7 +116,7 @@ class Study:
             "data.train": str(self.files.train),
             "data.valid": str(self.files.valid),
             "data.test": str(test) if test else None,
-            "training.epochs": self.choices.epochs * plain.model.embedding_sets,
+            "training.epochs": self.choices.epochs * plain.model.embedding_sets + plain.data.unrolled_epochs,
             "training.patience": None,
             "training.checkpoint.keep": 1,
             "training.out": "unnamed",

@@ -20,6 +20,7 @@ from interformer_rec.model_config import ModelConfig
 from interformer_rec.model_kinds import AnyModelConfig
 from interformer_rec.optimizer_config import OptimizerConfig
 from interformer_rec.schema import FeatureSchema, Strict
+from interformer_rec.unroll_config import UnrollConfig
 
 
 class DataConfig(Strict):
@@ -39,6 +40,12 @@ class DataConfig(Strict):
     workers: int = Field(1, ge=1, le=64, description="threads that decode Parquet on each rank")
     prefetch: int = Field(2, ge=1, description="decoded shuffle buffers kept ahead")
     on_bad_row: Literal["error", "skip"] = "error"
+    unroll: UnrollConfig | None = Field(None, description="first teach the events of the histories; null: rows only")
+
+    @property
+    def unrolled_epochs(self) -> int:
+        """How many of the first epochs are of events."""
+        return self.unroll.epochs if self.unroll else 0
 
 
 ShardingType = Literal[
@@ -153,6 +160,8 @@ class RunConfig(Strict):
             if name not in self.features.tables:
                 raise ValueError(f"sharding.tables names {name!r}, which is not under features.tables")
         self._check_embedding_sets()
+        if self.data.unroll:
+            self.data.unroll.check(self.features, self.training.epochs, self.model.embedding_sets)
         if self.training.pairwise and (self.features.group is None or self.data.balance != "groups"):
             raise ValueError(
                 "training.pairwise compares rows of one group within a batch: name features.group (the column of the user's id) and set "

@@ -27,7 +27,9 @@ from interformer_rec.data.jagged import Rows
 from interformer_rec.data.kinds import check_kinds, columns_of
 from interformer_rec.data.plan import Cursor, Plan, Span, plan_epoch
 from interformer_rec.data.source import Source, open_source
+from interformer_rec.data.unroll import Unroller
 from interformer_rec.schema import FeatureSchema
+from interformer_rec.unroll_config import UnrollConfig
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class Loader:
     label, weight and group columns need not exist. With `on_bad_row` "skip" bad rows are left out, counted and logged; a batch is
     then smaller, and a filler if nothing is left, so that all ranks keep step. `balance` "events" shuffles so that every batch of every
     rank has about as many events, "groups" so that the rows of one group (the schema's `group`) of a shuffle buffer follow each other;
-    nothing changes where rows are not shuffled.
+    nothing changes where rows are not shuffled. `unroll`: its first epochs are events of histories instead of the rows.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Loader:
         prefetch: int = 2,
         on_bad_row: str = "error",
         labels: bool = True,
+        unroll: UnrollConfig | None = None,
     ) -> None:
         assert 0 <= rank < world_size and batch_size > 0 and workers >= 0
         assert on_bad_row in ("error", "skip") and balance in ("none", "events", "groups")
@@ -84,6 +87,8 @@ class Loader:
         self._decoder = Decoder(features, fitted, labels=labels, skip_bad=on_bad_row == "skip")
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._seed, self._shuffle_rows, self._balance = seed, shuffle_rows, balance
+        self._unrolled_epochs = unroll.epochs if unroll else 0
+        self._unroller = Unroller(features, unroll) if unroll else None
         self._workers, self._prefetch = workers, prefetch
         self._tasks = len(features.labels) if labels else 0
         self.rows = self.source.rows  # of all ranks
@@ -148,6 +153,8 @@ class Loader:
                 tables.append(table)
             parts.append(self._decoder(table, functools.partial(self.source.where_row, groups)))
         columns = join(parts)
+        if self._unroller is not None and plan.epoch < self._unrolled_epochs:
+            columns = self._unroller(columns, plan.epoch, plan.draws(unit))
         histories = columns.jagged[: len(self._decoder.features.sequences)]
         counts = events(histories, len(columns.weights)) if plan.balance == "events" else None
         order = plan.order(unit, counts, columns.groups)

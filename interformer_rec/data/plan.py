@@ -125,6 +125,10 @@ class Plan:
         assert events is not None and len(events) == rows
         return spread(events, random)
 
+    def draws(self, unit: int) -> np.random.Generator:
+        """Random numbers for a unit, the same in every epoch; not those of its shuffle."""
+        return np.random.default_rng([self.seed, unit])
+
     @cached_property
     def rank_rows(self) -> np.ndarray:
         """(world_size,) rows of each rank over the whole plan."""

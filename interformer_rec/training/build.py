@@ -16,6 +16,7 @@ from interformer_rec.model.embedded import row_init_scale, table_dims
 from interformer_rec.model.task import build_task
 from interformer_rec.planning.plan_file import load_plan
 from interformer_rec.training.stopping import HIGHER_IS_BETTER
+from interformer_rec.unroll_config import UnrollConfig
 
 
 def build_parallel(config: RunConfig, env: Environment, fitted: Fitted, total_steps: int = 1) -> Parallel:
@@ -61,7 +62,9 @@ def train_loader(config: RunConfig, env: Environment, fitted: Fitted) -> Loader:
     data = config.data
     if data.train is None:
         raise InputError("data.train is not set: name the training files in the config, or with --set data.train=PATH")
-    return _loader(config, data.train, env, fitted, data.batch_size, data.shuffle_rows, balance=data.balance)
+    return _loader(
+        config, data.train, env, fitted, data.batch_size, data.shuffle_rows, balance=data.balance, unroll=data.unroll
+    )
 
 
 def eval_loader(config: RunConfig, path: str, env: Environment, fitted: Fitted, labels: bool = True) -> Loader:
@@ -78,6 +81,7 @@ def _loader(
     shuffle: int,
     labels: bool = True,
     balance: str = "none",
+    unroll: UnrollConfig | None = None,
 ) -> Loader:
     return Loader(
         path,
@@ -93,4 +97,5 @@ def _loader(
         prefetch=config.data.prefetch,
         on_bad_row=config.data.on_bad_row,
         labels=labels,
+        unroll=unroll,
     )

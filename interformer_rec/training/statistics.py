@@ -1,4 +1,4 @@
-"""Lengths of the histories as trained on. In: the batches of the first epoch; out: mean, percentiles, share of empty ones."""
+"""Lengths of the histories as trained on. In: the batches of the first epoch of whole rows; out: mean, percentiles, share of empty ones."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from interformer_rec.schema import FeatureSchema
 class LengthStatistics:
     """One histogram a sequence group, of this rank's share of the rows; lengths are after truncation to max_length."""
 
-    def __init__(self, features: FeatureSchema) -> None:
+    def __init__(self, features: FeatureSchema, epoch: int = 0) -> None:
+        self.epoch = epoch  # the first one of whole rows (data.unroll)
         self.keys = {group.name: f"{group.name}.{group.columns[0].name}" for group in features.sequences}
         self.histograms = {group.name: np.zeros(group.max_length + 1, np.int64) for group in features.sequences}
 
     def add(self, batch: Batch, epoch: int) -> None:
-        """Count a batch; later epochs bring the same rows and are not counted again."""
+        """Count a batch; earlier epochs have histories cut short, later ones bring the same rows again."""
         keys = batch.sequences.keys()
-        if epoch > 0 or batch.rows == 0 or not keys:
+        if epoch != self.epoch or batch.rows == 0 or not keys:
             return
         lengths = batch.sequences.lengths().view(len(keys), -1).numpy()
         for group, key in self.keys.items():

@@ -68,7 +68,7 @@ class Trainer:
         self.progress = Progress(self.options.monitor, self.options.patience)
         self.request = StopRequest()
         self.agreement = StopAgreement(self.request, self.options.stop_seconds, env.device)
-        self.lengths = LengthStatistics(config.features)
+        self.lengths = LengthStatistics(config.features, config.data.unrolled_epochs)
         self.best_evaluation: Evaluation | None = None
         self.tasks = [label.name for label in config.features.labels]
         self.monitored = f"{self.tasks[0]}/{self.options.monitor}"

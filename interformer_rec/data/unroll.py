@@ -1,0 +1,155 @@
+"""Unrolled histories: rows give way to earlier events of their users, as things then stood. In: a buffer's Columns; out: as many rows.
+
+A row teaches one label. Its history tells of up to max_length earlier exposures, and by the other histories what came of them: labels
+that nobody has to log. The event's ids take the candidate's place, by table; it has a label if it also stands in the history that
+`labels` names (long_watch: what was watched for long); of the histories the events before it stay. What an event does not tell of the
+candidate is missing; user and context stay the row's.
+
+    row      candidate v9   watch v1 v2 v3 v4   long_watch v2 v3     its event v3 is drawn:
+    becomes  candidate v3   watch v1 v2         long_watch v2        label 1
+
+Each event of a user is taught once, though it stands in many rows, and not at all if it is a row itself: a label seen twice is learned
+by heart. Events are drawn from all of a buffer's (users are told apart by the schema's `group`), other ones in each epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from interformer_rec.data.columns import Columns
+from interformer_rec.data.dense import transform
+from interformer_rec.data.jagged import Jagged
+from interformer_rec.data.layout import Layout
+from interformer_rec.schema import MISSING_ROW, BagFeature, FeatureSchema, IdFeature
+from interformer_rec.unroll_config import UnrollConfig, event_columns
+
+
+class Unroller:
+    """Made once, of options that were checked; used by several threads."""
+
+    def __init__(self, features: FeatureSchema, options: UnrollConfig) -> None:
+        layout = Layout(features)
+        groups = [group.name for group in features.sequences]
+        self._history = groups.index(options.history)
+        self._labels = [groups.index(options.labels[label.name]) for label in features.labels]
+        self._groups, self._has_group = len(groups), features.group is not None
+        column_of = event_columns(features, options.history)
+        candidate = set(features.candidate)
+        self._singles = [(i, column_of.get(f.name)) for i, f in enumerate(layout.singles) if f.name in candidate]
+        self._lists = [
+            (i, column_of.get(f.name), isinstance(f, BagFeature) and f.null != "empty")
+            for i, f in enumerate(layout.jagged)
+            if isinstance(f, IdFeature | BagFeature) and f.name in candidate
+        ]
+        self._item = next(i for i, column in self._singles if column == 0)
+        # the mean of a standardised feature is 0
+        self._dense = [
+            (i, 0.0 if f.standardise else float(transform(np.array([f.fill or 0.0]), None, f)[0]))
+            for i, f in enumerate(features.dense)
+            if f.name in candidate
+        ]
+
+    def __call__(self, columns: Columns, epoch: int, random: np.random.Generator) -> Columns:
+        """As many rows, each an event; those left over when the events have run out weigh 0. `random`: the same in each epoch."""
+        history, count = columns.jagged[self._history], len(columns.weights)
+        events = random.permutation(self._teachable(columns))[epoch * count : (epoch + 1) * count]
+        row = np.zeros(count, np.int64)
+        row[: len(events)] = np.searchsorted(history.offsets, events, side="right") - 1
+        place = np.zeros(count, np.int64)
+        place[: len(events)] = events - history.offsets[row[: len(events)]]
+        dense, singles, lists = self._candidate(columns, row, history.events[events])
+        histories, labels = self._before(columns, row, place)
+        return replace(
+            columns,
+            dense=dense,
+            singles=singles,
+            jagged=[*histories, *lists],
+            labels=labels,
+            weights=np.where(np.arange(count) < len(events), columns.weights[row], np.float32(0)),
+            groups=columns.groups[row],
+            bad=None if columns.bad is None else columns.bad[row],
+        )
+
+    def _teachable(self, columns: Columns) -> np.ndarray:
+        """Places in the history's events: each event of a user once, where it stands first, and none that is a row."""
+        history = columns.jagged[self._history]
+        users = columns.groups if self._has_group else np.arange(len(columns.groups))
+        user = np.unique(users, return_inverse=True)[1]
+        keys, places = np.unique(_keys(np.repeat(user, history.lengths), history.events[:, 0]), return_index=True)
+        return np.sort(places[~_among(keys, np.sort(_keys(user, columns.singles[:, self._item])))])
+
+    def _before(self, columns: Columns, row: np.ndarray, place: np.ndarray) -> tuple[list[Jagged], np.ndarray]:
+        """The histories of `row` as they stood before the event at `place`, and its labels."""
+        history, new = columns.jagged[self._history], np.arange(len(row))
+        rest = history.lengths[row] - place  # the event and what came later
+        later = _keys(np.repeat(new, rest), _slices(history.events[:, 0], history.offsets[row] + place, rest))
+        event = later[np.cumsum(rest)[rest > 0] - rest[rest > 0]]
+        later.sort()
+        labels = np.zeros((len(row), columns.labels.shape[1]), np.float32)
+        histories = []
+        for at, group in enumerate(columns.jagged[: self._groups]):
+            if at == self._history:
+                histories.append(_picked(group, row, place))
+                continue
+            whole = _picked(group, row, group.lengths[row])
+            keys = _keys(np.repeat(new, whole.lengths), whole.events[:, 0])
+            histories.append(_kept(whole, ~_among(keys, later)))
+            keys.sort()
+            for task in (task for task, of in enumerate(self._labels) if of == at):
+                labels[rest > 0, task] = _among(event, keys)
+        return histories, labels
+
+    def _candidate(
+        self, columns: Columns, row: np.ndarray, events: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, list[Jagged]]:
+        """Dense, single and list features of `row` with the events as the first ones' candidates."""
+        dense, singles, lists = columns.dense[row], columns.singles[row], columns.jagged[self._groups :]
+        for i, value in self._dense:
+            dense[:, i] = value
+        for i, column in self._singles:
+            singles[:, i] = MISSING_ROW
+            if column is not None:
+                singles[: len(events), i] = events[:, column]
+        lists = [_picked(jagged, row, jagged.lengths[row]) for jagged in lists]
+        for i, column, missing in self._lists:
+            ids = np.full((len(row), 1), MISSING_ROW, columns.jagged[i].events.dtype)
+            if column is not None:
+                ids[: len(events), 0] = events[:, column]
+            present = (ids[:, 0] != MISSING_ROW) | missing
+            lists[i - self._groups] = Jagged(present.astype(np.int64), ids[present])
+        return dense, singles, lists
+
+
+def _keys(owners: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """int64: owner and id in one number."""
+    return owners.astype(np.int64) << 32 | ids.astype(np.int64)
+
+
+def _among(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(keys,) bool: which stand in `others`, sorted. np.isin would sort several times, and here neighbours are found close together."""
+    ordered = np.append(others, np.iinfo(np.int64).max)
+    return ordered[np.searchsorted(ordered, keys)] == keys
+
+
+def _slices(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """values[start : start + length] of each pair, end to end."""
+    ends = np.cumsum(lengths)
+    places = np.repeat(starts - (ends - lengths), lengths)
+    places += np.arange(len(places))
+    return values.take(places, axis=0)
+
+
+def _picked(group: Jagged, row: np.ndarray, lengths: np.ndarray) -> Jagged:
+    """The first `lengths` events of these rows."""
+    starts = group.offsets[row]
+    times = None if group.timestamps is None else _slices(group.timestamps, starts, lengths)
+    return Jagged(lengths, _slices(group.events, starts, lengths), times)
+
+
+def _kept(group: Jagged, keep: np.ndarray) -> Jagged:
+    """The events of `keep` (events,) alone."""
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])
+    times = None if group.timestamps is None else group.timestamps[keep]
+    return Jagged(np.diff(ends[group.offsets]), group.events[keep], times)

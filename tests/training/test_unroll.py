@@ -1,0 +1,48 @@
+"""Runs that first teach what histories tell: which rows an epoch has, and a stop inside such an epoch."""
+
+import json
+
+import torch
+from safetensors.torch import load_file
+
+from interformer_rec.training import run
+from tests.training.runs import records
+
+UNROLL = (
+    "data.unroll={epochs: 1, history: hist0, labels: {label: hist1}}",
+    "features.candidate=[item_id, category]",
+    "training.checkpoint.keep=9",
+)
+LAST = "step-00000024"  # the end of the second epoch
+
+
+def weights(folder):
+    """Tensors of the last checkpoint by file and name."""
+    return {
+        (file, key): tensor
+        for file in ("rank-00000.safetensors", "dense.safetensors")
+        for key, tensor in load_file(folder / "checkpoints" / LAST / file).items()
+    }
+
+
+def test_the_first_epoch_is_of_events_the_second_of_rows(small, tmp_path):
+    assert run.train(small(*UNROLL)) == 0
+    first, second = (
+        [record for record in records(tmp_path / "run", "train") if record["epoch"] == epoch] for epoch in (0, 1)
+    )
+    assert run.train(small(f"training.out={tmp_path}/plain")) == 0
+    plain = [record for record in records(tmp_path / "plain", "train") if record["epoch"] == 1]
+    for key in ("rows", "step"):
+        assert [record[key] for record in second] == [record[key] for record in plain]
+    assert sum(record["rows"] for record in first) == 1501
+    lengths = [json.loads((tmp_path / name / "data.json").read_text())["sequences"] for name in ("run", "plain")]
+    assert lengths[0] == lengths[1]  # of the rows, not of the events
+
+
+def test_a_run_stopped_among_events_goes_on_bit_for_bit(small, tmp_path):
+    whole, parts = f"training.out={tmp_path}/whole", f"training.out={tmp_path}/parts"
+    assert run.train(small(*UNROLL, whole)) == 0
+    assert run.train(small(*UNROLL, parts, "training.max_steps=5")) == 0
+    assert run.train(small(*UNROLL, parts), resume=True) == 0
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

@@ -1,4 +1,4 @@
-"""Small Parquet files with every kind of feature, for the tests of the data path."""
+"""Small Parquet files with every kind of feature, and whether two batches are the same, for the tests of the data path."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
+from interformer_rec.batch import Batch
 from interformer_rec.schema import FeatureSchema
 
 
@@ -123,3 +125,11 @@ def write_numbered(folder: Path, sizes: list[list[int]]) -> str:
                 at += size
         start += sum(groups)
     return str(folder)
+
+
+def equal(a: Batch, b: Batch) -> bool:
+    """The same batches, bit for bit."""
+    pairs = [(a.dense, b.dense), (a.labels, b.labels), (a.weights, b.weights), (a.groups, b.groups)]
+    for one, other in ((a.sparse, b.sparse), (a.sequences, b.sequences)):
+        pairs += [(one.values(), other.values()), (one.lengths(), other.lengths())]
+    return all(torch.equal(*pair) for pair in pairs) and (a.rows, a.loss_rows) == (b.rows, b.loss_rows)

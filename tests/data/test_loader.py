@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from interformer_rec.batch import Batch
 from interformer_rec.data.fit import fit
@@ -21,7 +20,7 @@ from interformer_rec.data.loader import Loader
 from interformer_rec.data.plan import Cursor
 from interformer_rec.data.source import open_source
 from interformer_rec.errors import InputError
-from tests.data.files import numbered, write_numbered
+from tests.data.files import equal, numbered, write_numbered
 
 SIZES = [[30, 1, 44], [5], [17, 0, 60, 3], [25, 25]]
 TOTAL = sum(map(sum, SIZES))
@@ -71,13 +70,6 @@ def test_every_row_once_over_all_ranks_in_as_many_steps(path, world_size, batch_
     assert all(per_step == loss_rows[0] for per_step in loss_rows) and sum(loss_rows[0]) * world_size == pytest.approx(
         TOTAL
     )
-
-
-def equal(a: Batch, b: Batch) -> bool:
-    pairs = [(a.dense, b.dense), (a.labels, b.labels), (a.weights, b.weights), (a.groups, b.groups)]
-    for one, other in ((a.sparse, b.sparse), (a.sequences, b.sequences)):
-        pairs += [(one.values(), other.values()), (one.lengths(), other.lengths())]
-    return all(torch.equal(*pair) for pair in pairs) and (a.rows, a.loss_rows) == (b.rows, b.loss_rows)
 
 
 @pytest.mark.parametrize("balance", ["none", "events", "groups"])

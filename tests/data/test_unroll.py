@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
@@ -16,6 +15,7 @@ from interformer_rec.data.plan import Cursor
 from interformer_rec.data.source import open_source
 from interformer_rec.schema import MISSING_ROW, FeatureSchema
 from interformer_rec.unroll_config import UnrollConfig
+from tests.data.files import equal
 
 ITEMS, TAGS = 60, 7
 GROUPS = ("seen", "bought", "liked")
@@ -179,13 +179,6 @@ def test_without_a_group_each_row_is_its_own_user(path):
         for batch, _ in loader(path, features, unroll=MANY.model_copy(update={"epochs": 12})).batches(epoch):
             taught += [row["ids"]["item"][0] for row in told(batch, SPECIAL) if row["weight"]]
     assert sorted(taught) == sorted(item for row in written for item in row["seen_item"][-8:])
-
-
-def equal(a, b) -> bool:
-    pairs = [(a.dense, b.dense), (a.labels, b.labels), (a.weights, b.weights), (a.groups, b.groups)]
-    for one, other in ((a.sparse, b.sparse), (a.sequences, b.sequences)):
-        pairs += [(one.values(), other.values()), (one.lengths(), other.lengths())]
-    return all(torch.equal(*pair) for pair in pairs)
 
 
 @pytest.mark.parametrize("balance", ["none", "events", "groups"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from interformer_rec.batch import Batch
@@ -14,30 +16,39 @@ class LengthStatistics:
     def __init__(self, features: FeatureSchema, epoch: int = 0) -> None:
         self.epoch = epoch  # the first one of whole rows (data.unroll)
         self.keys = {group.name: f"{group.name}.{group.columns[0].name}" for group in features.sequences}
-        self.histograms = {group.name: np.zeros(group.max_length + 1, np.int64) for group in features.sequences}
+        self.histograms: dict[str, np.ndarray] = {
+            group.name: np.zeros(group.max_length + 1, np.int64) for group in features.sequences
+        }
+        self.events = {name: np.zeros_like(histogram) for name, histogram in self.histograms.items()}
 
     def add(self, batch: Batch, epoch: int) -> None:
-        """Count a batch; earlier epochs have histories cut short, later ones bring the same rows again."""
+        """Count a batch; later epochs bring the same rows again. Before whole rows, epoch 0 stands for them: a run may end there."""
         keys = batch.sequences.keys()
-        if epoch != self.epoch or batch.rows == 0 or not keys:
+        if epoch not in (0, self.epoch) or batch.rows == 0 or not keys:
             return
         lengths = batch.sequences.lengths().view(len(keys), -1).numpy()
         for group, key in self.keys.items():
-            histogram = self.histograms[group]
+            histogram = (self.histograms if epoch == self.epoch else self.events)[group]
             histogram += np.bincount(lengths[keys.index(key)], minlength=len(histogram))
 
-    def state_dict(self) -> dict[str, list[int]]:
+    def state_dict(self) -> dict[str, dict[str, list[int]]]:
         """For a checkpoint, JSON-able."""
-        return {group: histogram.tolist() for group, histogram in self.histograms.items()}
+        return {
+            name: {group: histogram.tolist() for group, histogram in histograms.items()}
+            for name, histograms in (("rows", self.histograms), ("events", self.events))
+        }
 
-    def load_state_dict(self, state: dict[str, list[int]]) -> None:
-        """Continue from `state_dict()`."""
-        self.histograms = {group: np.array(counts, np.int64) for group, counts in state.items()}
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`; checkpoints from before data.unroll have the rows' alone."""
+        for name, histograms in (("rows", self.histograms), ("events", self.events)):
+            of = state.get(name, state if name == "rows" and "rows" not in state else {})
+            histograms.update({group: np.array(counts, np.int64) for group, counts in of.items()})
 
     def to_dict(self) -> dict[str, dict[str, float]]:
         """group -> mean, p50, p95, p99, max, empty (share of rows); groups without rows are left out."""
         found = {}
         for group, histogram in self.histograms.items():
+            histogram = histogram if histogram.any() else self.events[group]
             rows = int(histogram.sum())
             if not rows:
                 continue

@@ -39,6 +39,12 @@ def test_the_first_epoch_is_of_events_the_second_of_rows(small, tmp_path):
     assert lengths[0] == lengths[1]  # of the rows, not of the events
 
 
+def test_a_run_that_ends_among_events_tells_their_lengths(small, tmp_path):
+    assert run.train(small(*UNROLL, "training.max_steps=5")) == 0
+    lengths = json.loads((tmp_path / "run" / "data.json").read_text())["sequences"]
+    assert 0 < lengths["hist0"]["mean"] < 12
+
+
 def test_a_run_stopped_among_events_goes_on_bit_for_bit(small, tmp_path):
     whole, parts = f"training.out={tmp_path}/whole", f"training.out={tmp_path}/parts"
     assert run.train(small(*UNROLL, whole)) == 0

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from interformer_rec.model.baselines.auxiliary import next_event_loss
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
-from interformer_rec.model.baselines.padded import PaddedLayout
+from interformer_rec.model.baselines.padded import PaddedLayout, by_length
 from interformer_rec.model.baselines.positions import Positions
 from interformer_rec.model.baselines.target_attention import ActivationUnit
 from interformer_rec.model.baselines.tower import Tower
@@ -32,10 +32,13 @@ class CausalHeads(nn.Module):
 
     def forward(self, events_EW: Tensor, layout: PaddedLayout) -> Tensor:
         """Attend within each sample."""
-        qkv = layout.pad(self.qkv(events_EW)).unflatten(2, (3, self.heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, W / H) each
-        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return layout.unpad(attended.transpose(1, 2))
+
+        def attend(qkv: Tensor, _: Tensor) -> Tensor:
+            q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (b, H, t, W / H) each
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+
+        attended = by_length(layout.pad(self.qkv(events_EW)), layout.lengths, attend)
+        return layout.unpad(attended).unflatten(1, (self.heads, -1))
 
 
 class FeedForward(nn.Module):

@@ -7,13 +7,29 @@ Legend: B samples, E events, T slots (the longest history, at least 1), W channe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from interformer_rec.ops.buckets import offsets_of
+from interformer_rec.ops.buckets import offsets_of, plan_buckets
 from interformer_rec.ops.pooling import segment_pool
+
+
+def by_length(x_BTW: Tensor, lengths: Tensor, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """`function`(x[rows, :width], rows) for samples of similar length together, zeros behind; rows keep their order.
+
+    For attention, which costs the square of what samples are padded to. Lengths count from the first slot; 0 goes as 1.
+    """
+    widths, order = lengths.clamp(min=1).sort()
+    buckets = plan_buckets(widths.tolist())
+    counts = [count for count, _ in buckets]
+    pieces = zip(buckets, x_BTW[order].split(counts), order.split(counts), strict=True)
+    longest = x_BTW.shape[1]
+    parts = [F.pad(function(x[:, :width], rows), (0, 0, 0, longest - width)) for (_, width), x, rows in pieces]
+    return torch.cat(parts)[order.argsort()]
 
 
 class PaddedLayout:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interformer_rec.errors import InputError
-from interformer_rec.ops.buckets import plan_buckets
+from interformer_rec.model.baselines.padded import by_length
 
 
 def check_heads(heads: int, width: int) -> None:
@@ -41,17 +40,12 @@ class TransformerBlocks(nn.Module):
         )
 
     def forward(self, x_BTW: Tensor, mask_BT: Tensor) -> Tensor:
-        """`mask_BT` is True at a sample's tokens, one at least, which come first; what comes out at padding means nothing.
+        """`mask_BT` is True at a sample's tokens, one at least, which come first; what comes out at padding means nothing."""
 
-        Samples of similar length go together: attention costs the square of what they are padded to.
-        """
-        widths, order = mask_BT.sum(1).sort()
-        parts, first = [], 0
-        for count, width in plan_buckets(widths.tolist()):
-            rows = order[first : first + count]
-            x, hidden = x_BTW[rows, :width], ~mask_BT[rows, :width]
+        def blocks(x: Tensor, rows: Tensor) -> Tensor:
+            hidden = ~mask_BT[rows, : x.shape[1]]
             for layer in self.layers:
                 x = layer(x, src_key_padding_mask=hidden)
-            parts.append(F.pad(x, (0, 0, 0, x_BTW.shape[1] - width)))
-            first += count
-        return torch.cat(parts)[order.argsort()]
+            return x
+
+        return by_length(x_BTW, mask_BT.sum(1), blocks)

@@ -55,6 +55,8 @@ class Dataset(Strict):
     others: dict[str, Any] = Field(
         default_factory=dict, description="keys of `config` that all kinds but interformer change"
     )
+    ours: dict[str, Any] = Field(default_factory=dict, description="keys of `config` that interformer changes")
+    quick: dict[str, Any] = Field(default_factory=dict, description="`ours` in --quick")
     feedback: tuple[str, ...]
     histories: tuple[History, ...] = ()
 
@@ -63,6 +65,10 @@ class Dataset(Strict):
         if (self.valid is None) == (self.cut is None):
             raise ValueError("name either `valid` or `cut`")
         return self
+
+    def shortened(self) -> Dataset:
+        """The data set of --quick."""
+        return self.model_copy(update={"ours": self.quick})
 
     def folder_of(self, given: str | None) -> Path:
         """--data-dir, else the environment variable, else the usual place. Raises InputError where it is no folder."""
@@ -165,8 +171,12 @@ class System:
             tree["features"]["sequences"] = groups = [g for g in groups if g["name"] in self.variant.sequences]
         if self.variant.history is not None:
             tree["features"]["sequences"] = [{**group, "max_length": self.variant.history} for group in groups]
-        others = dataset.others if self.kind != "interformer" else {}
-        known = {**others, **self.recipe.set, **self.variant.set, **overrides}
+        known = {
+            **(dataset.ours if self.kind == "interformer" else dataset.others),
+            **self.recipe.set,
+            **self.variant.set,
+            **overrides,
+        }
         settings = [f"{key}={json.dumps(value)}" for key, value in known.items()]
         return run_config.parse_yaml(yaml.safe_dump(tree), f"{dataset.config} ({self.name})", [*settings, *changes])
 

@@ -58,12 +58,19 @@ def counted(config: RunConfig) -> dict[str, float] | None:
 
 
 def forward_flops(task: torch.nn.Module, batch: Batch) -> int:
-    """Of the dense part on this batch. The math form of attention: the counter sees its products on every device."""
+    """Of the dense part on this batch. The math form of attention, and torch's encoder layers without the fused operator they
+    have for evaluation: the counter sees their products on every device.
+    """
     counter = FlopCounterMode(display=False)
-    with torch.no_grad():
-        embedded = task.embeddings(batch)
-        with counter, sdpa_kernel(SDPBackend.MATH):
-            task.model(batch.dense, embedded)
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad():
+            embedded = task.embeddings(batch)
+            with counter, sdpa_kernel(SDPBackend.MATH):
+                task.model(batch.dense, embedded)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return counter.get_total_flops()
 
 

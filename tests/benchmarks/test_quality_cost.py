@@ -41,6 +41,16 @@ def test_flops_of_interformer_agree_with_the_analytic_count(ratings):
     assert expected <= forward_flops(task, batch) <= 1.1 * expected  # the rest is padding of buckets
 
 
+def test_flops_of_encoder_layers_are_those_of_training(ratings):
+    """In evaluation torch may run a whole encoder layer as one operator, whose products the counter does not see."""
+    config = config_of("transact", ratings, **{"model.dropout": 0})
+    fitted = fit(config.features, config.data.train, 1)
+    task = build_task(config.features, config.model, fitted.table_rows, device=CPU)
+    batch, _ = next(iter(eval_loader(config, config.data.valid, ALONE, fitted).batches()))
+    assert forward_flops(task.eval(), batch) == forward_flops(task.train(), batch) > 0
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_cost_of_dlrm_by_hand(ratings, tmp_path):
     hidden = {"model.hidden": [8], "training.out": str(tmp_path / "run")}
     config = config_of("dlrm", ratings, **hidden)

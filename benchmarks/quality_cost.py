@@ -21,7 +21,7 @@ from benchmarks.interleaved import measure
 from interformer_rec import config as run_config
 from interformer_rec.batch import Batch
 from interformer_rec.config import RunConfig
-from interformer_rec.data.fit import Fitted
+from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.model.embedded import table_dims
 from interformer_rec.model.task import build_task
@@ -95,7 +95,9 @@ def speed(texts: Mapping[str, str], threads: int) -> dict[str, float]:
 
 def _steps(config: RunConfig, env: Environment) -> Callable[[], Any]:
     """A function that trains one step of real rows, a few batches in turns."""
-    fitted = Fitted.load(Path(config.run_dir) / "features")
+    saved = Path(config.run_dir) / "features"
+    assert isinstance(config.data.train, str)
+    fitted = Fitted.load(saved) if saved.exists() else fit(config.features, config.data.train)
     pipeline = Pipeline(build_parallel(config, env, fitted), env, config.training.precision, config.seed)
     stream = train_loader(config, env, fitted).batches(config.data.unrolled_epochs)
     batches = itertools.cycle(list(itertools.islice(stream, 3)))

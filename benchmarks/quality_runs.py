@@ -48,9 +48,11 @@ class Interrupted(Exception):
 
 
 def digest(config: RunConfig) -> str:
-    """8 hex digits of what a run is, its place aside."""
+    """8 hex digits of what a run is; where its files and its folder lie is no part of that."""
     tree = config.model_dump(mode="json")
     tree["training"].pop("out")
+    for split in ("train", "valid", "test"):
+        tree["data"].pop(split)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from benchmarks.machine import facts
 from benchmarks.quality_cost import cost, counted, speed
 from benchmarks.quality_data import check_inputs, test_file, tuning_files
+from benchmarks.quality_known import Known
 from benchmarks.quality_runs import SCORES, Procedure, digest, drive, finished, train, worker_pool
 from benchmarks.quality_search import Found, search
 from benchmarks.quality_sets import Dataset, System
@@ -50,6 +51,7 @@ class Choices:
     workers: int = 1
     threads: int = 1
     changes: tuple[str, ...] = ()
+    known: str | None = None  # an earlier quality.json
 
 
 class Study:
@@ -69,6 +71,8 @@ class Study:
                 raise InputError(f"{name} reads other features than {first}: they would not be compared fairly")
         if self.features.group is None:
             raise InputError(f"{choices.dataset.config}: a quality study needs features.group, the column of the user")
+        self.known = Known(choices.known)
+        self.run_here = [name for name in self.systems if name not in self.known]
         self.label = self.features.labels[0].name
         self.monitor = plain[first].training.monitor
 
@@ -77,8 +81,19 @@ class Study:
         choices = self.choices
         arguments = (choices.dataset, self.features, choices.folder, self.cache, choices.shuffled)
         self.files = tuning_files(*arguments)
+        what = {
+            "data": choices.data,
+            "rows": {name: pq.read_metadata(path).num_rows for name, path in asdict(self.files).items()},
+            "seeds": list(range(choices.seeds)),
+            "budget": choices.budget,
+            "epochs": choices.epochs,
+            "shuffled": choices.shuffled,
+        }
+        self.known.check(what)
+        known = {name: self._known_row(name) for name in self.systems if name in self.known}
         with worker_pool(choices.workers, choices.threads) as pool:
-            found = drive(pool, {name: self._search(system) for name, system in self.systems.items()})
+            found = drive(pool, {name: self._search(self.systems[name]) for name in self.run_here})
+            found |= {name: self.known.found(name) for name in known}
             test = test_file(*arguments)
             finals = {
                 (name, seed): self._final(name, seed, found[name], test)
@@ -86,20 +101,17 @@ class Study:
                 for name in self.systems
             }
             results = drive(
-                pool, {f"{name}/{seed}": self._train(name, seed, run) for (name, seed), run in finals.items()}
+                pool,
+                {f"{name}/{s}": self._train(name, s, run) for (name, s), run in finals.items() if name not in known},
             )
-            texts = {name: run_config.to_yaml(finals[name, 0]) for name in self.systems}
-            costs = drive(pool, {name: _cost(finals[name, 0]) for name in self.systems})
-            speeds = self._speeds(pool, texts)
-        rows = [self._row(name, found[name], finals, results, costs[name], speeds.get(name)) for name in self.systems]
+            costs = drive(pool, {name: _cost(finals[name, 0]) for name in self.run_here})
+            speeds = self._speeds(pool, {name: finals[name, 0] for name in self.systems})
+        rows = [known.get(name) or self._row(name, found[name], finals, results, costs[name]) for name in self.systems]
+        rows = [{**row, "samples_per_second": speeds.get(row["name"])} for row in rows]
         return {
             "benchmark": "quality",
             **facts(torch.device("cpu")),
-            "data": choices.data,
-            "seeds": list(range(choices.seeds)),
-            "budget": choices.budget,
-            "epochs": choices.epochs,
-            "shuffled": choices.shuffled,
+            **what,
             "systems": rows,
             **self._comparisons(rows, finals),
         }
@@ -127,6 +139,11 @@ class Study:
         out = str(self.choices.out / "runs" / system / folder)
         return config.model_copy(update={"training": config.training.model_copy(update={"out": out})})
 
+    def _known_row(self, name: str) -> dict[str, Any]:
+        test = Path(self.choices.dataset.test)  # wherever it lies: it is not opened
+        runs = [self._final(name, seed, self.known.found(name), test) for seed in range(self.choices.seeds)]
+        return self.known.row(name, [run.run_dir.name for run in runs])
+
     def _search(self, system: System) -> Procedure[Found]:
         def make(settings: dict[str, Any], folder: str) -> RunConfig:
             return self._placed(self.config(system, settings, TUNING_SEED), system.name, folder)
@@ -148,14 +165,15 @@ class Study:
             raise InputError(f"{name}, seed {seed}: {result['failed']}")
         return result
 
-    def _speeds(self, pool: ProcessPoolExecutor, texts: dict[str, str]) -> dict[str, float]:
+    def _speeds(self, pool: ProcessPoolExecutor, runs: dict[str, RunConfig]) -> dict[str, float]:
         """Measured now with --speed, else what an earlier --speed has left; nothing else runs meanwhile."""
         path = self.choices.out / SPEED
-        known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        measured: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
         if self.choices.speed:
-            known |= drive(pool, {"": _one(speed, texts, self.choices.threads)})[""]
-            path.write_text(json.dumps(known, indent=1) + "\n")
-        return known
+            texts = {name: run_config.to_yaml(run) for name, run in runs.items()}
+            measured |= drive(pool, {"": _one(speed, texts, self.choices.threads)})[""]
+            path.write_text(json.dumps(measured, indent=1) + "\n")
+        return measured
 
     def _row(
         self,
@@ -164,7 +182,6 @@ class Study:
         finals: dict[tuple[str, int], RunConfig],
         results: dict[str, dict[str, Any]],
         costs: dict[str, float],
-        samples_per_second: float | None,
     ) -> dict[str, Any]:
         runs = []
         for seed in range(self.choices.seeds):
@@ -178,7 +195,6 @@ class Study:
             "own_features": self.systems[name].own_features,
             "settings": found.settings,
             **costs,
-            "samples_per_second": samples_per_second,
             **{metric: mean_and_spread([run["test"][metric] for run in runs]) for metric in measured},
             "runs": runs,
             "trials": found.trials,
@@ -193,16 +209,24 @@ class Study:
         others = [row for row in rows if row["name"] != "interformer"]
         if "interformer" not in by_name or not others:
             return {}
-        ours, scores = by_name["interformer"], self._scores("interformer", finals)
-        drawn = resampled(scores)
+        scores = self._scores("interformer", finals)
+        drawn = resampled(scores) if scores else {}
         found = {}
         for row in others:
             theirs = self._scores(row["name"], finals)
-            check_same_rows(scores, theirs)
-            drawn_theirs = resampled(theirs)
-            over_users = {metric: percentiles(drawn[metric] - drawn_theirs[metric]) for metric in drawn}
+            drawn_theirs = {}
+            if scores and theirs:
+                check_same_rows(scores, theirs)
+                drawn_theirs = resampled(theirs)
+            over_users = {metric: percentiles(drawn[metric] - drawn_theirs[metric]) for metric in drawn_theirs}
+            ours = by_name["interformer"]
             found[row["name"]] = {
-                metric: _difference(ours["runs"], row["runs"], metric, over_users.get(metric))
+                metric: _difference(
+                    ours["runs"],
+                    row["runs"],
+                    metric,
+                    over_users.get(metric) or self.known.over_users(row["name"], metric),
+                )
                 for metric in METRICS
                 if metric in ours and metric in row
             }
@@ -210,7 +234,10 @@ class Study:
         return {"differences": found, "best": best}
 
     def _scores(self, name: str, finals: dict[tuple[str, int], RunConfig]) -> list[Scored]:
-        found = []
+        """Of every seed; none of a system whose runs are not here."""
+        found: list[Scored] = []
+        if name in self.known:
+            return found
         for seed in range(self.choices.seeds):
             table = pq.read_table(finals[name, seed].run_dir / SCORES)
             found.append(Scored(*(table[column].to_numpy() for column in ("label", "score", "user"))))

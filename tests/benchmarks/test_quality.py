@@ -101,6 +101,33 @@ def test_study_from_search_to_report(ratings, tmp_path, monkeypatch, capsys):
     with pytest.raises(AssertionError):  # another recipe may not use these runs
         assert command(monkeypatch, *arguments(ratings, out, "--override", "data.batch_size=64")) == 0
     assert "another recipe" in capsys.readouterr().err
+    one_more_system(ratings, out / "quality.json", tmp_path / "more", monkeypatch, capsys)
+
+
+def one_more_system(ratings, earlier, out, monkeypatch, capsys):
+    """With --known only the system that is new is run; a row of another recipe, or of fewer trials, is refused."""
+    models = ["--models", "fm,interformer,dlrm", "--known", str(earlier)]
+    assert command(monkeypatch, *arguments(ratings, out, *models, "--speed")) == 0
+    assert {name.split("/")[1] for name in results(out)} == {"dlrm"}
+    before, after = (json.loads((folder / "quality.json").read_text()) for folder in (earlier.parent, out))
+    for old, new in zip(before["systems"], after["systems"], strict=False):
+        assert new.pop("known") == {key: before[key] for key in ("date", "device", "command")}
+        assert new["samples_per_second"] > 0
+        assert {**new, "samples_per_second": 0} == {**old, "samples_per_second": 0}
+    assert "known" not in after["systems"][2] and after["systems"][2]["samples_per_second"] > 0
+    assert after["differences"]["fm"] == before["differences"]["fm"]
+    new = after["differences"]["dlrm"]["auc"]
+    assert new["over_users"] is None and new["over_seeds"][0] < new["mean"] < new["over_seeds"][1]
+
+    capsys.readouterr()
+    other = out.with_name("other")
+    assert command(monkeypatch, *arguments(ratings, other, *models, "--override", "data.batch_size=64")) == 2
+    assert "the runs of fm are of another recipe" in capsys.readouterr().err
+    assert command(monkeypatch, *arguments(ratings, other, *models, "--budget", "3")) == 2
+    assert "has budget 2, this study 3" in capsys.readouterr().err
+    assert command(monkeypatch, *arguments(ratings, other, "--known", str(ratings / "train.parquet"))) == 2
+    assert "cannot read" in capsys.readouterr().err
+    assert not results(other)
 
 
 def test_a_search_goes_on_as_it_would_have():

@@ -47,7 +47,7 @@ class Known:
                 f"({theirs[0]}, here {runs[0]}): run it, without --known or from a result without it"
             )
         origin = {key: self.result[key] for key in ("date", "device", "command")}
-        return {**row, "samples_per_second": None, "known": row.get("known", origin)}
+        return {**row, "known": row.get("known", origin)}
 
     def over_users(self, name: str, metric: str) -> list[float] | None:
         """The interval of InterFormer minus `name` over the test's users, where the earlier study had the scores of both."""

@@ -117,31 +117,36 @@ def plot(result: dict[str, Any], path: Path) -> None:
     if any(system["samples_per_second"] for system in result["systems"]):
         axes_of.append(("samples_per_second", "training samples/s"))
     figure, axes = pyplot.subplots(1, len(axes_of), figsize=(6.4 * len(axes_of), 4.4), squeeze=False)
+    colors = {family: f"C{number % 10}" for number, family in enumerate(_families(result["systems"]), start=4)}
     for axis, (key, label) in zip(axes[0], axes_of, strict=True):
         shown = [system for system in result["systems"] if system[key]]
         for system in shown:
-            ours = system["kind"] == "interformer"
-            spread, color = system["auc"]["std"] or 0.0, "tab:red" if ours else "tab:blue"
-            axis.errorbar(system[key], system["auc"]["mean"], yerr=spread, fmt="o", color=color, markersize=4)
-            place = (system[key], system["auc"]["mean"])
+            other = "tab:red" if system["kind"] == "interformer" else "tab:blue"
+            color = colors.get(_family(system["name"]), other)
+            spread, place = system["auc"]["std"] or 0.0, (system[key], system["auc"]["mean"])
+            axis.errorbar(*place, yerr=spread, fmt="o", color=color, markersize=4, elinewidth=0.8)
             axis.annotate(system["name"], place, fontsize=7, xytext=(3, 3), textcoords="offset points")
-        for points in _curves(shown, key).values():
-            axis.plot(*zip(*sorted(points), strict=True), color="tab:red", linewidth=0.7, alpha=0.6)
+        for family, color in colors.items():
+            curve = [s for s in shown if s["name"] == "interformer" or _family(s["name"]) == family]
+            points = [(system[key], system["auc"]["mean"]) for system in curve]
+            axis.plot(*zip(*sorted(points), strict=True), color=color, linewidth=0.9, label=family)
         axis.set(xscale="log", xlabel=label, ylabel="test AUC")
         axis.grid(alpha=0.3)
+        if colors:
+            axis.legend(fontsize=7)
     figure.suptitle(title(result), fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
 
 
-def _curves(systems: list[dict[str, Any]], key: str) -> dict[str, list[tuple[float, float]]]:
-    """Points of layers-1, layers-3, ... by family; InterFormer itself is in all."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    for system in systems:
-        family, _, number = system["name"].rpartition("-")
-        if family and number.isdigit():
-            found.setdefault(family, []).append((system[key], system["auc"]["mean"]))
-    for points in found.values():
-        points += [(s[key], s["auc"]["mean"]) for s in systems if s["name"] == "interformer"]
-    return found
+def _family(name: str) -> str | None:
+    """`layers` of layers-3; None of a name without a number."""
+    family, _, number = name.rpartition("-")
+    return family if family and number.isdigit() else None
+
+
+def _families(systems: list[dict[str, Any]]) -> list[str]:
+    """In order of appearance; InterFormer itself is a point of each."""
+    found = dict.fromkeys(_family(system["name"]) for system in systems)
+    return [family for family in found if family is not None]

@@ -71,7 +71,7 @@ class Study:
                 raise InputError(f"{name} reads other features than {first}: they would not be compared fairly")
         if self.features.group is None:
             raise InputError(f"{choices.dataset.config}: a quality study needs features.group, the column of the user")
-        self.known = Known(choices.known)
+        self.known = Known(choices.known, choices.budget)
         self.run_here = [name for name in self.systems if name not in self.known]
         self.label = self.features.labels[0].name
         self.monitor = plain[first].training.monitor
@@ -225,7 +225,7 @@ class Study:
                     ours["runs"],
                     row["runs"],
                     metric,
-                    over_users.get(metric) or self.known.over_users(row["name"], metric),
+                    over_users.get(metric) or self.known.over_users(row["name"], metric, self.choices.seeds),
                 )
                 for metric in METRICS
                 if metric in ours and metric in row

@@ -105,7 +105,7 @@ def test_study_from_search_to_report(ratings, tmp_path, monkeypatch, capsys):
 
 
 def one_more_system(ratings, earlier, out, monkeypatch, capsys):
-    """With --known only the system that is new is run; a row of another recipe, or of fewer trials, is refused."""
+    """With --known only the system that is new is run; a row of another recipe, or of fewer trials or seeds, is refused."""
     models = ["--models", "fm,interformer,dlrm", "--known", str(earlier)]
     assert command(monkeypatch, *arguments(ratings, out, *models, "--speed")) == 0
     assert {name.split("/")[1] for name in results(out)} == {"dlrm"}
@@ -127,7 +127,24 @@ def one_more_system(ratings, earlier, out, monkeypatch, capsys):
     assert "has budget 2, this study 3" in capsys.readouterr().err
     assert command(monkeypatch, *arguments(ratings, other, "--known", str(ratings / "train.parquet"))) == 2
     assert "cannot read" in capsys.readouterr().err
+    assert command(monkeypatch, *arguments(ratings, other, *models, "--seeds", "3")) == 2
+    assert "has seeds [0, 1], this study [0, 1, 2]" in capsys.readouterr().err
     assert not results(other)
+    fixed_recipes(ratings, earlier, out.with_name("fixed"), monkeypatch)
+
+
+def fixed_recipes(ratings, earlier, out, monkeypatch):
+    """A study without a search, of fewer seeds, takes the rows whose search kept the recipe; one system more makes a curve."""
+    before = json.loads(earlier.read_text())
+    kept = {row["name"] for row in before["systems"] if not row["settings"]}
+    models = ["--models", "fm,interformer,d-16", "--budget", "0", "--seeds", "1"]
+    assert command(monkeypatch, *arguments(ratings, out, *models, "--known", str(earlier))) == 0
+    assert {name.split("/")[1] for name in results(out)} == {"fm", "interformer", "d-16"} - kept
+    after = json.loads((out / "quality.json").read_text())
+    for old, new in zip(before["systems"], after["systems"], strict=False):
+        assert len(new["runs"]) == 1 and new["auc"] == {"mean": new["runs"][0]["test"]["auc"], "std": None}
+        assert new["trials"] == [] and (new["name"] not in kept or new["runs"] == old["runs"][:1])
+    assert after["differences"]["d-16"]["auc"]["over_seeds"] is None
 
 
 def test_a_search_goes_on_as_it_would_have():

@@ -39,6 +39,7 @@ def cost(text: str) -> dict[str, float]:
     config = run_config.parse_yaml(text, "the study's run config")
     fitted = Fitted.load(config.run_dir / "features")
     task = build_task(config.features, config.model, fitted.table_rows, device=CPU).eval()
+    task.requires_grad_(False)  # torch's counter stumbles over a parameter that is a module's input (flow: s2n, sep)
     dims = table_dims(config.features, config.model.embedding_dim, config.model.embedding_sets)
     assert config.data.valid is not None
     batch, _ = next(iter(eval_loader(config, config.data.valid, ALONE, fitted).batches()))

@@ -63,3 +63,13 @@ def test_cost_of_dlrm_by_hand(ratings, tmp_path):
     rows = 20 + 1 + 5 + 30 + 2 + 1 + 5  # distinct ids: item, genre, rating, age, gender, occupation, year
     assert rows * 4 <= found["table_parameters"] <= (rows + 7 * 4) * 4
     assert counted(config) == found
+
+
+def test_every_flow_is_counted(ratings, tmp_path):
+    """Also where a learned token, and no activation, is what a module reads; fields that read no S_sum cost less."""
+    flops = {}
+    for flow in ("int", "n2s", "s2n", "sep", "sole"):
+        config = config_of("interformer", ratings, **{"model.flow": flow, "training.out": str(tmp_path / flow)})
+        fit(config.features, config.data.train, 1).save(tmp_path / flow / "features")
+        flops[flow] = cost(run_config.to_yaml(config))["flops"]
+    assert 0 < flops["sole"] < flops["n2s"] == flops["sep"] < flops["s2n"] == flops["int"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib import pyplot
+from matplotlib import pyplot, ticker
 from rich.console import Console
 from rich.table import Table
 
@@ -113,24 +113,30 @@ def _interval(difference: dict[str, Any]) -> str:
 def plot(result: dict[str, Any], path: Path) -> None:
     """AUC against FLOPs a sample and, where it was measured, against samples/s; a curve for each scaling family."""
     matplotlib.use("Agg")
-    axes_of = [("flops", "FLOPs a sample, forward")]
+    axes_of = [("flops", 1e6, "MFLOP a sample, forward")]
     if any(system["samples_per_second"] for system in result["systems"]):
-        axes_of.append(("samples_per_second", "training samples/s"))
+        axes_of.append(("samples_per_second", 1, "training samples/s"))
     figure, axes = pyplot.subplots(1, len(axes_of), figsize=(6.4 * len(axes_of), 4.4), squeeze=False)
     colors = {family: f"C{number % 10}" for number, family in enumerate(_families(result["systems"]), start=4)}
-    for axis, (key, label) in zip(axes[0], axes_of, strict=True):
+    for axis, (key, unit, label) in zip(axes[0], axes_of, strict=True):
         shown = [system for system in result["systems"] if system[key]]
         for system in shown:
             other = "tab:red" if system["kind"] == "interformer" else "tab:blue"
             color = colors.get(_family(system["name"]), other)
-            spread, place = system["auc"]["std"] or 0.0, (system[key], system["auc"]["mean"])
+            spread, place = system["auc"]["std"] or 0.0, (system[key] / unit, system["auc"]["mean"])
             axis.errorbar(*place, yerr=spread, fmt="o", color=color, markersize=4, elinewidth=0.8)
-            axis.annotate(system["name"], place, fontsize=7, xytext=(3, 3), textcoords="offset points")
+            beside = (3, -9) if system["name"] == "interformer" else (3, 3)  # it is a point of every curve
+            axis.annotate(system["name"], place, fontsize=7, xytext=beside, textcoords="offset points")
         for family, color in colors.items():
             curve = [s for s in shown if s["name"] == "interformer" or _family(s["name"]) == family]
-            points = [(system[key], system["auc"]["mean"]) for system in curve]
+            points = [(system[key] / unit, system["auc"]["mean"]) for system in curve]
             axis.plot(*zip(*sorted(points), strict=True), color=color, linewidth=0.9, label=family)
         axis.set(xscale="log", xlabel=label, ylabel="test AUC")
+        axis.xaxis.set(
+            major_locator=ticker.LogLocator(subs=(1, 2, 5)),
+            major_formatter=ticker.StrMethodFormatter("{x:g}"),
+            minor_locator=ticker.NullLocator(),
+        )
         axis.grid(alpha=0.3)
         if colors:
             axis.legend(fontsize=7)

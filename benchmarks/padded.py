@@ -21,7 +21,7 @@ from interformer_rec.model.candidate_side import UserStates
 from interformer_rec.model.cross_arch import CrossArch
 from interformer_rec.model.embedded import Embedded, Events
 from interformer_rec.model.interformer import InterFormer
-from interformer_rec.model.pffn import GDPA, HyperPFFN, TwoLayerPFFN
+from interformer_rec.model.pffn import GDPA, TwoLayerPFFN
 from interformer_rec.model.sequence_arch import SequenceArch
 from interformer_rec.model_config import ModelConfig
 
@@ -154,8 +154,6 @@ class PaddedInterFormer(nn.Module):
         if isinstance(pffn, TwoLayerPFFN | GDPA):
             w1, w2 = pffn.weights(x_sum)
             values = torch.bmm(F.gelu(torch.bmm(normed, w1)), w2)
-        elif isinstance(pffn, HyperPFFN):
-            values = torch.bmm(normed, pffn.matrix(x_sum))
         else:
             values = torch.bmm(pffn.w(normed), x_sum)
         values = s.values + values if arch.pffn_residual else values

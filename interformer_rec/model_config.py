@@ -74,7 +74,7 @@ class SequenceConfig(Strict):
         description="X is told how many events each history has, beside the dense columns: attention and pooling are averages, "
         "which cannot count",
     )
-    pffn: Literal["two_layer", "gdpa", "hyper", "appendix"] = "two_layer"
+    pffn: Literal["two_layer", "gdpa", "appendix"] = "two_layer"
     pffn_rank: int = Field(16, ge=1, description="two_layer, gdpa: inner width of the per-sample FFN")
     pffn_residual: bool = True
     attention_residual: bool = True

@@ -72,26 +72,6 @@ class GDPA(nn.Module):
         return per_sample_ffn(values_JD, *self.weights(x_sum_BCD), layout)
 
 
-class HyperPFFN(nn.Module):
-    """S W_i, W_i (d x d) generated from the flattened X_sum: full rank, no activation (model options of the paper's successors)."""
-
-    def __init__(self, x_tokens: int, d: int, rank: int) -> None:
-        super().__init__()
-        del rank  # the form has none to choose
-        self.d = d
-        self.w = Linear(x_tokens * d, d * d)
-        fan_in_(self.w.weight, 4 * x_tokens * d * d)
-        fan_in_(self.w.bias, d)
-
-    def matrix(self, x_sum_BCD: Tensor) -> Tensor:
-        """(B, c, d) -> (B, d, d)."""
-        return self.w(x_sum_BCD.flatten(1)).view(-1, self.d, self.d)
-
-    def forward(self, x_sum_BCD: Tensor, values_JD: Tensor, layout: JaggedLayout) -> Tensor:
-        """Apply each sample's matrix to its tokens."""
-        return per_sample_linear(values_JD, self.matrix(x_sum_BCD), layout)
-
-
 class AppendixPFFN(nn.Module):
     """W_i S with W_i = X_sum W' (d x c times c x d, paper's appendix): rank c, so S W'^T first, then X_sum."""
 
@@ -108,6 +88,5 @@ class AppendixPFFN(nn.Module):
 PFFN_FORMS: dict[str, type[nn.Module]] = {
     "two_layer": TwoLayerPFFN,
     "gdpa": GDPA,
-    "hyper": HyperPFFN,
     "appendix": AppendixPFFN,
 }

@@ -231,10 +231,6 @@ class _Count:
                 self._product(block, rows * c, d, 2 * d)
             self._keep(block, s.slots * (d + 2 * rank) * self.half)
             self._product(block, s.slots, d, 2 * rank)
-        elif options.pffn == "hyper":
-            self._keep(block, rows * (c * d + d * d) * self.half + s.slots * d * self.half)
-            self._product(block, rows, c * d, d * d)
-            self._product(block, s.slots, d, d)
         else:
             self._keep(block, (s.tokens * d + s.slots * c + rows * c * d) * self.half)
             self._product(block, s.tokens, d, c)

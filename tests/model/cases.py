@@ -131,7 +131,7 @@ def random_config(seed: int) -> ModelConfig:
             "sequence": {
                 "merge": draw(["masknet", "separate", "concat"]),
                 "lengths": draw([True, False]),
-                "pffn": draw(["two_layer", "gdpa", "hyper", "appendix"]),
+                "pffn": draw(["two_layer", "gdpa", "appendix"]),
                 "pffn_rank": draw([3, 12]),
                 "pffn_residual": draw([True, False]),
                 "attention_residual": draw([True, False]),

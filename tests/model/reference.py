@@ -170,9 +170,6 @@ class Reference:
         if form == "appendix":
             matrix = x_sum.T @ self.w(f"{name}.w.weight")  # (d x c) (c x d)
             return torch.stack([matrix @ token for token in s])
-        if form == "hyper":
-            matrix = self.linear(f"{name}.w", x_sum.flatten()).view(d, d)
-            return torch.stack([token @ matrix for token in s])
         if form == "gdpa":  # token by token, key by key
             keys = self.w(f"{name}.keys") + self.lce(f"{name}.key_mix", self.linear(f"{name}.key", x_sum))
             values = self.w(f"{name}.values") + self.lce(f"{name}.value_mix", self.linear(f"{name}.value", x_sum))

@@ -68,7 +68,7 @@ def test_agrees_with_the_reference_for_empty_one_event_and_full_histories(preset
         {"layers": 1},
         {"layers": 3, "sequence": {"merge": "separate", "pffn": "gdpa"}},
         {"preset": "paper", "layers": 3},
-        {"flow": "n2s", "interaction": {"kind": "wukong"}, "sequence": {"pffn": "hyper"}},
+        {"flow": "n2s", "interaction": {"kind": "wukong"}, "sequence": {"pffn": "appendix"}},
     ],
 )
 def test_one_users_work_for_several_candidates_is_the_forward_pass_on_repeated_rows(changes: dict) -> None:

@@ -69,7 +69,7 @@ def test_presets_agree_with_the_reference_for_empty_one_event_and_full_histories
 
 
 @pytest.mark.parametrize("merge", ["masknet", "separate", "concat"])
-@pytest.mark.parametrize("pffn", ["two_layer", "gdpa", "hyper", "appendix"])
+@pytest.mark.parametrize("pffn", ["two_layer", "gdpa", "appendix"])
 def test_a_logit_depends_on_its_own_sample_only(merge: str, pffn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     features = cases.schema()
     model = ModelConfig.model_validate({"embedding_dim": 8, "d": 8, "sequence": {"merge": merge, "pffn": pffn}})

@@ -25,7 +25,7 @@ CASES = [
     ("kuairand_pure", ["model.embedding_sets=1"]),
     ("synthetic", ["model.layers=3", "model.d=64", "model.sequence.pffn=appendix", "model.interaction.merge=concat"]),
     ("synthetic", ["model.sequence.pffn=gdpa", "model.sequence.pffn_rank=24"]),
-    ("synthetic", ["model.sequence.pffn=hyper", "model.heads=4"]),
+    ("synthetic", ["model.heads=4"]),
     ("synthetic", ["features.sequences.0.max_length=400", "features.sequences.1.max_length=300"]),
     ("ml_100k", ["model.interaction.kind=dcn", "model.interaction.dcn_layers=2"]),
 ]

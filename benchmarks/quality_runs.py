@@ -31,7 +31,7 @@ from interformer_rec import config as run_config
 from interformer_rec.config import RunConfig
 from interformer_rec.errors import InputError
 from interformer_rec.strict_json import finite
-from interformer_rec.training import run
+from interformer_rec.training import run, trained
 from interformer_rec.training.run_folder import RunFolder
 from interformer_rec.training.sanity import NonFiniteLoss
 from interformer_rec.training.stopping import HIGHER_IS_BETTER
@@ -119,7 +119,7 @@ def _keep_scores(config: RunConfig, folder: Path) -> None:
     everything = folder / "predictions.parquet"
     everything.unlink(missing_ok=True)
     assert config.data.test is not None
-    run.predict(str(folder), config.data.test, str(everything))
+    trained.predict(str(folder), config.data.test, str(everything))
     label, group = config.features.labels[0], config.features.group
     names = {"label": label.column, "score": f"score_{label.name}", **({"user": group} if group else {})}
     table = pq.read_table(everything, columns=list(names.values()))

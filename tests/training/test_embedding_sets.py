@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from interformer_rec.training import run
+from interformer_rec.training import run, trained
 from tests.training.runs import TWO_RANKS, records, save_config
 
 SETS = (
@@ -44,7 +44,7 @@ def test_an_epoch_moves_its_own_set_and_a_checkpoint_scores_with_those_taught(sm
         assert torch.equal(kept, old) and not torch.equal(moved, start), key
     logged = records(tmp_path / "run", "valid")
     for checkpoint, record in zip((FIRST, SECOND), logged, strict=True):
-        again = run.evaluate(str(saved / checkpoint), str(small().data.valid))
+        again = trained.evaluate(str(saved / checkpoint), str(small().data.valid))
         for name in ("auc", "logloss"):
             assert again[f"label/{name}"] == pytest.approx(record[f"label/{name}"], abs=1e-6)
 

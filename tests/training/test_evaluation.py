@@ -5,7 +5,7 @@ import json
 import pyarrow.parquet as pq
 from sklearn.metrics import log_loss
 
-from interformer_rec.training import run
+from interformer_rec.training import run, trained
 from tests.training.runs import records
 
 
@@ -20,10 +20,10 @@ def test_evaluation_reads_the_averaged_weights_and_training_the_raw_ones(small, 
     assert len(scores[1]) == 3 and all(a != b for a, b in zip(*scores, strict=True))
     valid, test = (str(synthetic / f"{split}.parquet") for split in ("valid", "test"))
     for step, logloss in zip((5, 10, 12), scores[1], strict=True):  # what was measured in the run is what is loaded
-        found = run.evaluate(str(averaged / "checkpoints" / f"step-{step:08d}"), valid)
+        found = trained.evaluate(str(averaged / "checkpoints" / f"step-{step:08d}"), valid)
         assert found["label/logloss"] == logloss
     expected = json.loads((averaged / "evaluation.json").read_text())["test"]["label/logloss"]
-    assert run.evaluate(str(averaged), test)["label/logloss"] == expected
-    run.predict(str(averaged), test, str(tmp_path / "scores.parquet"))
+    assert trained.evaluate(str(averaged), test)["label/logloss"] == expected
+    trained.predict(str(averaged), test, str(tmp_path / "scores.parquet"))
     table = pq.read_table(tmp_path / "scores.parquet")
     assert abs(log_loss(table["label"], table["score_label"]) - expected) < 1e-5

@@ -16,7 +16,7 @@ from interformer_rec.distributed.checkpoint import SaveError
 from interformer_rec.distributed.manifest import Manifest
 from interformer_rec.distributed.storage import Storage
 from interformer_rec.errors import InputError
-from interformer_rec.training import run
+from interformer_rec.training import run, trained
 from tests.training.runs import CLI, TWO_RANKS, records, save_config
 
 
@@ -95,7 +95,7 @@ def test_resume_passes_over_a_damaged_checkpoint_and_names_it(small, tmp_path, c
         (folder / "checkpoints" / "step-00000012" / "state.json").write_bytes(
             (folder / "checkpoints" / "step-00000012" / "state.json").read_bytes().replace(b'"epoch"', b'"EPOCH"')
         )
-        run.evaluate(str(folder / "checkpoints" / "step-00000012"))
+        trained.evaluate(str(folder / "checkpoints" / "step-00000012"))
 
 
 def test_a_checkpoint_that_cannot_be_written_stops_the_run_or_not(small, tmp_path):
@@ -152,9 +152,9 @@ def test_checkpoints_in_a_store_are_all_that_another_machine_needs(small, tmp_pa
     uri = "memory://resume-test/run"
     overrides = ("data.test=null", "training.epochs=1", f"training.checkpoint.path={uri}")
     assert run.train(small(*overrides, "training.max_steps=7")) == 0
-    scores = run.evaluate(str(tmp_path / "run"))
+    scores = trained.evaluate(str(tmp_path / "run"))
     shutil.rmtree(tmp_path / "run")
-    assert strip_times(run.evaluate(f"{uri}/step-00000007")) == strip_times(scores)
+    assert strip_times(trained.evaluate(f"{uri}/step-00000007")) == strip_times(scores)
     with pytest.raises(InputError, match=r"memory://resume-test/run' already holds checkpoints of a run.*--resume"):
         run.train(small(*overrides))
     assert run.train(small(*overrides), resume=True) == 0

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from interformer_rec import config
 from interformer_rec.errors import InputError
-from interformer_rec.training import run
+from interformer_rec.training import run, trained
 from interformer_rec.training.sanity import NonFiniteLoss
 from tests.training.runs import CLI, TWO_RANKS, records, save_config
 
@@ -42,10 +42,10 @@ def test_train_evaluate_predict_agree(small, tmp_path, synthetic):
     )
 
     test = json.loads((folder / "evaluation.json").read_text())["test"]
-    again = run.evaluate(str(folder))
+    again = trained.evaluate(str(folder))
     assert again["label/auc"] == test["label/auc"] and again["rows"] == 150
 
-    done = run.predict(str(folder), str(synthetic / "test.parquet"), str(tmp_path / "scores.parquet"))
+    done = trained.predict(str(folder), str(synthetic / "test.parquet"), str(tmp_path / "scores.parquet"))
     table = pq.read_table(tmp_path / "scores.parquet")
     source = pq.read_table(synthetic / "test.parquet")
     assert done["rows"] == table.num_rows == 150
@@ -81,7 +81,7 @@ def test_two_ranks_see_every_row_and_write_one_run(small, tmp_path, synthetic):
     source = pq.read_table(synthetic / "test.parquet")
     assert table.select(source.column_names).equals(source)
     assert roc_auc_score(table["label"], table["score_label"]) == pytest.approx(test["label/auc"], abs=1e-6)
-    assert run.evaluate(str(folder))["label/auc"] == pytest.approx(test["label/auc"], abs=1e-6)  # two ranks -> one
+    assert trained.evaluate(str(folder))["label/auc"] == pytest.approx(test["label/auc"], abs=1e-6)  # two ranks -> one
 
 
 def test_a_run_is_not_written_over(small, tmp_path):

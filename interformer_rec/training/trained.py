@@ -1,0 +1,66 @@
+"""What one does with a trained run: evaluate it, score rows with it. In: a run folder or a checkpoint; out: metrics and files."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from interformer_rec.config import RunConfig
+from interformer_rec.data.fit import Fitted
+from interformer_rec.distributed.environment import Environment, process_group
+from interformer_rec.distributed.restore import load
+from interformer_rec.distributed.storage import Storage
+from interformer_rec.errors import InputError
+from interformer_rec.optimizer_config import EmbeddingOptimizer, OptimizerConfig
+from interformer_rec.training.build import build_parallel, eval_loader
+from interformer_rec.training.evaluation import evaluate as run_evaluation
+from interformer_rec.training.pipeline import Pipeline
+from interformer_rec.training.prediction import write_scores
+from interformer_rec.training.run_folder import attached_config, locate, unpack_features
+
+
+def evaluate(path: str, data: str | None = None) -> dict[str, Any]:
+    """Metrics of a run's best checkpoint (or the named checkpoint) on `data`, default: the run's test or valid files."""
+    weights = locate(path)
+    config = attached_config(weights)
+    files = data or config.data.test or config.data.valid
+    if files is None:
+        raise InputError("the run has neither data.test nor data.valid: name the files with --data PATH")
+    with process_group(config.training.device) as env:
+        fitted, pipeline = _restore(config, env, weights)
+        loader = eval_loader(config, files, env, fitted)
+        metrics = run_evaluation(pipeline, loader.batches(), config.features, env).metrics
+        return {"checkpoint": weights.location, "data": files, **metrics}
+
+
+def predict(path: str, data: str, out: str) -> dict[str, Any]:
+    """Write the rows of `data` with one score column a label (`score_<label>`) to `out`; returns what was written.
+
+    `out` ending in .parquet is one file (one rank only); else a folder with one part a rank, rows in the input's order.
+    """
+    weights = locate(path)
+    config = attached_config(weights)
+    with process_group(config.training.device) as env:
+        fitted, pipeline = _restore(config, env, weights)
+        loader = eval_loader(config, data, env, fitted, labels=False)
+        rows = write_scores(pipeline, loader, [label.name for label in config.features.labels], out, env)
+        return {"checkpoint": weights.location, "data": data, "out": out, "rows": rows}
+
+
+def _restore(config: RunConfig, env: Environment, weights: Storage) -> tuple[Fitted, Pipeline]:
+    """The model of a run with the weights of a checkpoint (averaged, where it has an average), on this world size and plan."""
+    fitted = env.on_main(lambda: _unpacked(weights))
+    # SGD has no state: no memory for accumulators (or an average) that nobody reads, and it exists on every device.
+    stateless = OptimizerConfig(embedding=EmbeddingOptimizer(kind="sgd"))
+    planned_here = config.sharding.model_copy(update={"plan": None})  # a plan file is for the training job's ranks
+    config = config.model_copy(update={"optimizer": stateless, "sharding": planned_here})
+    parallel = build_parallel(config, env, fitted)
+    load(weights, parallel, env, weights_only=True)
+    return fitted, Pipeline(parallel, env, config.training.precision)
+
+
+def _unpacked(weights: Storage) -> Fitted:
+    with tempfile.TemporaryDirectory() as temporary:
+        unpack_features(weights, Path(temporary))
+        return Fitted.load(temporary)

@@ -18,6 +18,7 @@ PACKAGE = "interformer_rec"
 ORDER = [
     ["errors", "probe", "strict_json", "config_errors"],
     ["stack", "filesystem"],
+    ["storage"],
     ["schema"],
     ["model_config", "optimizer_config", "unroll_config"],
     ["model_kinds"],
@@ -49,6 +50,7 @@ NO_TORCHREC = {
     "strict_json",
     "config_errors",
     "filesystem",
+    "storage",
     "doctor",
     "cli",
     "__main__",

@@ -30,9 +30,9 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.manifest import MANIFEST, Manifest
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.state import dense_parameters, local_state
-from interformer_rec.distributed.storage import Storage, patiently
 from interformer_rec.distributed.tensor_file import Checked, Part
 from interformer_rec.distributed.touched import TouchedRows
+from interformer_rec.storage import Storage, patiently
 
 FULL_ABOVE = 0.5  # share of a shard's rows above which an incremental checkpoint holds all of them
 

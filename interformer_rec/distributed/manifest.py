@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from interformer_rec.distributed.storage import Storage
 from interformer_rec.distributed.tensor_file import DamagedError, TensorFile, Verified
+from interformer_rec.storage import Storage
 
 MANIFEST = "manifest.json"
 FORMAT = 2

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from interformer_rec.distributed.storage import Sink, Storage, patiently
 from interformer_rec.errors import InputError
+from interformer_rec.storage import Sink, Storage, patiently
 
 PIECE = 16 << 20  # bytes
 DTYPES = {

@@ -15,8 +15,8 @@ from interformer_rec import config as run_config
 from interformer_rec.config import RunConfig
 from interformer_rec.distributed.checkpoints import Checkpoints
 from interformer_rec.distributed.manifest import MANIFEST, Manifest
-from interformer_rec.distributed.storage import Storage
 from interformer_rec.errors import InputError
+from interformer_rec.storage import Storage
 from interformer_rec.strict_json import finite
 
 ATTACHED = "run/"  # where a checkpoint keeps files of the run folder

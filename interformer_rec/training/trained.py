@@ -10,9 +10,9 @@ from interformer_rec.config import RunConfig
 from interformer_rec.data.fit import Fitted
 from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.distributed.restore import load
-from interformer_rec.distributed.storage import Storage
 from interformer_rec.errors import InputError
 from interformer_rec.optimizer_config import EmbeddingOptimizer, OptimizerConfig
+from interformer_rec.storage import Storage
 from interformer_rec.training.build import build_parallel, eval_loader
 from interformer_rec.training.evaluation import evaluate as run_evaluation
 from interformer_rec.training.pipeline import Pipeline

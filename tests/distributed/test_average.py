@@ -8,7 +8,7 @@ from torch import nn
 from interformer_rec.distributed.average import DenseAverage
 from interformer_rec.distributed.checkpoint import collect, write
 from interformer_rec.distributed.restore import load
-from interformer_rec.distributed.storage import Storage
+from interformer_rec.storage import Storage
 from tests.distributed.tiny import build, train
 from tests.launch import on_one, on_ranks
 

@@ -14,8 +14,8 @@ import pytest
 from interformer_rec.distributed.checkpoint import SaveError, collect, write
 from interformer_rec.distributed.manifest import damage
 from interformer_rec.distributed.restore import load, read_state
-from interformer_rec.distributed.storage import Storage
 from interformer_rec.errors import InputError
+from interformer_rec.storage import Storage
 from tests.distributed.tiny import build, train, whole_state
 from tests.launch import on_one, on_ranks
 

@@ -15,10 +15,10 @@ from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fu
 from interformer_rec.distributed.parallelize import parallelize
 from interformer_rec.distributed.restore import load
 from interformer_rec.distributed.state import local_state
-from interformer_rec.distributed.storage import Storage
 from interformer_rec.distributed.tables import lookup_kernels
 from interformer_rec.errors import InputError
 from interformer_rec.optimizer_config import DenseOptimizer, EmbeddingOptimizer, OptimizerConfig, Schedule
+from interformer_rec.storage import Storage
 from tests.distributed.tiny import DIM, META, build, train
 from tests.launch import on_one, on_ranks
 

@@ -16,8 +16,8 @@ from interformer_rec.distributed.checkpoints import Checkpoints
 from interformer_rec.distributed.manifest import Manifest, damage
 from interformer_rec.distributed.restore import load
 from interformer_rec.distributed.saver import Saver
-from interformer_rec.distributed.storage import Storage
 from interformer_rec.distributed.tensor_file import PIECE, Part
+from interformer_rec.storage import Storage
 from tests.distributed.tiny import build, train, whole_state
 from tests.launch import on_one, on_ranks
 

@@ -23,7 +23,7 @@ import psutil
 
 from interformer_rec.data.recipes.catalog import prepare
 from interformer_rec.distributed.manifest import damage
-from interformer_rec.distributed.storage import Storage
+from interformer_rec.storage import Storage
 from tests.training.conftest import OPTIONS, SMALL
 
 T = TypeVar("T")

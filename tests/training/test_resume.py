@@ -14,8 +14,8 @@ import torch
 from interformer_rec import config
 from interformer_rec.distributed.checkpoint import SaveError
 from interformer_rec.distributed.manifest import Manifest
-from interformer_rec.distributed.storage import Storage
 from interformer_rec.errors import InputError
+from interformer_rec.storage import Storage
 from interformer_rec.training import run, trained
 from tests.training.runs import CLI, TWO_RANKS, records, save_config
 

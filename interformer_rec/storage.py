@@ -1,4 +1,4 @@
-"""A folder on any file system, for checkpoints. In: a path or URI; out: files written, ranges read, folders listed and removed.
+"""A folder on any file system: checkpoints, run folders, outputs. In: a path or URI; out: files written, ranges read, folders listed and removed.
 
 Local files are flushed to the disk. An error that may pass (a timeout, a reset, an overloaded store) is tried again; one that
 will not (a full disk, a missing permission) is raised at once.

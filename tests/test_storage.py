@@ -6,8 +6,8 @@ import fsspec
 import pytest
 
 from interformer_rec.distributed import storage
-from interformer_rec.distributed.storage import Storage, patiently
 from interformer_rec.errors import InputError
+from interformer_rec.storage import Storage, patiently
 from tests.s3 import s3_server
 
 

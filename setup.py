@@ -11,7 +11,9 @@ ROOT = Path(__file__).parent
 
 def version() -> str:
     """The version string of interformer_rec/__init__.py."""
-    found = re.search(r'^__version__ = "(.+)"$', (ROOT / "interformer_rec/__init__.py").read_text(), re.MULTILINE)
+    found = re.search(
+        r'^__version__ = "(.+)"$', (ROOT / "interformer_rec/__init__.py").read_text(encoding="utf-8"), re.MULTILINE
+    )
     if found is None:
         raise ValueError('interformer_rec/__init__.py has no line `__version__ = "..."`')
     return found.group(1)
@@ -19,7 +21,7 @@ def version() -> str:
 
 def requirements(name: str) -> list[str]:
     """The requirement lines of requirements/<name>.txt, files included with -r not followed."""
-    lines = (line.strip() for line in (ROOT / "requirements" / f"{name}.txt").read_text().splitlines())
+    lines = (line.strip() for line in (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8").splitlines())
     return [line for line in lines if line and not line.startswith(("#", "-r "))]
 
 
@@ -30,7 +32,7 @@ setup(
     name="interformer-rec",
     version=version(),
     description="InterFormer click-through-rate models on PyTorch and TorchRec, from one CPU to many GPUs",
-    long_description=(ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else "",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
     # the cluster files are people's to read and copy, so they stand in configs/; a wheel has them beside the code that reads them

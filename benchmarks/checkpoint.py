@@ -119,7 +119,7 @@ class Peak:
     """Bytes by which this process's resident set grew at most inside the block."""
 
     def __enter__(self) -> Peak:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         self.before, self.bytes = self._read("VmRSS"), 0
         return self
 
@@ -128,7 +128,7 @@ class Peak:
 
     @staticmethod
     def _read(name: str) -> int:
-        return 1024 * int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0])
+        return 1024 * int(Path("/proc/self/status").read_text(encoding="utf-8").split(f"{name}:")[1].split()[0])
 
 
 def raw_write(path: Path, size: int) -> None:
@@ -211,7 +211,7 @@ def _rank(rank: int, world: int, rows: int, repeats: int, folder: str, out: str)
         if env.is_main:
             peaks = {name: max(max(part["peaks"][name]) for part in parts) for name in found["peaks"]}
             found |= {"peaks": peaks, "largest_shard": max(part["largest_shard"] for part in parts)}
-            Path(out).write_text(json.dumps(found))
+            Path(out).write_text(json.dumps(found), encoding="utf-8")
 
 
 def measure(gigabytes: float, world: int, repeats: int, folder: str | None) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def measure(gigabytes: float, world: int, repeats: int, folder: str | None) -> d
     with tempfile.TemporaryDirectory(dir=folder) as place:
         out = f"{place}/result.json"
         mp.spawn(_rank, (world, rows, repeats, place, out), nprocs=world)
-        found = json.loads(Path(out).read_text())
+        found = json.loads(Path(out).read_text(encoding="utf-8"))
     medians = {name: statistics.median(times) for name, times in found["seconds"].items()}
     return {
         "ranks": world,
@@ -276,7 +276,9 @@ def main() -> None:
             "torch": versions.torch,
             "torchrec": versions.torchrec,
         }
-        Path(options.json).write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
+        Path(options.json).write_text(
+            json.dumps({"machine": machine, "results": results}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

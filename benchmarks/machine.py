@@ -127,7 +127,7 @@ def _gpu() -> str | None:
     fields = "name,driver_version,memory.total,clocks.max.sm,clocks.sm,power.limit,temperature.gpu"
     try:
         asked = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={fields}", "--format=csv"], capture_output=True, text=True, timeout=30
+            ["nvidia-smi", f"--query-gpu={fields}", "--format=csv"], capture_output=True, encoding="utf-8", timeout=30
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -47,8 +47,10 @@ def tuning_files(
     checked = cache / "checked"
     source = f"{folder.resolve()} {(folder / dataset.train).stat().st_size if (folder / dataset.train).exists() else 0}"
     if checked.exists():
-        if checked.read_text() != source:
-            raise InputError(f"{str(cache)!r} was cut from other files ({checked.read_text()}): choose another --out")
+        if checked.read_text(encoding="utf-8") != source:
+            raise InputError(
+                f"{str(cache)!r} was cut from other files ({checked.read_text(encoding='utf-8')}): choose another --out"
+            )
         return found
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir(parents=True)
@@ -65,7 +67,7 @@ def tuning_files(
     check_order(dataset, features, train, valid, "training and validation")
     for number, (table, path) in enumerate(((train, found.train), (valid, found.valid))):
         _write(_shuffled(table, dataset, number) if shuffle_labels else table, path)
-    checked.write_text(source)  # last: a folder with it is whole
+    checked.write_text(source, encoding="utf-8")  # last: a folder with it is whole
     return found
 
 

@@ -99,12 +99,12 @@ def _train(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     if code:
         raise Interrupted(f"signal {code - 128}")
     result: dict[str, Any] = {}
-    for split, metrics in json.loads((folder.path / "evaluation.json").read_text()).items():
+    for split, metrics in json.loads((folder.path / "evaluation.json").read_text(encoding="utf-8")).items():
         result[split] = {name: value for name, value in metrics.items() if name != "calibration_bins"}
     monitored = f"{config.features.labels[0].name}/{config.training.monitor}"
     if result["valid"][monitored] is None:
         return {"failed": f"{monitored} of the validation rows is not defined"}
-    lines = map(json.loads, (folder.path / "metrics.jsonl").read_text().splitlines())
+    lines = map(json.loads, (folder.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     evaluations = [line for line in lines if line["split"] == "valid"]
     result["epoch"] = (max if HIGHER_IS_BETTER[config.training.monitor] else min)(
         (line for line in evaluations if line[monitored] is not None), key=lambda line: line[monitored]

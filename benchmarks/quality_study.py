@@ -168,11 +168,11 @@ class Study:
     def _speeds(self, pool: ProcessPoolExecutor, runs: dict[str, RunConfig]) -> dict[str, float]:
         """Measured now with --speed, else what an earlier --speed has left; nothing else runs meanwhile."""
         path = self.choices.out / SPEED
-        measured: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        measured: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if self.choices.speed:
             texts = {name: run_config.to_yaml(run) for name, run in runs.items()}
             measured |= drive(pool, {"": _one(speed, texts, self.choices.threads)})[""]
-            path.write_text(json.dumps(measured, indent=1) + "\n")
+            path.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
         return measured
 
     def _row(

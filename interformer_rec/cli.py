@@ -6,6 +6,7 @@ that `--help`, `doctor` and `config` start without loading torch. docs/decisions
 """
 
 import argparse
+import io
 import json
 import os
 import pkgutil
@@ -29,6 +30,7 @@ CALLS = {
     "load": "interformer_rec.config:load",
     "to_yaml": "interformer_rec.config:to_yaml",
     "inspect": "interformer_rec.data.inspect:inspect_folder",
+    "write": "interformer_rec.storage:write_file",
     "data": "interformer_rec.data.recipes.catalog:prepare",
     "train": "interformer_rec.training.run:train",
     "evaluate": "interformer_rec.training.trained:evaluate",
@@ -61,15 +63,12 @@ def config(args: argparse.Namespace) -> int:
 
 
 def inspect(args: argparse.Namespace) -> int:
-    """Print the drafted schema or write it to a file."""
+    """Print the drafted run config or write it to a file or URI."""
     text = call("inspect", args.path)
     if args.out is None:
         print(text.rstrip("\n"))
         return 0
-    try:
-        Path(args.out).write_text(text)
-    except OSError as error:
-        raise InputError(f"{args.out}: cannot write the schema there: {error.strerror}") from error
+    call("write", args.out, text)
     print(f"wrote {args.out}")
     return 0
 
@@ -165,7 +164,7 @@ def parser() -> argparse.ArgumentParser:
 
     one = add(inspect, "Draft a schema from a folder of Parquet files.")
     one.add_argument("path", metavar="PATH", help="a folder, file, glob or URI")
-    one.add_argument("--out", metavar="FILE", help="write the schema here instead of to the screen")
+    one.add_argument("--out", metavar="FILE", help="a path or URI: write the draft there instead of to the screen")
 
     one = add(data, "Prepare a public or a synthetic data set: Parquet files and a schema.")
     one.add_argument("name", metavar="NAME", help="the recipe, for example ml-100k or synthetic")
@@ -221,6 +220,7 @@ def _config_arguments(command: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code; only argparse (--help, a wrong flag: 2) leaves by SystemExit."""
+    _print_in_any_locale()
     args = parser().parse_args(argv)
     debug = getattr(args, "debug", False)
     try:
@@ -237,10 +237,27 @@ def main(argv: list[str] | None = None) -> int:
     except BaseException as error:  # torch's CheckpointException derives from BaseException
         if debug:
             traceback.print_exc()
+        if isinstance(error, UnicodeEncodeError):
+            error = _not_encodable(error)
         text = paragraph(args.command, error, debug)
         print(text, file=sys.stderr)
         _tell_torchrun(text)
         return 2 if isinstance(error, InputError) else 1
+
+
+def _print_in_any_locale() -> None:
+    """A name that the terminal's encoding lacks is printed as \\u1234; by default printing would end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _not_encodable(error: UnicodeEncodeError) -> InputError:
+    """A path whose characters the locale's encoding of file names does not have."""
+    return InputError(
+        f"a path cannot be written in the encoding of file names here, {sys.getfilesystemencoding()} ({error}): "
+        "set LC_ALL=C.UTF-8 or PYTHONUTF8=1, or use another path"
+    )
 
 
 def _tell_torchrun(text: str) -> None:
@@ -248,7 +265,7 @@ def _tell_torchrun(text: str) -> None:
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if file:
         content = {"message": text, "extraInfo": {"timestamp": str(int(time.time()))}}
-        Path(file).write_text(json.dumps({"message": content}))
+        Path(file).write_text(json.dumps({"message": content}), encoding="utf-8")
 
 
 def paragraph(command: str, error: BaseException, debug: bool) -> str:

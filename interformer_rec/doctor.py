@@ -95,7 +95,9 @@ def probe(seconds: float = PROBE_SECONDS) -> dict[str, dict[str, Any]]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "interformer_rec.probe"]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds
+        )
         output, ending = done.stdout, _ending(done.returncode, done.stderr)
     except subprocess.TimeoutExpired as late:
         output = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""

@@ -226,7 +226,7 @@ def _find(name: str, where: list[str]) -> metadata.Distribution | None:
 def _cuda_of(torch: metadata.Distribution) -> str | None:
     """The CUDA release in torch/version.py, read as text; None for a CPU build."""
     try:
-        source = Path(str(torch.locate_file("torch/version.py"))).read_text()
+        source = Path(str(torch.locate_file("torch/version.py"))).read_text(encoding="utf-8")
     except OSError:
         # Metadata without the package: the local version is all there is to go by.
         match = re.search(r"\+cu(\d+)", torch.version)

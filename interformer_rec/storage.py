@@ -1,4 +1,6 @@
-"""A folder on any file system: checkpoints, run folders, outputs. In: a path or URI; out: files written, ranges read, folders listed and removed.
+"""A folder on any file system: checkpoints, run folders, outputs.
+
+In: a path or URI; out: files written, ranges read, folders listed and removed.
 
 Local files are flushed to the disk. An error that may pass (a timeout, a reset, an overloaded store) is tried again; one that
 will not (a full disk, a missing permission) is raised at once.
@@ -171,6 +173,28 @@ class Storage:
     @staticmethod
     def _above(path: str) -> str:
         return path.rstrip("/").rpartition("/")[0] or "/"
+
+
+def write_file(location: str, content: bytes | str) -> None:
+    """Write an output that the user named, whole or not at all: a path or URI, as for inputs. Text becomes UTF-8.
+
+    Folders are created; a link is followed. Raises InputError that names the place and the reason.
+    """
+    if "://" not in location:
+        location = os.path.realpath(os.path.expanduser(location))
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        file = Storage.open(location)
+        if file.local is None:
+            file.folder("..").put(file.name, data)
+        elif file.local.is_dir():
+            raise InputError(f"cannot write {location!r}: it is a folder; name a file in it")
+        elif file.local.exists() and not file.local.is_file():  # /dev/stdout, a pipe: nothing to replace
+            file.local.write_bytes(data)
+        else:
+            file.folder("..").put(file.name, data)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"cannot write {location!r}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _flush_folder(path: Path) -> None:

@@ -1,14 +1,20 @@
 """The command line: arguments arrive where they belong, errors read well, exit codes are as documented."""
 
 import json
+import os
 import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from interformer_rec import cli
+from interformer_rec.data import inspect
 from interformer_rec.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -56,11 +62,48 @@ def test_exit_codes_of_the_work_are_passed_on(calls):
     assert cli.main(["doctor"]) == 1 and cli.main(["train", "c.yaml"]) == 1
 
 
-def test_inspect_writes_a_file(calls, tmp_path, capsys):
-    assert cli.main(["inspect", "folder", "--out", str(tmp_path / "s.yaml")]) == 0
-    assert (tmp_path / "s.yaml").read_text() == "features: []\n"
-    assert cli.main(["inspect", "folder", "--out", str(tmp_path / "no/s.yaml")]) == 2
-    assert "cannot write the schema there: No such file" in capsys.readouterr().err
+def test_inspect_writes_to_a_path_or_uri(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(inspect, "inspect_folder", lambda path: "name: Größe\n")
+    for place in (str(tmp_path / "s.yaml"), f"file://{tmp_path}/new/t.yaml", "memory://drafts/u.yaml"):
+        assert cli.main(["inspect", "folder", "--out", place]) == 0
+        assert capsys.readouterr().out == f"wrote {place}\n"
+    assert (tmp_path / "s.yaml").read_bytes() == (tmp_path / "new/t.yaml").read_bytes() == "name: Größe\n".encode()
+    assert fsspec.filesystem("memory").cat("/drafts/u.yaml") == "name: Größe\n".encode()
+    assert cli.main(["inspect", "folder", "--out", str(tmp_path / "s.yaml/t.yaml")]) == 2
+    assert "cannot write " in (said := capsys.readouterr().err) and "non-directory entry exists" in said
+    assert cli.main(["inspect", "folder", "--out", "nowhere://s.yaml"]) == 2
+    assert "cannot open 'nowhere://s.yaml'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def in_ascii():
+    """Runs `interformer` where Python reads and prints ASCII unless it is told otherwise."""
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+
+    def run(*argv):
+        command = [sys.executable, "-m", "interformer_rec.cli", *map(str, argv)]
+        return subprocess.run(command, cwd=ROOT, env=ascii_only, capture_output=True, text=True)
+
+    return run
+
+
+def test_names_outside_ascii_in_an_ascii_locale(in_ascii, tmp_path):
+    rows = {"商品": [1, 2, 3], "Größe": [0.5, 1.5, 2.5], "label": [0, 1, 0]}
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    printed, written = in_ascii("inspect", tmp_path), in_ascii("inspect", tmp_path, "--out", tmp_path / "draft.yaml")
+    assert (printed.returncode, written.returncode) == (0, 0), printed.stderr + written.stderr
+    draft = yaml.safe_load((tmp_path / "draft.yaml").read_text(encoding="utf-8"))
+    assert draft == yaml.safe_load(printed.stdout), "what was printed in ASCII means the same"
+    assert draft["features"]["tables"] == {"商品": {}}
+    assert in_ascii("config", tmp_path / "draft.yaml", "--set", "model={kind: dcnv2}").returncode == 0
+    wrong = in_ascii("config", tmp_path / "draft.yaml", "--set", "Größe=1")
+    assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
+
+
+def test_a_path_that_the_locale_cannot_encode_is_bad_input(in_ascii, tmp_path):
+    said = in_ascii("inspect", tmp_path / "Daten für alle")
+    assert said.returncode == 2 and "encoding of file names here, ascii" in said.stderr
+    assert "set LC_ALL=C.UTF-8 or PYTHONUTF8=1" in said.stderr
 
 
 def test_evaluate_prints_one_json_object_without_nan(calls, capsys):

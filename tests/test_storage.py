@@ -1,13 +1,15 @@
 """Folders on disks and in stores; what is tried again and what is not."""
 
 import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import pytest
 
-from interformer_rec.distributed import storage
+from interformer_rec import storage
 from interformer_rec.errors import InputError
-from interformer_rec.storage import Storage, patiently
+from interformer_rec.storage import Storage, patiently, write_file
 from tests.s3 import s3_server
 
 
@@ -87,3 +89,32 @@ def test_what_passes_is_tried_again(monkeypatch, error, attempts):
     assert len(calls) == attempts
     with pytest.raises(OSError, match="always"):
         patiently(lambda: (_ for _ in ()).throw(OSError("always")))
+
+
+def test_an_output_is_whole_or_not_there(tmp_path, monkeypatch):
+    kept = tmp_path / "draft.yaml"
+    kept.write_text("first")
+    monkeypatch.setattr(
+        storage.os, "fsync", lambda descriptor: raise_(OSError(errno.ENOSPC, "No space left on device"))
+    )
+    with pytest.raises(InputError, match=r"draft.yaml': No space left on device"):
+        write_file(str(kept), "second, longer")
+    assert kept.read_text() == "first"
+
+
+def test_an_output_follows_links_and_fills_pipes(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.yaml").symlink_to("real/draft.yaml")
+    write_file(str(tmp_path / "link.yaml"), "text: ü")
+    assert (tmp_path / "link.yaml").is_symlink() and (tmp_path / "real/draft.yaml").read_bytes() == "text: ü".encode()
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit((tmp_path / "pipe").read_bytes)
+        write_file(str(tmp_path / "pipe"), b"through")
+    assert read.result() == b"through" and (tmp_path / "pipe").is_fifo()
+    with pytest.raises(InputError, match="it is a folder"):
+        write_file(str(tmp_path / "real"), b"")
+
+
+def raise_(error):
+    raise error

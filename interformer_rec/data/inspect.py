@@ -281,7 +281,7 @@ def _name(name: str) -> str:
 
 def _text(value: str) -> str:
     """A YAML scalar that is read back as this string."""
-    plain = re.fullmatch(r"[A-Za-z_/.][\w/.\-]*", value) and value.lower() not in (
+    plain = re.fullmatch(r"[A-Za-z_/.][A-Za-z0-9_/.\-]*", value) and value.lower() not in (
         "y",
         "n",
         "yes",

@@ -98,7 +98,7 @@ def write(folder: Path, shape: Shape, out: Path | None = None) -> dict[str, int]
     sizes |= {"valid.parquet": held_out, "test.parquet": held_out}
     for index, (name, rows) in enumerate(sizes.items()):
         _write_file(folder / name, rows, index, shape)
-    (folder / "config.yaml").write_text(config_yaml(shape, str(out or folder)))
+    (folder / "config.yaml").write_text(config_yaml(shape, str(out or folder)), encoding="utf-8")
     return sizes
 
 

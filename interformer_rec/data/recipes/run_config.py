@@ -27,7 +27,9 @@ def write(
         "training": {"epochs": 3, "patience": 1, "monitor": "auc"},
     }
     text = yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
-    (folder / "config.yaml").write_text(f"# Written by `interformer data {name}`; a start, not a tuned recipe.\n{text}")
+    (folder / "config.yaml").write_text(
+        f"# Written by `interformer data {name}`; a start, not a tuned recipe.\n{text}", encoding="utf-8"
+    )
 
 
 def sequence(

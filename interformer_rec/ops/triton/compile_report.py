@@ -130,7 +130,7 @@ def main() -> None:
         columns = list(rows[0])
         lines = ",\n  ".join(json.dumps(list(row.values())) for row in rows)
         text = f'{{"triton": "{triton.__version__}", "columns": {json.dumps(columns)},\n "rows": [\n  {lines}\n]}}\n'
-        options.json.write_text(text)
+        options.json.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

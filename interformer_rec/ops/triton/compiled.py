@@ -98,4 +98,4 @@ def compile_launch(launch: Launch, capability: int) -> Facts:
 
 
 def _ask(tool: str, option: str, path: Path) -> str:
-    return subprocess.run([_TOOLS / tool, option, path], capture_output=True, text=True, check=True).stdout
+    return subprocess.run([_TOOLS / tool, option, path], capture_output=True, encoding="utf-8", check=True).stdout

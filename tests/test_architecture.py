@@ -5,13 +5,14 @@ tree that breaks it: a rule that cannot fail keeps nothing.
 """
 
 import ast
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.test_text_encoding import text_names_its_encoding
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "interformer_rec"
@@ -190,35 +191,6 @@ def functions_fit_a_screen(tree: Tree) -> list[str]:
     ]
 
 
-def text_names_its_encoding(tree: Tree) -> list[str]:
-    """What a file or a program holds must not depend on the locale of the machine (LC_ALL=C is common in containers)."""
-    return [
-        f"{path}:{node.lineno}: {ast.unparse(node.func)}() of text without encoding="
-        for path, module in tree.items()
-        for node in ast.walk(module)
-        if isinstance(node, ast.Call) and _is_text(node) and not any(word.arg == "encoding" for word in node.keywords)
-    ]
-
-
-def _is_text(call: ast.Call) -> bool:
-    """Whether a call reads or writes text of a file or of a program."""
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    options = {word.arg: ast.unparse(word.value) for word in call.keywords}
-    if name == "read_text":
-        return not call.args  # with one it is a file of an installed package, always UTF-8
-    if name in ("write_text", "TextIOWrapper"):
-        return True
-    given = [*call.args, *(word.value for word in call.keywords if word.arg == "mode")]
-    modes = [one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-    modes = [mode for mode in modes if re.fullmatch(r"[rwxa][bt+]*", mode)]
-    if name in ("open", "fdopen", "NamedTemporaryFile", "TemporaryFile"):
-        bare = (
-            isinstance(call.func, ast.Name) or not call.args
-        )  # open(path), path.open(); Storage.open(path) is not one
-        return not any("b" in mode for mode in modes) if modes else bare and name == "open" and "mode" not in options
-    return options.get("text") == "True" or options.get("universal_newlines") == "True"
-
-
 RULES = [
     rooms_have_a_place,
     imports_go_down,
@@ -292,29 +264,3 @@ def test_rule_can_fail(rule):
 )
 def test_directions_that_are_refused(path, text):
     assert imports_go_down({path: ast.parse(text)})
-
-
-@pytest.mark.parametrize(
-    "text, refused",
-    [
-        ("open(path)", True),
-        ("path.open()", True),
-        ("path.open('w')", True),
-        ("path.write_text(text)", True),
-        ("gzip.open(path, 'rt')", True),
-        ("subprocess.run(command, text=True)", True),
-        ("open(path, 'rb')", False),
-        ("path.open(encoding='utf-8')", False),
-        ("Storage.open(location)", False),
-        ("os.open(path, os.O_RDONLY)", False),
-        ("distribution.read_text('METADATA')", False),
-    ],
-)
-def test_what_is_text(text, refused):
-    assert bool(text_names_its_encoding({"a.py": ast.parse(text)})) == refused
-
-
-@pytest.mark.parametrize("folder", ["benchmarks", "launch"])
-def test_text_beside_the_package_names_its_encoding(folder):
-    files = [*(ROOT / folder).rglob("*.py"), ROOT / "setup.py"]
-    assert text_names_its_encoding({str(path): ast.parse(path.read_text(encoding="utf-8")) for path in files}) == []

@@ -21,6 +21,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from interformer_rec.errors import InputError
+from interformer_rec.files import refuse_link_out
 from interformer_rec.filesystem import open_filesystem
 
 T = TypeVar("T")
@@ -98,6 +99,11 @@ class Storage:
             )
         return Storage(f"{address.rstrip('/')}/{name}{mark}{query}", self.filesystem, self._path(name))
 
+    def refuse_link_out(self, name: str, source: str) -> None:
+        """Raise DamagedError if `name`, which stands in the file `source`, is a link out of this folder; stores have no links."""
+        if self.local is not None:
+            refuse_link_out(self.local, name, source)
+
     def put(self, name: str, content: bytes) -> None:
         """Write a small file, whole or not at all, over what was there."""
         part = f"{name}.part" if self.local else name  # object stores show an object when it is whole
@@ -159,6 +165,9 @@ class Storage:
         """Delete a file or a folder with all that is inside; what is not there is no error."""
 
         def delete() -> None:
+            if self.local is not None and (self.local / name).is_symlink():  # of a link the link, also where it leads nowhere
+                (self.local / name).unlink()
+                return
             info = self.filesystem.get_file_info(self._path(name))
             if info.type == fs.FileType.Directory:
                 self.filesystem.delete_dir(info.path)

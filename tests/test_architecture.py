@@ -19,7 +19,7 @@ PACKAGE = "interformer_rec"
 # Lowest first. Modules and folders in one row do not import each other; a module imports only from rows above its own.
 ORDER = [
     ["errors", "probe", "strict_json", "config_errors"],
-    ["stack", "filesystem"],
+    ["stack", "filesystem", "files"],
     ["storage"],
     ["schema"],
     ["model_config", "optimizer_config", "unroll_config"],
@@ -53,6 +53,7 @@ NO_TORCHREC = {
     "config_errors",
     "filesystem",
     "storage",
+    "files",
     "doctor",
     "cli",
     "__main__",

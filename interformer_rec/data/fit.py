@@ -26,6 +26,7 @@ from interformer_rec.data.dense import Moments, transform
 from interformer_rec.data.kinds import check_kinds
 from interformer_rec.data.source import Source, open_source
 from interformer_rec.errors import InputError
+from interformer_rec.files import json_object, own_name, refuse_link_out, write_whole
 from interformer_rec.schema import DenseFeature, FeatureSchema
 
 FORMAT = 1  # of the saved folder
@@ -55,20 +56,21 @@ class Fitted:
             "vocabularies": {name: _file(name) for name in self.vocabularies},
             "moments": {name: moments._asdict() for name, moments in self.moments.items()},
         }
-        unfinished = folder / "fitted.json.part"
-        unfinished.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(folder / "fitted.json")  # last, so that a folder with it is whole
+        write_whole(folder / "fitted.json", json.dumps(values, indent=2) + "\n")  # last, so that a folder with it is whole
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Fitted:
         """The inverse of `save`. Raises InputError if the folder is not whole."""
         folder = Path(directory)
         try:
-            values = json.loads((folder / "fitted.json").read_text(encoding="utf-8"))
+            where = str(folder / "fitted.json")
+            values = json_object(Path(where).read_bytes(), where)
             if values["format"] != FORMAT:
                 raise InputError(
                     f"{str(folder)!r} was saved in format {values['format']}; this release reads format {FORMAT}"
                 )
+            for file in values["vocabularies"].values():
+                refuse_link_out(folder, own_name(file, where), where)
             tables = {name: pq.read_table(folder / file) for name, file in values["vocabularies"].items()}
             return cls(
                 table_rows=values["table_rows"],
@@ -76,7 +78,7 @@ class Fitted:
                 counts={name: table["count"].to_numpy() for name, table in tables.items()},
                 moments={name: Moments(**pair) for name, pair in values["moments"].items()},
             )
-        except (OSError, KeyError, TypeError, json.JSONDecodeError, pa.ArrowException) as error:
+        except (OSError, AttributeError, KeyError, TypeError, pa.ArrowException) as error:
             raise InputError(
                 f"cannot read the fitted vocabularies in {str(folder)!r}: {error}; was the run cut short?"
             ) from None

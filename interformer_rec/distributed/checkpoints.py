@@ -6,7 +6,7 @@ import json
 import os
 
 from interformer_rec.distributed.manifest import MANIFEST, Manifest
-from interformer_rec.distributed.tensor_file import DamagedError
+from interformer_rec.errors import DamagedError
 from interformer_rec.storage import Storage
 
 INDEX = "index.json"  # {"last": name, "best": name}

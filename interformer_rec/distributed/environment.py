@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 
 from interformer_rec.distributed.threads import share_cores
-from interformer_rec.errors import InputError
+from interformer_rec.errors import DamagedError, InputError
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 T = TypeVar("T")
@@ -51,10 +51,11 @@ class Environment:
             try:
                 box[0] = function()
             except InputError as error:
-                box[1] = str(error)
+                box[1] = DamagedError if isinstance(error, DamagedError) else InputError, str(error)
         dist.broadcast_object_list(box, src=0, device=self.device)
         if box[1] is not None:
-            raise InputError(box[1])
+            kind, message = box[1]
+            raise kind(message)
         return box[0]
 
 

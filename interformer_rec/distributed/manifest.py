@@ -7,13 +7,17 @@ of the full checkpoint that an incremental one builds on.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from interformer_rec.distributed.tensor_file import DamagedError, TensorFile, Verified
+from interformer_rec.distributed.tensor_file import TensorFile, Verified
+from interformer_rec.errors import DamagedError
+from interformer_rec.files import json_object, own_name
 from interformer_rec.storage import Storage
 
 MANIFEST = "manifest.json"
+FOLDERS = ("run", "run/features")  # inside a checkpoint, for files of the run folder
 FORMAT = 2
 
 
@@ -30,13 +34,14 @@ class Manifest:
         """Raises DamagedError if there is none or it cannot be read."""
         where = storage.folder(MANIFEST).location
         try:
-            content = json.loads(storage.get(MANIFEST))
+            content = json_object(storage.get(MANIFEST), where)
             if content["format"] != FORMAT:
                 raise DamagedError(f"{where} has format {content['format']!r}; this release reads format {FORMAT}")
+            _refuse_names_that_lead_out(storage, content["files"], content["base"], where)
             return cls(storage, content["files"], content["base"])
         except FileNotFoundError:
             raise DamagedError(f"{where} is missing: the checkpoint was never finished") from None
-        except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        except (OSError, KeyError, TypeError) as error:
             raise DamagedError(f"{where} cannot be read: {error!r}") from None
 
     def write(self) -> None:
@@ -83,6 +88,13 @@ class Manifest:
         base = self.base_manifest()
         if base is not None:
             base.require_sizes()
+
+
+def _refuse_names_that_lead_out(storage: Storage, files: Iterable[str], base: str | None, where: str) -> None:
+    for name in files:
+        storage.refuse_link_out(own_name(name, where, FOLDERS), where)
+    if base is not None:
+        storage.folder("..").refuse_link_out(own_name(base, where), where)
 
 
 def damage(storage: Storage) -> list[str]:

@@ -18,8 +18,8 @@ from interformer_rec.distributed.manifest import Manifest
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.state import dense_parameters, local_state
 from interformer_rec.distributed.tables import Shard
-from interformer_rec.distributed.tensor_file import DamagedError, TensorFile
-from interformer_rec.errors import InputError
+from interformer_rec.distributed.tensor_file import TensorFile
+from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.storage import Storage
 
 

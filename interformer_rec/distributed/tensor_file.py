@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from interformer_rec.errors import InputError
+from interformer_rec.errors import DamagedError
 from interformer_rec.storage import Sink, Storage, patiently
 
 PIECE = 16 << 20  # bytes
@@ -34,10 +34,6 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-
-
-class DamagedError(InputError):
-    """A checkpoint's file is not what was written."""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.restore import load, read_state
-from interformer_rec.distributed.tensor_file import DamagedError
-from interformer_rec.errors import InputError
+from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.training.build import build_parallel, eval_loader, train_loader
 from interformer_rec.training.evaluation import Evaluation
 from interformer_rec.training.evaluation import evaluate as run_evaluation

@@ -16,6 +16,7 @@ from interformer_rec.config import RunConfig
 from interformer_rec.distributed.checkpoints import Checkpoints
 from interformer_rec.distributed.manifest import MANIFEST, Manifest
 from interformer_rec.errors import InputError
+from interformer_rec.files import write_whole
 from interformer_rec.storage import Storage
 from interformer_rec.strict_json import finite
 
@@ -51,9 +52,7 @@ class RunFolder:
 
     def write_json(self, name: str, content: Any) -> None:
         """Write NAME into the folder, whole or not at all; numbers that are not finite become null."""
-        part = self.path / f".{name}.part"
-        part.write_text(json.dumps(finite(content), indent=1), encoding="utf-8")
-        part.replace(self.path / name)
+        write_whole(self.path / name, json.dumps(finite(content), indent=1))
 
     def attachments(self) -> dict[str, Path]:
         """Name in a checkpoint -> file: what another machine needs to go on, or to serve, from the checkpoint alone."""
@@ -75,7 +74,7 @@ def unpack_features(checkpoint: Storage, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # fitted.json last: a folder with it is whole.
     for name in sorted(manifest.names(prefix), key=lambda name: name.endswith(".json")):
-        (folder / name.removeprefix(prefix)).write_bytes(manifest.content(name))
+        write_whole(folder / name.removeprefix(prefix), manifest.content(name))
 
 
 def locate(path: str) -> Storage:

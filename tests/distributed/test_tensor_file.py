@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from interformer_rec.distributed import tensor_file
-from interformer_rec.distributed.tensor_file import DTYPES, DamagedError, Part, TensorFile, Verified, write
+from interformer_rec.distributed.tensor_file import DTYPES, Part, TensorFile, Verified, write
+from interformer_rec.errors import DamagedError
 from interformer_rec.storage import Storage
 
 

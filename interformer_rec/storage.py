@@ -165,7 +165,8 @@ class Storage:
         """Delete a file or a folder with all that is inside; what is not there is no error."""
 
         def delete() -> None:
-            if self.local is not None and (self.local / name).is_symlink():  # of a link the link, also where it leads nowhere
+            # Of a link the link, also where it leads nowhere.
+            if self.local is not None and (self.local / name).is_symlink():
                 (self.local / name).unlink()
                 return
             info = self.filesystem.get_file_info(self._path(name))

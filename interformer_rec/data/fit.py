@@ -56,7 +56,9 @@ class Fitted:
             "vocabularies": {name: _file(name) for name in self.vocabularies},
             "moments": {name: moments._asdict() for name, moments in self.moments.items()},
         }
-        write_whole(folder / "fitted.json", json.dumps(values, indent=2) + "\n")  # last, so that a folder with it is whole
+        write_whole(
+            folder / "fitted.json", json.dumps(values, indent=2) + "\n"
+        )  # last, so that a folder with it is whole
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Fitted:

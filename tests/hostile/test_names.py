@@ -46,7 +46,13 @@ def test_a_link_inside_is_taken_and_one_out_is_not(tmp_path):
     (folder / "file").write_text("a file")
     (tmp_path / "outside").write_text("a file")
     (tmp_path / "linked").symlink_to(folder)  # a folder that lies elsewhere is the user's own choice
-    for name, target in {"in": "file", "out": "../outside", "far": "/etc/passwd", "none": "../none", "self": "self"}.items():
+    for name, target in {
+        "in": "file",
+        "out": "../outside",
+        "far": "/etc/passwd",
+        "none": "../none",
+        "self": "self",
+    }.items():
         (folder / name).symlink_to(target)
     for name in ("in", "file"):
         refuse_link_out(tmp_path / "linked", name, "manifest.json")
@@ -76,7 +82,7 @@ def test_a_checkpoint_is_unpacked_into_its_folder_only(trained_run, tmp_path, na
     checkpoint = copied(trained_run, tmp_path / "run")
     absolute = str(tmp_path / "absolute.parquet")
     for hostile in {name, f"run/features/{name}", f"run/features/{absolute}", f"run/features/../../../{name}"}:
-        change_manifest(checkpoint, lambda content: content.update(base=None))  # noqa: B023
+        change_manifest(checkpoint, lambda content: content.update(base=None))
         change_manifest(checkpoint, lambda content, hostile=hostile: content["files"].update({hostile: entry(b"x")}))
         before = files_below(tmp_path)
         with pytest.raises(DamagedError, match=r"manifest\.json has the file name .* is refused"):
@@ -113,7 +119,11 @@ def test_no_door_writes_or_reads_outside(trained_run, synthetic, tmp_path, door,
     copied(trained_run, run)
     for checkpoint, name in zip(
         sorted((run / "checkpoints").glob("step-*")),
-        (f"{outside}/absolute.json", "run/features/../../../../../../../outside/up.json", f"run/features/{outside}/b.json"),
+        (
+            f"{outside}/absolute.json",
+            "run/features/../../../../../../../outside/up.json",
+            f"run/features/{outside}/b.json",
+        ),
         strict=True,
     ):
         (outside / "bait").write_bytes(b"bait")

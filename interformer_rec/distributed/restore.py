@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.evaluated import Evaluated
 from interformer_rec.distributed.manifest import Manifest
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.state import dense_parameters, local_state
@@ -24,8 +25,10 @@ from interformer_rec.storage import Storage
 
 
 def read_state(folder: Storage) -> dict[str, Any]:
-    """The JSON part of a checkpoint. Raises DamagedError."""
-    return json.loads(Manifest.read(folder).content("state.json"))
+    """The JSON part of a checkpoint, with what its evaluation changed. Raises DamagedError."""
+    state = json.loads(Manifest.read(folder).content("state.json"))
+    evaluated = Evaluated.read(folder)
+    return state if evaluated is None else {**state, **evaluated.state}
 
 
 def load(folder: Storage, parallel: Parallel, env: Environment, weights_only: bool = False) -> None:

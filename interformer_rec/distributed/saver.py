@@ -21,9 +21,12 @@ import torch.distributed as dist
 from interformer_rec.distributed.checkpoint import Content, SaveError, collect, everywhere, write
 from interformer_rec.distributed.checkpoints import Checkpoints
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.evaluated import Evaluated
+from interformer_rec.distributed.manifest import MANIFEST
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.tensor_file import PIECE, Part
 from interformer_rec.distributed.touched import TouchedRows
+from interformer_rec.storage import Storage
 
 HEADROOM = 1 << 30  # bytes of host memory that a copy leaves free
 CGROUP = Path("/sys/fs/cgroup")
@@ -77,17 +80,32 @@ class Saver:
             content = content.on_host(self._memory)
         record["host_bytes"] = (content.nbytes if copied else 0) + PIECE
         if copied:
-            self._thread = threading.Thread(
-                target=self._guarded, args=(content, best, record), name="checkpoint", daemon=True
-            )
-            self._thread.start()
+            self._start(lambda: self._write(content, best, record, self._count))
         else:
-            self._guarded(content, best, record)
+            self._guarded(lambda: self._write(content, best, record, self.beat))
         if base is None and self.touched is not None:
             self.touched.clear()
         record["stall_seconds"] = time.perf_counter() - began
         if not copied:
             self.wait()
+
+    def conclude(self, step: int, evaluated: Evaluated) -> None:
+        """Add to the checkpoint of `step`, the last that was saved, what its evaluation says, once it is written.
+
+        Raises SaveError on all ranks, for this or, where writing goes on in a thread, from `wait`.
+        """
+        writing = self._thread
+        if writing is None:
+            self._guarded(lambda: self._conclude(step, evaluated))
+            self.wait()
+            return
+
+        def follow() -> None:
+            writing.join()
+            if self._failure is None:
+                self._conclude(step, evaluated)
+
+        self._start(follow)
 
     def wait(self) -> None:
         """Until everything is written. Raises SaveError on all ranks if it was not."""
@@ -116,17 +134,20 @@ class Saver:
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def _guarded(self, content: Content, best: bool, record: dict[str, Any]) -> None:
+    def _start(self, work: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=self._guarded, args=(work,), name="checkpoint", daemon=True)
+        self._thread.start()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
         try:
-            self._write(content, best, record)
+            work()
         except BaseException as error:  # raised again by wait, in the thread that trains
             self._failure = error
 
-    def _write(self, content: Content, best: bool, record: dict[str, Any]) -> None:
+    def _write(self, content: Content, best: bool, record: dict[str, Any], beat: Callable[[], None]) -> None:
         began = time.perf_counter()
         folder = self.checkpoints.folder(record["step"])
-        inline = threading.current_thread() is not self._thread
-        record["bytes"] = write(folder, content, self.env, self.group, self.beat if inline else self._count)
+        record["bytes"] = write(folder, content, self.env, self.group, beat)
         _, errors = everywhere(self.env, lambda: self._note(folder.name, best), self.group)
         record["write_seconds"] = time.perf_counter() - began
         if content.base is None:
@@ -136,6 +157,19 @@ class Saver:
         self._record = record
         if errors:  # a disk that is full by now, say; the checkpoint itself is whole, and `--resume` finds it
             raise SaveError(f"checkpoint {folder.location!r} was not noted in index.json: {'; '.join(errors)}")
+
+    def _conclude(self, step: int, evaluated: Evaluated) -> None:
+        folder = self.checkpoints.folder(step)
+        _, errors = everywhere(self.env, lambda: self._add(folder, evaluated), self.group)
+        if errors:  # `--resume` evaluates it once more
+            raise SaveError(f"the evaluation of checkpoint {folder.location!r} was not noted: {'; '.join(errors)}")
+
+    def _add(self, folder: Storage, evaluated: Evaluated) -> dict[str, Any]:
+        # without a manifest the checkpoint could not be written, and the run goes on all the same
+        if self.env.is_main and folder.size(MANIFEST) is not None:
+            evaluated.write(folder)
+            self.checkpoints.note(folder.name, evaluated.best, self.keep)
+        return {}
 
     def _count(self) -> None:
         self._pieces += 1

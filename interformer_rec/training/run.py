@@ -122,8 +122,8 @@ def _finish(
 ) -> None:
     """Test once, with the best checkpoint, and write evaluation.json."""
     found: dict[str, Evaluation] = {}
-    if trainer.best_evaluation is not None:
-        found["valid"] = trainer.best_evaluation
+    if trainer.validation.best is not None:
+        found["valid"] = trainer.validation.best
     best = env.on_main(folder.checkpoints.best)
     if test is not None and best is not None:
         load(folder.checkpoints.storage.folder(best), parallel, env, weights_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.saver import Saver
 from interformer_rec.errors import InputError
-from interformer_rec.training.evaluation import Evaluation, Interrupted, evaluate
+from interformer_rec.training.evaluation import Interrupted
 from interformer_rec.training.measured import Recorder
 from interformer_rec.training.pipeline import Pipeline, Step
 from interformer_rec.training.progress import RunLog
@@ -30,7 +30,8 @@ from interformer_rec.training.rank_lost import RankLost, connection_was_lost
 from interformer_rec.training.run_folder import RunFolder
 from interformer_rec.training.sanity import check_finite
 from interformer_rec.training.statistics import LengthStatistics
-from interformer_rec.training.stopping import Progress, StopAgreement, StopRequest
+from interformer_rec.training.stopping import StopAgreement, StopRequest
+from interformer_rec.training.validation import Validation
 from interformer_rec.training.watchdog import Watchdog
 from interformer_rec.training.window import Window
 
@@ -42,7 +43,12 @@ class Position:
     epoch: int = 0
     step: int = 0
     cursor: Cursor | None = None
-    evaluate: bool = False  # an evaluation was due here, and a signal came first
+    evaluate: bool = False  # an evaluation is due here: not begun, or ended by a signal, an error or a kill
+
+    @property
+    def place(self) -> dict[str, int]:
+        """For a record of the log."""
+        return {"epoch": self.epoch, "step": self.step}
 
 
 class Trainer:
@@ -61,18 +67,15 @@ class Trainer:
         recorder: Recorder,
     ) -> None:
         self.config, self.env, self.parallel, self.pipeline = config, env, parallel, pipeline
-        self.train_loader, self.valid_loader, self.folder, self.log = train, valid, folder, log
+        self.train_loader, self.folder, self.log = train, folder, log
         self.recorder = recorder
         self.options = config.training
         self.position = Position()
-        self.progress = Progress(self.options.monitor, self.options.patience)
+        self.validation = Validation(config, env, parallel.optimizer.rate, valid, log)
         self.request = StopRequest()
         self.agreement = StopAgreement(self.request, self.options.stop_seconds, env.device)
         self.lengths = LengthStatistics(config.features, config.data.unrolled_epochs)
-        self.best_evaluation: Evaluation | None = None
-        self.tasks = [label.name for label in config.features.labels]
-        self.monitored = f"{self.tasks[0]}/{self.options.monitor}"
-        self.window = Window(self.tasks, env.device)
+        self.window = Window([label.name for label in config.features.labels], env.device)
         self.watchdog = Watchdog(env, self.options.hang_seconds)
         self.saved_at: int | None = None
         options = self.options.checkpoint
@@ -129,7 +132,7 @@ class Trainer:
     @property
     def _finished(self) -> bool:
         limit = self.options.max_steps
-        return self.progress.exhausted or (limit is not None and self.position.step >= limit)
+        return self.validation.exhausted or (limit is not None and self.position.step >= limit)
 
     def _epoch(self) -> int:
         """The rest of the current epoch, with evaluations; returns a signal's number to stop, else 0."""
@@ -213,26 +216,27 @@ class Trainer:
         self.saver.poll()
 
     def _evaluate(self) -> int:
-        """Validate, remember the best, move the plateau schedule, save; returns a signal's number to stop, else 0."""
-        best = True
-        if self.valid_loader is not None:
-            self._at("evaluating")
-            try:
-                stream = self._watched(self.valid_loader.batches(), "evaluating")
-                evaluation = evaluate(self.pipeline, stream, self.config.features, self.env, self.agreement.step)
-            except Interrupted as interruption:
-                self.position.evaluate = True
-                return interruption.signal
-            self.log.evaluation(
-                "valid", {"epoch": self.position.epoch, "step": self.position.step, **evaluation.metrics}
-            )
-            value = evaluation.metrics[self.monitored]
-            best = self.progress.observe(value)
-            self.parallel.optimizer.rate.observe(value)
-            if best:
-                self.best_evaluation = evaluation
+        """Save, validate, add what that says to the checkpoint; returns a signal's number to stop, else 0."""
+        loader = self.validation.loader
+        if loader is None:
+            self.position.evaluate = False
+            self._save(best=True)
+            return 0
+        self.position.evaluate = True
+        if self.saved_at != self.position.step:
+            self._save()
+        self._at("evaluating")
+        try:
+            stream = self._watched(loader.batches(), "evaluating")
+            evaluated = self.validation.run(self.pipeline, stream, self.position.place, self.agreement.step)
+        except Interrupted as interruption:
+            return interruption.signal
+        except InputError:
+            self._wait_for_saving()  # nothing is lost but the evaluation
+            raise
         self.position.evaluate = False
-        self._save(best)
+        self._at("saving a checkpoint")
+        self._guard(lambda: self.saver.conclude(self.position.step, evaluated))
         return 0
 
     def _save_if_due(self) -> None:
@@ -247,21 +251,18 @@ class Trainer:
         self.recorder.close()
         self._wait_for_saving()
         self.saved_at = self.position.step
-        try:
-            self.saver.save(self._state(), best)
-        except SaveError as error:
-            self._complain(error)
+        self._guard(lambda: self.saver.save(self._state(), best))
 
     def _wait_for_saving(self) -> None:
-        try:
-            self.saver.wait()
-        except SaveError as error:
-            self._complain(error)
+        self._guard(self.saver.wait)
 
-    def _complain(self, error: SaveError) -> None:  # on all ranks alike
-        if self.options.checkpoint.on_error == "stop":
-            raise error
-        self.log.message(f"{error}; training goes on")
+    def _guard(self, saving: Callable[[], None]) -> None:
+        try:
+            saving()
+        except SaveError as error:  # on all ranks alike
+            if self.options.checkpoint.on_error == "stop":
+                raise
+            self.log.message(f"{error}; training goes on")
 
     def _state(self) -> dict[str, Any]:
         cursor = self.position.cursor  # the same on every rank
@@ -270,11 +271,9 @@ class Trainer:
             "step": self.position.step,
             "cursor": cursor.to_dict() if cursor is not None else None,
             "evaluate": self.position.evaluate,
-            "schedule": self.parallel.optimizer.rate.state_dict(),
-            "progress": self.progress.state_dict(),
+            **self.validation.state_dict(),
             "window": self.window.state(),
             "lengths": self.lengths.state_dict(),
-            "best_evaluation": self.best_evaluation.to_dict() if self.best_evaluation else None,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -283,10 +282,6 @@ class Trainer:
         if state["cursor"] is not None:
             self.position.cursor = Cursor.from_dict(state["cursor"])
         self.saved_at = self.position.step
-        self.parallel.optimizer.rate.load_state_dict(state["schedule"])
-        self.progress.load_state_dict(state["progress"])
+        self.validation.load_state_dict(state)
         self.window.load_state(state["window"])
         self.lengths.load_state_dict(state["lengths"])
-        if state["best_evaluation"]:
-            metrics = dict(state["best_evaluation"])
-            self.best_evaluation = Evaluation(calibration_bins=metrics.pop("calibration_bins"), metrics=metrics)

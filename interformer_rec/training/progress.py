@@ -30,8 +30,8 @@ PLACE = ("split", "epoch", "step")  # where a record stands; the rest is measure
 class RunLog:
     """Rank 0's voice; on the other ranks (`enabled` false) every call does nothing.
 
-    A context manager: leaving it, by an error too, ends the bar and closes the files. The screen is stderr, so that
-    stdout stays free for results.
+    A context manager: entering it opens the files, leaving it, by an error too, ends the bar and closes them. `message` works before,
+    too. The screen is stderr, so that stdout stays free for results.
     """
 
     def __init__(self, run_dir: Path, enabled: bool, total_steps: int, console: Console | None = None) -> None:
@@ -39,19 +39,22 @@ class RunLog:
         self.total_steps = total_steps
         if not enabled:
             return
-        from torch.utils.tensorboard import SummaryWriter  # on rank 0 only: it is slow to import
-
-        run_dir.mkdir(parents=True, exist_ok=True)
+        self.run_dir = run_dir
         self._console = console or Console(stderr=True)
-        self._file = os.fdopen(_open_whole(run_dir / LOG_FILE), "ab", buffering=0)
-        self._board = SummaryWriter(str(run_dir / "tensorboard"))
         self._bar = _progress(self._console) if self._console.is_terminal else None
         self._task = self._bar.add_task("starting", total=None, said="") if self._bar else None
         self._first: tuple[int, float] | None = None  # step and time of the first record, for the plain lines' ETA
         self._next_line = 0.0
 
     def __enter__(self) -> RunLog:
-        if self.enabled and self._bar:
+        if not self.enabled:
+            return self
+        from torch.utils.tensorboard import SummaryWriter  # on rank 0 only: it is slow to import
+
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self._file = os.fdopen(_open_whole(self.run_dir / LOG_FILE), "ab", buffering=0)
+        self._board = SummaryWriter(str(self.run_dir / "tensorboard"))
+        if self._bar:
             self._bar.start()
         return self
 

@@ -32,9 +32,10 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.features = self.path / "features"
         self.checkpoints = Checkpoints(config.training.checkpoint.path or self.path / "checkpoints")
+        self._made: list[Path] = []
 
     def claim(self, resume: bool) -> None:
-        """Refuse to write over another run; nothing is written yet, so a start that fails can simply be repeated."""
+        """Refuse to write over another run; the folder is made if it is not there, and nothing written. Raises InputError."""
         if self.config.exists() and not resume:
             raise InputError(
                 f"run folder {str(self.path)!r} already holds a run: continue it with --resume, "
@@ -45,10 +46,19 @@ class RunFolder:
                 f"{self.checkpoints.storage.location!r} already holds checkpoints of a run: continue it with --resume, "
                 f"choose another place with --set training.checkpoint.path=PATH, or delete them"
             )
+        self._made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot make the run folder {str(self.path)!r}: {error.strerror}") from None
+
+    def withdraw(self) -> None:
+        """After a refused start: remove the folders that `claim` made, as far as they are empty."""
+        for path in self._made:
+            try:
+                path.rmdir()
+            except OSError:
+                return
 
     def write_json(self, name: str, content: Any) -> None:
         """Write NAME into the folder, whole or not at all; numbers that are not finite become null."""

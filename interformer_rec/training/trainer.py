@@ -86,7 +86,6 @@ class Trainer:
             keep=options.keep,
             asynchronous=options.asynchronous,
             full_every=options.full_every,
-            attachments=folder.attachments() if env.is_main else {},
             beat=lambda: self._at("saving a checkpoint"),
             done=lambda record: log.saved({"epoch": self.position.epoch, **record}),
         )
@@ -96,6 +95,8 @@ class Trainer:
 
         Raises InputError (data), SaveError, NonFiniteLoss, RankLost.
         """
+        if self.env.is_main:
+            self.saver.attachments = self.folder.attachments()
         with self.request.listen(), self.watchdog:
             try:
                 stopped_by = self._train()

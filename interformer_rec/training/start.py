@@ -1,0 +1,138 @@
+"""The start of a training run. In: a config and the run's place; out: everything that trains, built and checked; no file is written.
+
+Whatever refuses a start refuses it here, before the first write (`write_start`): a refused start leaves a run as it was, and a new one
+can simply be started again.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from interformer_rec import __version__, stack
+from interformer_rec import config as run_config
+from interformer_rec.config import RunConfig
+from interformer_rec.data.fit import Fitted, fit
+from interformer_rec.data.loader import Loader
+from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.parallelize import Parallel
+from interformer_rec.distributed.restore import load, read_state
+from interformer_rec.errors import DamagedError, InputError
+from interformer_rec.training.build import build_parallel, eval_loader, train_loader
+from interformer_rec.training.measured import Recorder
+from interformer_rec.training.measured_heap import give_back
+from interformer_rec.training.pipeline import Pipeline
+from interformer_rec.training.progress import RunLog
+from interformer_rec.training.run_folder import RunFolder, unpack_features
+from interformer_rec.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Start:
+    """A run that is ready to train."""
+
+    fitted: Fitted
+    loaders: dict[str, Loader]  # train, and valid and test where the config names them
+    parallel: Parallel
+    pipeline: Pipeline
+    recorder: Recorder
+    log: RunLog  # its files are not open yet
+    trainer: Trainer
+    resumed: bool  # from a checkpoint
+
+
+def prepare(config: RunConfig, env: Environment, folder: RunFolder, resume: bool) -> Start:
+    """Check and build everything, load the newest whole checkpoint of a resumed run (collective). Raises InputError."""
+    saved = env.on_main(folder.checkpoints.newest_first) if resume else []
+    fitted = env.on_main(lambda: _fit(config, folder, saved))
+    loaders = {"train": train_loader(config, env, fitted)}
+    for split, path in (("valid", config.data.valid), ("test", config.data.test)):
+        if path is not None:
+            loaders[split] = eval_loader(config, path, env, fitted)
+    give_back()
+    recorder = Recorder(env)
+    total_steps = min(config.training.max_steps or sys.maxsize, loaders["train"].steps * config.training.epochs)
+    parallel = build_parallel(config, env, fitted, total_steps)
+    pipeline = Pipeline(parallel, env, config.training.precision, config.seed)
+    log = RunLog(folder.path, enabled=env.is_main, total_steps=total_steps)
+    valid = loaders.get("valid")
+    trainer = Trainer(config, env, parallel, pipeline, loaders["train"], valid, folder, log, recorder)
+    _continue(folder, saved, parallel, env, trainer, log)
+    log.total_steps = parallel.optimizer.rate.total_steps = trainer.total_steps
+    return Start(fitted, loaders, parallel, pipeline, recorder, log, trainer, bool(saved))
+
+
+def write_start(config: RunConfig, env: Environment, folder: RunFolder, start: Start) -> None:
+    """The run's first files, once every rank is ready (collective)."""
+    dist.barrier(device_ids=[env.device.index] if env.device.type == "cuda" else None)
+    if not env.is_main:
+        return
+    if not (start.resumed and (folder.features / "fitted.json").exists()):
+        start.fitted.save(folder.features)
+    folder.config.write_text(run_config.to_yaml(config), encoding="utf-8")
+    folder.write_json("plan.json", start.parallel.plan)
+    folder.write_json("environment.json", _environment(env, start.parallel))
+
+
+def _fit(config: RunConfig, folder: RunFolder, saved: list[str]) -> Fitted:
+    """Vocabularies and statistics from the training files; a resumed run keeps the ones it started with."""
+    if not saved:
+        if config.data.train is None:
+            raise InputError(
+                "data.train is not set: name the training files in the config, or with --set data.train=PATH"
+            )
+        return fit(config.features, config.data.train, config.data.workers)
+    if (folder.features / "fitted.json").exists():
+        return Fitted.load(folder.features)
+    with tempfile.TemporaryDirectory() as temporary:  # another machine: the checkpoints are all there is
+        unpack_features(folder.checkpoints.storage.folder(saved[0]), Path(temporary))
+        return Fitted.load(temporary)
+
+
+def _continue(
+    folder: RunFolder, saved: list[str], parallel: Parallel, env: Environment, trainer: Trainer, log: RunLog
+) -> None:
+    """Load the newest of the checkpoints that is whole and name the others; nothing if there are none.
+
+    Raises InputError if there are checkpoints and all of them are damaged.
+    """
+    damaged = []
+    for name in saved:
+        checkpoint = folder.checkpoints.storage.folder(name)
+        try:
+            load(checkpoint, parallel, env)
+            trainer.restore(read_state(checkpoint))
+        except DamagedError as error:
+            log.message(f"damaged checkpoint passed over: {error}")
+            damaged.append(str(error))
+            continue
+        log.message(f"continuing from {checkpoint.location} at step {trainer.position.step}")
+        return
+    if damaged:
+        raise InputError(f"run {str(folder.path)!r} has no checkpoint that is whole: {'; '.join(damaged)}")
+
+
+def _environment(env: Environment, parallel: Parallel) -> dict[str, Any]:
+    """Versions, machine and size of the job, for the report."""
+    facts = asdict(stack.read())
+    versions = {name: facts[name] for name in ("torch", "torchrec", "fbgemm_cpu", "fbgemm_cuda") if facts[name]}
+    return {
+        "interformer_rec": __version__,
+        "python": platform.python_version(),
+        **versions,
+        "machine": platform.platform(),
+        "device": torch.cuda.get_device_name(env.device) if env.device.type == "cuda" else platform.machine(),
+        "ranks": env.world_size,
+        "threads_per_rank": torch.get_num_threads(),
+        "dense_parameters": sum(p.numel() for p in parallel.optimizer.dense_parameters),
+        "command": " ".join(sys.argv),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "interformer_rec"
 # Lowest first. Modules and folders in one row do not import each other; a module imports only from rows above its own.
 ORDER = [
-    ["errors", "probe", "strict_json", "config_errors"],
+    ["errors", "probe", "strict_json", "config_errors", "config_difference"],
     ["stack", "filesystem", "files"],
     ["storage"],
     ["schema"],
@@ -51,6 +51,7 @@ NO_TORCHREC = {
     "probe",
     "strict_json",
     "config_errors",
+    "config_difference",
     "filesystem",
     "storage",
     "files",

@@ -1,4 +1,5 @@
-"""What must be learned from the training files before training: vocabularies, means and deviations. In: Parquet; out: `Fitted`.
+"""What must be learned from the training files before training: vocabularies, means and deviations, and what the columns mean.
+In: Parquet; out: `Fitted`.
 
 One streaming pass over the columns that need it. Memory: the distinct ids of each vocab table with their counts, and one row group
 a worker.
@@ -19,17 +20,19 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from interformer_rec.data.arrays import flat, is_string
 from interformer_rec.data.counts import Counted, Counts, count_ids
 from interformer_rec.data.dense import Moments, transform
 from interformer_rec.data.kinds import check_kinds
+from interformer_rec.data.meaning import Meaning, meaning_of
 from interformer_rec.data.source import Source, open_source
 from interformer_rec.errors import InputError
 from interformer_rec.files import json_object, own_name, refuse_link_out, write_whole
 from interformer_rec.schema import DenseFeature, FeatureSchema
 
-FORMAT = 1  # of the saved folder
+FORMAT = 2  # of the saved folder
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Fitted:
     )  # vocab table -> ids; the k-th has row special_rows + k
     counts: dict[str, np.ndarray] = field(default_factory=dict)  # vocab table -> how often each was seen in training
     moments: dict[str, Moments] = field(default_factory=dict)  # standardised dense feature -> moments
+    meaning: Meaning | None = None  # of the columns, which other files are compared with; `fit` always has it
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write fitted.json and a Parquet file per vocabulary (columns id and count) into a folder, which is made."""
@@ -55,6 +59,7 @@ class Fitted:
             "table_rows": self.table_rows,
             "vocabularies": {name: _file(name) for name in self.vocabularies},
             "moments": {name: moments._asdict() for name, moments in self.moments.items()},
+            "meaning": self.meaning.to_dict() if self.meaning else None,
         }
         write_whole(
             folder / "fitted.json", json.dumps(values, indent=2) + "\n"
@@ -79,8 +84,9 @@ class Fitted:
                 vocabularies={name: table["id"].combine_chunks() for name, table in tables.items()},
                 counts={name: table["count"].to_numpy() for name, table in tables.items()},
                 moments={name: Moments(**pair) for name, pair in values["moments"].items()},
+                meaning=Meaning.from_dict(values["meaning"]) if values["meaning"] else None,
             )
-        except (OSError, AttributeError, KeyError, TypeError, pa.ArrowException) as error:
+        except (OSError, AttributeError, KeyError, TypeError, ValidationError, pa.ArrowException) as error:
             raise InputError(
                 f"cannot read the fitted vocabularies in {str(folder)!r}: {error}; was the run cut short?"
             ) from None
@@ -109,10 +115,11 @@ def fit(features: FeatureSchema, path: str | Source, workers: int = 1) -> Fitted
     rows = {name: table.special_rows + (table.num_embeddings or 0) for name, table in features.tables.items()}
     columns = _id_columns(features)
     scaled = [feature for feature in features.dense if feature.standardise]
-    if not columns and not scaled:
-        return Fitted(table_rows=rows)
     source = path if isinstance(path, Source) else open_source(path)
     check_kinds(source, features, labels=False)
+    meaning = meaning_of(source, features)
+    if not columns and not scaled:
+        return Fitted(table_rows=rows, meaning=meaning)
     counts = {name: Counts() for _, name in columns}
     spreads: dict[str, Spread] = {feature.name: (0, 0.0, 0.0) for feature in scaled}
     for piece in _pieces(source, columns, scaled, workers):
@@ -126,7 +133,7 @@ def fit(features: FeatureSchema, path: str | Source, workers: int = 1) -> Fitted
         vocabularies[name], frequencies[name] = running.vocabulary(table.min_count, table.num_embeddings)
         rows[name] = table.special_rows + len(vocabularies[name])
     moments = {name: Moments(mean, (squares / n) ** 0.5 if n else 0.0) for name, (n, mean, squares) in spreads.items()}
-    return Fitted(rows, vocabularies, frequencies, moments)
+    return Fitted(rows, vocabularies, frequencies, moments, meaning)
 
 
 def _id_columns(features: FeatureSchema) -> list[tuple[str, str]]:

@@ -1,4 +1,7 @@
-"""Do the columns suit the features that read them? In: the files' Arrow schema and the feature schema; out: nothing, or an InputError."""
+"""Do the columns suit the features that read them? In: the files' Arrow schema and the feature schema; out: nothing, or an InputError.
+
+`value_kind` names what a column holds; meaning.py compares the kinds of the files that a model reads with those it was trained on.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,25 @@ from interformer_rec.data.arrays import is_id, is_list, is_string
 from interformer_rec.data.source import Source
 from interformer_rec.errors import InputError
 from interformer_rec.schema import FeatureSchema
+
+
+def value_kind(type_: pa.DataType) -> str:
+    """What a column (or the elements of its lists) holds: integer, string, number, boolean, timestamp, ... Types of one kind give equal
+    values the same meaning: the widths of integers and the layouts of strings and lists are not a difference. "null": no value at all."""
+    if is_list(type_) or pa.types.is_dictionary(type_):
+        return value_kind(type_.value_type)
+    if is_string(type_):
+        return "string"
+    named = {
+        "null": pa.types.is_null,
+        "integer": pa.types.is_integer,
+        "number": pa.types.is_floating,
+        "boolean": pa.types.is_boolean,
+        "timestamp": pa.types.is_timestamp,
+        "date": pa.types.is_date,
+        "decimal": pa.types.is_decimal,
+    }
+    return next((kind for kind, holds in named.items() if holds(type_)), str(type_))
 
 
 def columns_of(features: FeatureSchema, labels: bool) -> tuple[str, ...]:

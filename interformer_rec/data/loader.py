@@ -25,6 +25,7 @@ from interformer_rec.data.decode import Decoder
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.jagged import Rows
 from interformer_rec.data.kinds import check_kinds, columns_of
+from interformer_rec.data.meaning import require_meaning
 from interformer_rec.data.plan import Cursor, Plan, Span, plan_epoch
 from interformer_rec.data.source import Source, open_source
 from interformer_rec.data.unroll import Unroller
@@ -81,6 +82,8 @@ class Loader:
         assert on_bad_row in ("error", "skip") and balance in ("none", "events", "groups")
         self.source = path if isinstance(path, Source) else open_source(path)
         check_kinds(self.source, features, labels)
+        if fitted.meaning is not None:
+            require_meaning(fitted.meaning, self.source, features, labels)
         self._columns = columns_of(features, labels)
         types = self.source.require(self._columns)
         self._dictionary = [item.name for item in types if is_string(item.type)]

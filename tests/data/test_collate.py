@@ -99,7 +99,7 @@ def test_a_filler_has_the_keys_and_no_values():
 def test_a_schema_without_pooled_features_gives_a_keyless_tensor_of_b_rows(tmp_path):
     whole = numbered().model_dump()
     features = FeatureSchema.model_validate({**whole, "ids": [], "tables": {"event": whole["tables"]["event"]}})
-    loader = Loader(write_numbered(tmp_path / "n", [[5]]), features, fit(features, "unused"), batch_size=5)
+    loader = Loader(write_numbered(tmp_path / "n", [[5]]), features, fit(features, str(tmp_path / "n")), batch_size=5)
     ((batch, _),) = loader.batches()
     assert batch.sparse.keys() == [] and batch.sparse.stride() == 5 and batch.sparse.values().numel() == 0
     assert batch.to(torch.device("cpu")).sparse.stride() == 5

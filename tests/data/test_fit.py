@@ -9,6 +9,7 @@ import pytest
 
 from interformer_rec.data import counts as counts_module
 from interformer_rec.data.fit import Fitted, fit
+from interformer_rec.data.source import Source
 from interformer_rec.errors import InputError
 from interformer_rec.schema import FeatureSchema
 from tests.data.files import every_kind, every_kind_rows
@@ -93,6 +94,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     loaded = Fitted.load(tmp_path / "run" / "fitted")
     assert loaded.table_rows == fitted.table_rows == {"item": 5, "city": 3, "hour": 25, "user": 1001, "tag": 4}
     assert loaded.moments == fitted.moments and list(loaded.moments) == ["height"]
+    assert loaded.meaning == fitted.meaning and loaded.meaning.features == every_kind()
     assert all(loaded.vocabularies[n].equals(ids) for n, ids in fitted.vocabularies.items())
     assert all(np.array_equal(loaded.counts[n], counts) for n, counts in fitted.counts.items())
 
@@ -114,9 +116,12 @@ def test_loading_half_a_folder_is_an_error(tmp_path):
         Fitted.load(tmp_path / "f")
 
 
-def test_nothing_to_fit_reads_nothing():
+def test_nothing_to_fit_reads_footers_only(tmp_path, monkeypatch):
     features = schema(tables={"item": {"ids": "hash", "num_embeddings": 10}})
-    assert fit(features, "no such file").table_rows == {"item": 11}
+    pq.write_table(pa.table({"item": ["a"], "click": [1]}), tmp_path / "a.parquet")
+    monkeypatch.delattr(Source, "read")
+    fitted = fit(features, str(tmp_path))
+    assert fitted.table_rows == {"item": 11} and fitted.meaning.kinds == {"item": "string", "click": "number"}
 
 
 def test_all_null_and_constant_columns(tmp_path):

@@ -57,8 +57,9 @@ def test_an_epoch_from_s3_is_an_epoch_from_disk(store, tmp_path):
 
 def test_requests_are_a_few_a_file_and_one_or_so_a_row_group(store):
     features = numbered()
+    fitted = fit(features, store.uri("train"))
     store.requests.clear()
-    loader = Loader(store.uri("train"), features, fit(features, "unused"), batch_size=300, workers=1)
+    loader = Loader(store.uri("train"), features, fitted, batch_size=300, workers=1)
     opened = Counter(method for method, path in store.requests if "part-" in path)
     assert opened["HEAD"] <= 3 and 3 <= opened["GET"] <= 2 * 3
     store.requests.clear()

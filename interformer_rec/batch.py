@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from interformer_rec import stack
+from interformer_rec import fbgemm
 
-stack.require_torchrec()  # names the clash and the cure before TorchRec's own import fails without a word
+fbgemm.require()  # names what is missing and the cure before TorchRec's own import fails without a word
 
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor  # noqa: E402
 from torchrec.streamable import Pipelineable  # noqa: E402

@@ -40,14 +40,21 @@ CALLS = {
     "plan score": "interformer_rec.planning.score_command:score_run",
 }
 
-# What comes before a command's module is loaded, because torch's import starts threads.
-BEFORE = {"train": "interformer_rec.training.measured_heap:one_arena"}
+# What comes before a command's module is loaded: torch's import starts threads, TorchRec's needs FBGEMM or what stands in for it.
+BEFORE = {
+    "train": ("interformer_rec.training.measured_heap:one_arena", "interformer_rec.fbgemm:require"),
+    "evaluate": ("interformer_rec.fbgemm:require",),
+    "predict": ("interformer_rec.fbgemm:require",),
+    "plan": ("interformer_rec.fbgemm:plan_without",),
+    "plan diff": ("interformer_rec.fbgemm:plan_without",),
+    "plan score": ("interformer_rec.fbgemm:plan_without",),
+}
 
 
 def call(name: str, *args: Any, **options: Any) -> Any:
     """Load the module that holds a function of the table and call it."""
-    if name in BEFORE:
-        pkgutil.resolve_name(BEFORE[name])()
+    for before in BEFORE.get(name, ()):
+        pkgutil.resolve_name(before)()
     return pkgutil.resolve_name(CALLS[name])(*args, **options)
 
 

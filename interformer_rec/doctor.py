@@ -14,12 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from interformer_rec import __version__, stack
+from interformer_rec import __version__, fbgemm, host_memory, stack
 from interformer_rec.probe import STEPS
 
 OTHERS = ("triton", "torchx", "pyarrow", "numpy", "pydantic", "scikit-learn", "tensorboard")
@@ -40,21 +39,48 @@ def run(as_json: bool = False) -> int:
     steps = probe()
     failures = [f"{name}: {step['error']}" for name, step in steps.items() if step["state"] == "failed"]
     works = not verdict.problems and not failures
-    cure = verdict.cure or (stack.cure(found) if failures else ())
+    problems, cure = diagnose(found, verdict, steps)
+    able = commands(found, steps, works)
     if as_json:
         report = {
             "ok": works,
             **facts,
-            "problems": list(verdict.problems),
+            "problems": list(problems),
             "remarks": list(verdict.remarks),
             "probe": steps,
             "cure": list(cure),
+            "commands": able,
         }
         print(json.dumps(report, indent=2))
     else:
         _show_probe(console, steps)
-        _show_verdict(console, verdict, failures, cure)
+        _show_verdict(console, verdict.remarks, problems[len(verdict.problems) :], works, cure, able)
     return 0 if works else 1
+
+
+def diagnose(
+    found: stack.Installed, verdict: stack.Verdict, steps: dict[str, dict[str, Any]]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is wrong, by metadata and probe together, and what to do about it."""
+    failed = {name: step["error"] for name, step in steps.items() if step["state"] == "failed"}
+    if verdict.problems or not failed:
+        return verdict.problems, verdict.cure
+    if steps["torch"]["state"] == "done" and fbgemm.missing_library(failed.get("fbgemm", "")):
+        problem, cure = fbgemm.explain(failed["fbgemm"], found)
+        return (f"{problem}.",), cure
+    return (), stack.cure(found)
+
+
+def commands(found: stack.Installed, steps: dict[str, dict[str, Any]], works: bool) -> dict[str, list[str]]:
+    """Which commands work here and which do not."""
+    everything = [*fbgemm.WORKS_WITHOUT, *fbgemm.NEEDS_IT]
+    if works:
+        able = everything
+    elif steps["torch"]["state"] == "done" and not stack.problems_beside_fbgemm(found):
+        able = list(fbgemm.WORKS_WITHOUT)
+    else:
+        able = list(fbgemm.NEED_NO_TORCH)
+    return {"work": able, "do not work": [name for name in everything if name not in able]}
 
 
 def versions(found: stack.Installed) -> dict[str, str | None]:
@@ -71,13 +97,12 @@ def versions(found: stack.Installed) -> dict[str, str | None]:
 
 
 def machine(found: stack.Installed) -> dict[str, Any]:
-    """What the run would have without a GPU: cores that this process may use, bytes of memory, the platform."""
-    memory = psutil.virtual_memory()
+    """What the run would have without a GPU: cores that this process may use, bytes of memory (of a container: what it may use), the platform."""
     return {
         "platform": platform.platform(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_bytes": memory.total,
-        "memory_free_bytes": memory.available,
+        "memory_bytes": host_memory.total_memory(),
+        "memory_free_bytes": host_memory.free_memory(),
         "nvidia_driver": found.gpu,
     }
 
@@ -164,12 +189,22 @@ def _show_probe(console: Console, steps: dict[str, dict[str, Any]]) -> None:
         )
 
 
-def _show_verdict(console: Console, verdict: stack.Verdict, failures: list[str], cure: tuple[str, ...]) -> None:
-    for remark in verdict.remarks:
+def _show_verdict(
+    console: Console,
+    remarks: tuple[str, ...],
+    problems: tuple[str, ...],
+    works: bool,
+    cure: tuple[str, ...],
+    able: dict[str, list[str]],
+) -> None:
+    for remark in remarks:
         console.print(f"[yellow]note[/yellow]  {escape(remark)}", highlight=False)
-    if not verdict.problems and not failures:
+    for problem in problems:
+        console.print(f"[red]wrong[/red]  {escape(problem)}", highlight=False)
+    if works:
         console.print("[green]Training can work here.[/green]")
         return
+    console.print(f"Commands that work here: {', '.join(able['work'])}. That do not: {', '.join(able['do not work'])}.")
     console.print("[red]Training cannot work here.[/red] To cure it:")
     for line in cure:
         # Not wrapped: it is there to be copied.

@@ -13,7 +13,7 @@ import re
 import shlex
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from interformer_rec.errors import InputError
@@ -99,6 +99,12 @@ def judge(found: Installed) -> Verdict:
     return Verdict(tuple(problems), tuple(remarks), cure(found) if problems else ())
 
 
+def problems_beside_fbgemm(found: Installed) -> tuple[str, ...]:
+    """What would still be wrong if the FBGEMM that fits this torch were installed."""
+    row = _row(found.torch) or PAIRINGS[0]
+    return judge(replace(found, fbgemm_cpu=row.fbgemm, fbgemm_cuda=None, fbgemm_files={})).problems
+
+
 @functools.cache
 def require_torchrec() -> None:
     """Call right before the first `import torchrec`.
@@ -125,7 +131,7 @@ def variant(found: Installed) -> str:
 def cure(found: Installed) -> tuple[str, ...]:
     """The shell commands, in order, after which the project's own pairing is installed."""
     kind, pip = variant(found), f"{shlex.quote(sys.executable)} -m pip"
-    wanted, torchrec = _pins(kind)
+    wanted, torchrec = pins(kind)
     return (
         # Both, always: removing one of two that share files leaves the other in pieces.
         f"{pip} uninstall -y {CUDA} {CPU} torchrec",
@@ -134,7 +140,7 @@ def cure(found: Installed) -> tuple[str, ...]:
     )
 
 
-def _pins(kind: str) -> tuple[str, str]:
+def pins(kind: str) -> tuple[str, str]:
     """Arguments for pip: the set of `kind`, and TorchRec. From requirements/ in a checkout, else from our metadata."""
     folder = ROOT / "requirements"
     if folder.is_dir():
@@ -180,7 +186,7 @@ def _pairing(found: Installed) -> tuple[list[str], list[str]]:
     assert found.torch and found.torchrec and fbgemm
     have = f"torch {found.torch}, torchrec {found.torchrec} and {CUDA if found.fbgemm_cuda else CPU} {fbgemm}"
     ours = PAIRINGS[0]
-    row = next((row for row in PAIRINGS if _minor(row.torch) == _minor(found.torch)), None)
+    row = _row(found.torch)
     if row is None:
         newest = max((row.torch for row in PAIRINGS), key=_minor)
         age = "newer" if _minor(found.torch) > _minor(newest) else "older"
@@ -196,13 +202,24 @@ def _pairing(found: Installed) -> tuple[list[str], list[str]]:
     if wrong:
         return [f"{have} do not fit together: torch {_text(found.torch)} needs {' and '.join(wrong)}."], []
     if found.fbgemm_cuda and found.torch_cuda is None:
-        return [f"{have}: this FBGEMM is a CUDA build and needs a CUDA build of torch; this torch is a CPU build."], []
+        kind = variant(found)
+        other = "cpu" if kind == "cuda" else "cuda"
+        return [
+            f"{have}: this FBGEMM is a CUDA build and needs a CUDA build of torch; this torch is a CPU build. This machine has "
+            f"{'an' if found.gpu else 'no'} NVIDIA driver, so the cure below installs the {kind} set; for an environment that is "
+            f"meant for {'the CPU' if kind == 'cuda' else 'GPU hosts'} take {other}.txt instead of {kind}.txt in it."
+        ], []
     remarks = []
     if row is not ours:
         remarks.append(f"{have} fit together, but InterFormer is tested with torch {ours.torch} only.")
     if found.fbgemm_cpu and found.gpu:
         remarks.append(f"{CPU} has no GPU kernels: training runs on the CPU of this machine, which has a GPU.")
     return [], remarks
+
+
+def _row(torch: str | None) -> Pairing | None:
+    """The releases that fit a torch; None: there are none known, or no torch."""
+    return next((row for row in PAIRINGS if torch and _minor(row.torch) == _minor(torch)), None)
 
 
 def _minor(version: str) -> tuple[int, int]:

@@ -19,8 +19,8 @@ PACKAGE = "interformer_rec"
 # Lowest first. Modules and folders in one row do not import each other; a module imports only from rows above its own.
 ORDER = [
     ["errors", "probe", "strict_json", "config_errors", "config_difference"],
-    ["stack", "filesystem", "files"],
-    ["storage"],
+    ["stack", "filesystem", "files", "host_memory"],
+    ["storage", "fbgemm"],
     ["schema"],
     ["model_config", "optimizer_config", "unroll_config"],
     ["model_kinds"],
@@ -47,6 +47,8 @@ NO_TORCHREC = {
     "model_kinds",
     "schema",
     "stack",
+    "host_memory",
+    "fbgemm",
     "errors",
     "probe",
     "strict_json",

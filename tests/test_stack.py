@@ -111,7 +111,7 @@ def test_the_cure_names_this_python_and_the_pinned_files(tmp_path):
 
 def test_the_cure_outside_a_checkout_states_the_same_pins(tmp_path, monkeypatch):
     monkeypatch.setattr(stack, "ROOT", tmp_path)
-    wanted, torchrec = stack._pins("cpu")
+    wanted, torchrec = stack.pins("cpu")
     assert torchrec == "torchrec==1.8.0"
     assert {"torch==2.13.0", "fbgemm-gpu-cpu==1.8.0", "torchmetrics==1.0.3"} <= set(wanted.split())
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import torch.distributed as dist
 
@@ -26,10 +25,10 @@ from interformer_rec.distributed.manifest import MANIFEST
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.tensor_file import PIECE, Part
 from interformer_rec.distributed.touched import TouchedRows
+from interformer_rec.host_memory import free_memory
 from interformer_rec.storage import Storage
 
 HEADROOM = 1 << 30  # bytes of host memory that a copy leaves free
-CGROUP = Path("/sys/fs/cgroup")
 
 
 class Saver:
@@ -186,16 +185,3 @@ class Saver:
         fits = torch.tensor([float(need + HEADROOM <= free_memory())])
         dist.all_reduce(fits, dist.ReduceOp.MIN, group=self.group)
         return bool(fits)
-
-
-def free_memory() -> int:
-    """Bytes this process's host, or its container, can still give."""
-    free = psutil.virtual_memory().available
-    try:
-        limit, used = ((CGROUP / name).read_text(encoding="utf-8").strip() for name in ("memory.max", "memory.current"))
-        statistics = dict(line.split() for line in (CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines())
-    except OSError:
-        return free
-    if limit == "max":
-        return free
-    return min(free, int(limit) - int(used) + int(statistics["inactive_file"]))  # the file cache gives way

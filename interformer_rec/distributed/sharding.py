@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import psutil
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -34,6 +33,7 @@ from interformer_rec.distributed.communication import codecs
 from interformer_rec.distributed.deduplication import enable_on_cpu
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
+from interformer_rec.host_memory import total_memory
 
 RESERVED = 0.15  # share of device memory kept free of tables: activations, communication buffers, fragmentation
 MIN_COLUMN_SHARD = 64  # floats; auto does not cut a row into narrower pieces
@@ -176,7 +176,7 @@ def _allowed(name: str, info: TableInfo, wish: str, env: Environment, explicit: 
 def _topology(env: Environment) -> Topology:
     """This job's machines: memory as measured here, the rest TorchRec's defaults."""
     hbm = torch.cuda.get_device_properties(env.device).total_memory if env.device.type == "cuda" else 0
-    ddr = psutil.virtual_memory().total // env.local_world_size
+    ddr = total_memory() // env.local_world_size
     return TopologyFactory.create_topology(
         trainer_config=TrainerConfig(world_size=env.world_size, local_world_size=env.local_world_size),
         hardware_config=HardwareConfig(hbm_cap_bytes=hbm or None, ddr_cap_bytes=ddr),

@@ -97,7 +97,7 @@ def versions(found: stack.Installed) -> dict[str, str | None]:
 
 
 def machine(found: stack.Installed) -> dict[str, Any]:
-    """What the run would have without a GPU: cores that this process may use, bytes of memory (of a container: what it may use), the platform."""
+    """What the run would have without a GPU: cores that this process may use, memory (a container's where that has less), the platform."""
     return {
         "platform": platform.platform(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

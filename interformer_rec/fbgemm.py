@@ -85,7 +85,9 @@ def require() -> None:
     if error is not None:
         problem, cure = explain(error, stack.read())
         steps = "\n".join(f"  {line}" for line in cure)
-        raise InputError(f"{problem}.\nWithout it {_list(WORKS_WITHOUT)} work, {_list(NEEDS_IT)} do not.\nTo cure it:\n{steps}")
+        raise InputError(
+            f"{problem}.\nWithout it {_list(WORKS_WITHOUT)} work, {_list(NEEDS_IT)} do not.\nTo cure it:\n{steps}"
+        )
 
 
 def plan_without() -> None:
@@ -127,7 +129,9 @@ class _StandIn(type):
         return value
 
     def __call__(cls, *arguments: object, **named: object) -> Any:
-        raise RuntimeError(f"{cls.__module__}.{cls.__name__} is needed, but FBGEMM is not loaded in a process that plans")
+        raise RuntimeError(
+            f"{cls.__module__}.{cls.__name__} is needed, but FBGEMM is not loaded in a process that plans"
+        )
 
 
 class _Module(ModuleType):

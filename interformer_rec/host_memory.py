@@ -83,7 +83,9 @@ def _read(folder: Path, files: _Files) -> Limit | None:
 
 def _cache(folder: Path, files: _Files) -> int:
     try:
-        statistics = dict(line.split(maxsplit=1) for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines())
+        statistics = dict(
+            line.split(maxsplit=1) for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
+        )
     except (OSError, ValueError):
         return 0
     return next((int(statistics[key]) for key in files.cache if key in statistics), 0)

@@ -58,7 +58,9 @@ def interformer(first: Path, *commands: tuple[object, ...]):
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(first), str(ROOT)])}
     lines = json.dumps([[str(argument) for argument in command] for command in commands])
-    done = subprocess.run([sys.executable, "-c", code, lines], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code, lines], env=environment, capture_output=True, text=True, timeout=300
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
@@ -86,7 +88,9 @@ def test_what_needs_fbgemm_names_the_library_and_the_rest_works_without_it(block
     assert [code for code, _ in ended[3:]] == [0] * 5, ended[3:]
     # the same plan as here, where FBGEMM loads
     assert cli.main(["plan", str(config), "--cluster", "dgx-h100", "--out", str(tmp_path / "with.json")]) == 0
-    without, with_it = (json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in ("without.json", "with.json"))
+    without, with_it = (
+        json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in ("without.json", "with.json")
+    )
     for content in (without, with_it):
         content["search"].pop("seconds")
     assert without == with_it

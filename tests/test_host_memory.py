@@ -16,7 +16,9 @@ def v1(folder: Path, limit: object, used: int = 100 * MIB, cache: int = 30 * MIB
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "memory.limit_in_bytes").write_text(f"{limit}\n", encoding="utf-8")
     (folder / "memory.usage_in_bytes").write_text(f"{used}\n", encoding="utf-8")
-    (folder / "memory.stat").write_text(f"cache 9\ninactive_file 1\ntotal_cache 9\ntotal_inactive_file {cache}\n", encoding="utf-8")
+    (folder / "memory.stat").write_text(
+        f"cache 9\ninactive_file 1\ntotal_cache 9\ntotal_inactive_file {cache}\n", encoding="utf-8"
+    )
 
 
 def v2(folder: Path, limit: object, used: int = 100 * MIB, cache: int = 30 * MIB) -> None:

@@ -41,7 +41,9 @@ class Batch(Pipelineable):
     weights: torch.Tensor  # (B,) float32
     groups: torch.Tensor  # (B,) int64 key for GAUC (a hash for strings); zeros without a group column
     rows: int  # real rows: B, or 0 for a filler
-    loss_rows: float  # rows of the step over all ranks / world size: what the weighted loss sum is divided by
+    # Rows of the step over all ranks / world size: what the weighted loss sum is divided by. Where bad rows are skipped a rank knows its
+    # own number alone (1 for a filler), and the pipeline puts the number of all ranks in its place.
+    loss_rows: float
 
     @property
     def batch_size(self) -> int:

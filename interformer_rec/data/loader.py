@@ -92,7 +92,7 @@ class Loader:
         self._seed, self._shuffle_rows, self._balance = seed, shuffle_rows, balance
         self._unrolled_epochs = unroll.epochs if unroll else 0
         self._unroller = Unroller(features, unroll) if unroll else None
-        self._workers, self._prefetch = workers, prefetch
+        self._workers, self._prefetch, self._skip = workers, prefetch, on_bad_row == "skip"
         self._tasks = len(features.labels) if labels else 0
         self.rows = self.source.rows  # of all ranks
         self.steps = self._plan(0).steps  # batches that every rank yields in an epoch
@@ -179,6 +179,8 @@ class Loader:
             batch = collate(layout, features, chosen, loss_rows)
         else:
             batch = empty_batch(layout, features, self._tasks, loss_rows)
+        if self._skip:
+            batch.loss_rows = float(max(1, batch.rows))
         return _Made(batch, pa.concat_tables(tables) if tables else None, skipped)
 
     def _good_rows(self, plan: Plan, unit: _Unit, span: Span, skipped: dict[str, tuple[int, str]]) -> Rows:

@@ -52,10 +52,15 @@ class Unroller:
         ]
 
     def __call__(self, columns: Columns, epoch: int, random: np.random.Generator) -> Columns:
-        """As many rows, each an event; those left over when the events have run out weigh 0. `random`: the same in each epoch."""
+        """As many rows, each an event; those left over when the events have run out weigh 0. `random`: the same in each epoch.
+
+        Bad rows come last and have no events: the others are what they were without them.
+        """
         history, count = columns.jagged[self._history], len(columns.weights)
-        events = random.permutation(self._teachable(columns))[epoch * count : (epoch + 1) * count]
-        row = np.zeros(count, np.int64)
+        good = np.ones(count, bool) if columns.bad is None else columns.bad == 0
+        rows = int(good.sum())
+        events = random.permutation(self._teachable(columns, good))[epoch * rows : (epoch + 1) * rows]
+        row = np.full(count, np.argmax(good), np.int64)  # of what is left over: what a bad row holds is not to be read
         row[: len(events)] = np.searchsorted(history.offsets, events, side="right") - 1
         place = np.zeros(count, np.int64)
         place[: len(events)] = events - history.offsets[row[: len(events)]]
@@ -69,16 +74,19 @@ class Unroller:
             labels=labels,
             weights=np.where(np.arange(count) < len(events), columns.weights[row], np.float32(0)),
             groups=columns.groups[row],
-            bad=None if columns.bad is None else columns.bad[row],
+            bad=None if columns.bad is None else np.concatenate([columns.bad[good], columns.bad[~good]]),
         )
 
-    def _teachable(self, columns: Columns) -> np.ndarray:
-        """Places in the history's events: each event of a user once, where it stands first, and none that is a row."""
+    def _teachable(self, columns: Columns, good: np.ndarray) -> np.ndarray:
+        """Places in the good rows' events: each event of a user once, where it stands first, and none that is a good row."""
         history = columns.jagged[self._history]
         users = columns.groups if self._has_group else np.arange(len(columns.groups))
         user = np.unique(users, return_inverse=True)[1]
-        keys, places = np.unique(_keys(np.repeat(user, history.lengths), history.events[:, 0]), return_index=True)
-        return np.sort(places[~_among(keys, np.sort(_keys(user, columns.singles[:, self._item])))])
+        inside = np.flatnonzero(np.repeat(good, history.lengths))
+        events = _keys(np.repeat(user, history.lengths)[inside], history.events[inside, 0])
+        keys, places = np.unique(events, return_index=True)
+        exposures = _keys(user, columns.singles[:, self._item])[good]
+        return np.sort(inside[places[~_among(keys, np.sort(exposures))]])
 
     def _before(self, columns: Columns, row: np.ndarray, place: np.ndarray) -> tuple[list[Jagged], np.ndarray]:
         """The histories of `row` as they stood before the event at `place`, and its labels."""

@@ -97,6 +97,7 @@ class RunOptimizer:
         self.rate = rate
         self.step_count = 0
         self.resting: set[nn.Parameter] = set()  # dense weights that stay as they are, moments and average too
+        self.empty = False  # every row of this step was skipped, on all ranks: momentum and weight decay wait, too
         self.lr_dense, self.lr_embedding = dense.lr, embedding.lr
         self.clip_norm = dense.clip_norm
         tables, matrices, vectors = _split_parameters(model)
@@ -140,6 +141,9 @@ class RunOptimizer:
 
     def step(self) -> None:
         """Update what backward has not updated already."""
+        if self.empty:
+            self.step_count += 1
+            return
         for parameter in self.resting:
             parameter.grad = None
         if self.clip_norm is not None:

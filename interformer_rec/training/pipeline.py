@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
+import torch.distributed as dist
 from torchrec.distributed.train_pipeline import PrefetchTrainPipelineSparseDist, TrainPipelineSparseDist
 
 from interformer_rec.batch import Batch
@@ -39,12 +40,16 @@ class Step(Generic[C]):
 class Pipeline:
     """One model's pipeline; `run` may be called again and again, one iterator at a time."""
 
-    def __init__(self, parallel: Parallel, env: Environment, precision: str = "fp32", seed: int = 0) -> None:
+    def __init__(
+        self, parallel: Parallel, env: Environment, precision: str = "fp32", seed: int = 0, skipping: bool = False
+    ) -> None:
+        """`skipping`: loaders leave bad rows out, so that a rank does not know how many rows the others have."""
         self.model = parallel.model
         self.optimizer = parallel.optimizer
         self.seed = seed
         self.env = env
         self.precision = precision
+        self._rows = _CommonRows(env) if skipping else None
         kind = PrefetchTrainPipelineSparseDist if parallel.prefetch else TrainPipelineSparseDist
         self.pipeline = kind(
             parallel.model,
@@ -83,13 +88,42 @@ class Pipeline:
             if item is None:
                 return
             pending.append(item)
+            if self._rows is not None and self.model.training:
+                self._rows.ask(item[0].rows)
             yield item[0].pin_memory() if self.env.device.type == "cuda" else item[0]
 
     def _forward(self, batch: Batch | None) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         if self.model.training:
+            if self._rows is not None and batch is not None:
+                rows = self._rows.answer()
+                self.optimizer.empty = rows == 0
+                batch.loss_rows = max(1, rows) / self.env.world_size
             # Dropout of a step depends on seed, rank and step alone: a resumed run needs no generator's state.
             place = f"{self.seed}/{self.env.rank}/{self.optimizer.step_count}".encode()
             torch.manual_seed(int.from_bytes(hashlib.blake2b(place, digest_size=7).digest(), "little"))
         with torch.autocast(self.env.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             loss, logits = self.model(batch)
         return loss, (loss.detach(), logits)
+
+
+class _CommonRows:
+    """Rows of a step over all ranks. Asked for when the batch is fetched and needed two steps later, so that nobody waits for it."""
+
+    def __init__(self, env: Environment) -> None:
+        # On the host: the answer is a number, and reading one from a GPU would wait for the steps before it.
+        self._group = dist.new_group(backend="gloo") if env.device.type == "cuda" else None
+        self._alone = env.world_size == 1
+        self._asked: deque[tuple[dist.Work | None, torch.Tensor]] = deque()
+
+    def ask(self, rows: int) -> None:
+        """Add up the rows of the next batch (collective)."""
+        count = torch.tensor(rows, dtype=torch.int64)
+        work = None if self._alone else dist.all_reduce(count, group=self._group, async_op=True)
+        self._asked.append((work, count))
+
+    def answer(self) -> int:
+        """Of the oldest batch that was asked for."""
+        work, count = self._asked.popleft()
+        if work is not None:
+            work.wait()
+        return int(count)

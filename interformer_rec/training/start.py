@@ -61,7 +61,8 @@ def prepare(config: RunConfig, env: Environment, folder: RunFolder, resume: bool
     recorder = Recorder(env)
     total_steps = min(config.training.max_steps or sys.maxsize, loaders["train"].steps * config.training.epochs)
     parallel = build_parallel(config, env, fitted, total_steps)
-    pipeline = Pipeline(parallel, env, config.training.precision, config.seed)
+    skipping = config.data.on_bad_row == "skip"
+    pipeline = Pipeline(parallel, env, config.training.precision, config.seed, skipping)
     log = RunLog(folder.path, enabled=env.is_main, total_steps=total_steps)
     valid = loaders.get("valid")
     trainer = Trainer(config, env, parallel, pipeline, loaders["train"], valid, folder, log, recorder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -207,3 +208,30 @@ def test_workers_ranks_and_a_stop_change_nothing(path):
     alone = {user: row for part in users[: len(expected)] for user, row in part.items()}
     two = {user: row for part in users[len(expected) :] for user, row in part.items()}
     assert two == alone
+
+
+def test_bad_rows_change_no_event_of_the_others(path, tmp_path):
+    """One buffer of all rows: what is drawn is what would be drawn without the bad rows."""
+    whole = pa.concat_tables([pq.read_table(file) for file in sorted(Path(path).iterdir())])
+    bad = np.random.default_rng(2).random(whole.num_rows) < 0.3
+    bad[0] = True  # the row of those that are left over
+    ages = [float("nan") if wrong else age for wrong, age in zip(bad, whole["age"].to_pylist(), strict=True)]
+    for name, table in (
+        ("skipped", whole.set_column(whole.schema.get_field_index("age"), "age", pa.array(ages))),
+        ("without", whole.filter(pa.array(~bad))),
+    ):
+        (tmp_path / name).mkdir()
+        pq.write_table(table, tmp_path / name / "0.parquet", row_group_size=1000)
+    features, options = schema(), {"batch_size": 1000, "on_bad_row": "skip"}
+    fitted = fit(features, str(tmp_path / "without"))
+    for epoch in range(3):
+        found = []
+        for name in ("skipped", "without"):
+            reader = Loader(
+                str(tmp_path / name), features, fitted, seed=1, shuffle_rows=1000, unroll=OPTIONS, **options
+            )
+            ((batch, _),) = reader.batches(epoch)
+            assert sum(reader.bad_rows.values()) == (bad.sum() if name == "skipped" else 0)
+            assert bool(batch.dense.isfinite().all())
+            found.append(sorted(map(repr, told(batch, SPECIAL))))
+        assert found[0] == found[1]

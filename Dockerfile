@@ -30,7 +30,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY requirements/ requirements/
 RUN .venv/bin/python -m pip install -r requirements/${VARIANT}.txt
 RUN .venv/bin/python -m pip install --no-deps -r requirements/torchrec.txt
-COPY setup.py pyproject.toml README.md ./
+COPY setup.py pyproject.toml README.md LICENSE NOTICE ./
 COPY interformer_rec/ interformer_rec/
 COPY configs/clusters/ configs/clusters/
 COPY launch/ launch/

@@ -31,6 +31,8 @@ def requirements(name: str) -> list[str]:
 setup(
     name="interformer-rec",
     version=version(),
+    license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
     description="InterFormer click-through-rate models on PyTorch and TorchRec, from one CPU to many GPUs",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else "",
     long_description_content_type="text/markdown",

@@ -49,6 +49,7 @@ class Fitted:
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write fitted.json and a Parquet file per vocabulary (columns id and count) into a folder, which is made."""
+        assert self.meaning is not None, "only what `fit` has made is saved"
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         for name, ids in self.vocabularies.items():
@@ -59,7 +60,7 @@ class Fitted:
             "table_rows": self.table_rows,
             "vocabularies": {name: _file(name) for name in self.vocabularies},
             "moments": {name: moments._asdict() for name, moments in self.moments.items()},
-            "meaning": self.meaning.to_dict() if self.meaning else None,
+            "meaning": self.meaning.to_dict(),
         }
         write_whole(
             folder / "fitted.json", json.dumps(values, indent=2) + "\n"
@@ -84,7 +85,7 @@ class Fitted:
                 vocabularies={name: table["id"].combine_chunks() for name, table in tables.items()},
                 counts={name: table["count"].to_numpy() for name, table in tables.items()},
                 moments={name: Moments(**pair) for name, pair in values["moments"].items()},
-                meaning=Meaning.from_dict(values["meaning"]) if values["meaning"] else None,
+                meaning=Meaning.from_dict(values["meaning"]),
             )
         except (OSError, AttributeError, KeyError, TypeError, ValidationError, pa.ArrowException) as error:
             raise InputError(

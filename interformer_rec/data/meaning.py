@@ -34,7 +34,8 @@ class Meaning:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Meaning:
         """The inverse of `to_dict`. Raises KeyError, TypeError or pydantic's ValidationError."""
-        return cls(FeatureSchema.model_validate(values["features"]), dict(values["kinds"]))
+        kinds = {column: str(kind) for column, kind in {**values["kinds"]}.items()}
+        return cls(FeatureSchema.model_validate(values["features"]), kinds)
 
 
 def meaning_of(source: Source, features: FeatureSchema) -> Meaning:

@@ -1,0 +1,109 @@
+"""Whether a run may go on with a config. In: the config and the run's checkpoints; out: the config to go on with, or an InputError.
+
+A weight means what the features, tables and model of its run made of it. So the config is compared with the one that is kept in the newest
+checkpoint, key by key (resume_keys.py), before anything is built or written. The features that were fitted are the ones to compare with:
+a config.yaml can be edited in its folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from interformer_rec.config import RunConfig
+from interformer_rec.config_difference import ABSENT, Difference, differences, reordered
+from interformer_rec.data.meaning import Meaning
+from interformer_rec.distributed.manifest import Manifest
+from interformer_rec.distributed.restore import read_state
+from interformer_rec.errors import DamagedError, InputError
+from interformer_rec.files import json_object
+from interformer_rec.schema import FeatureSchema
+from interformer_rec.storage import Storage
+from interformer_rec.training.resume_keys import DECISIONS, NEW_RUN
+from interformer_rec.training.run_folder import ATTACHED, COMPLETE, RunFolder, attached_config
+from interformer_rec.training.stopping import Progress
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """How a run goes on."""
+
+    config: RunConfig  # the user's, its features in the order of the run
+    notes: tuple[str, ...] = ()  # for the log
+    complete: int | None = None  # nothing is left to do: the step of the end
+
+
+def resumed(config: RunConfig, folder: RunFolder) -> Resumed:
+    """Compare a config with the run in `folder`; on one rank. Raises InputError that names every key that may not change.
+
+    A run without a readable checkpoint goes on with any config: it begins again, or its start says what is damaged.
+    """
+    for name in folder.checkpoints.newest_first():
+        checkpoint = folder.checkpoints.storage.folder(name)
+        try:
+            before, state = _saved_config(checkpoint), read_state(checkpoint)
+        except DamagedError:
+            continue
+        _require_same_meaning(before, config, folder)
+        orders = reordered(before.features, config.features, "features")
+        notes = [
+            f"{key} lists the same names in another order than the run began with; the run's order stays"
+            + (f", and training.monitor watches {before.features.labels[0].name!r}" if key == "features.labels" else "")
+            for key in orders
+        ]
+        config = config.model_copy(update={"features": _features(before.features, config.features)})
+        return Resumed(config, tuple(notes), _complete(config, folder, state))
+    return Resumed(config)
+
+
+def _saved_config(checkpoint: Storage) -> RunConfig:
+    """The config that a checkpoint's weights were trained with, and of its features what was fitted. Raises DamagedError, InputError."""
+    name = f"{ATTACHED}features/fitted.json"
+    where = checkpoint.folder(name).location
+    fitted = json_object(Manifest.read(checkpoint).content(name), where)
+    try:
+        features = Meaning.from_dict(fitted["meaning"]).features
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{where} cannot be read: {error}") from None
+    return attached_config(checkpoint).model_copy(update={"features": features})
+
+
+def _require_same_meaning(before: RunConfig, config: RunConfig, folder: RunFolder) -> None:
+    found = [c for c in differences(_explicit(before), _explicit(config)) if DECISIONS.get(c.pattern, NEW_RUN) == NEW_RUN]
+    if not found:
+        return
+    cannot = "; a checkpoint has no weights for what is new" if any(c.before == ABSENT for c in found) else ""
+    raise InputError(
+        f"run {str(folder.path)!r} cannot go on with this config, because its weights were trained with another one: "
+        f"{'; '.join(map(str, found))}{cannot}. Restore {_count(found)}, or start a new run with --set training.out=DIR. "
+        "docs/guides/resume.md lists what may change on --resume"
+    )
+
+
+def _count(found: list[Difference]) -> str:
+    return "that key" if len(found) == 1 else f"these {len(found)} keys"
+
+
+def _explicit(config: RunConfig) -> RunConfig:
+    """With the width of every table written out: a table may say what the model says anyway."""
+    dim = config.model.embedding_dim
+    tables = {n: t.model_copy(update={"embedding_dim": t.embedding_dim or dim}) for n, t in config.features.tables.items()}
+    return config.model_copy(update={"features": config.features.model_copy(update={"tables": tables})})
+
+
+def _features(before: FeatureSchema, now: FeatureSchema) -> FeatureSchema:
+    """Those of the run, in the run's order, with the weights that labels have now."""
+    weights = {label.name: label.weight for label in now.labels}
+    labels = [label.model_copy(update={"weight": weights[label.name]}) for label in before.labels]
+    values = {name: getattr(before, name) for name in FeatureSchema.model_fields}
+    return FeatureSchema.model_validate({**values, "labels": labels})  # anew: a copy would keep what was derived
+
+
+def _complete(config: RunConfig, folder: RunFolder, state: dict[str, Any]) -> int | None:
+    """The last step, if training is over and tested and the report of it is written."""
+    options, step = config.training, state["step"]
+    progress = Progress(options.monitor, options.patience)
+    progress.load_state_dict(state["progress"])
+    limit = options.max_steps is not None and step >= options.max_steps
+    over = state["epoch"] >= options.epochs or limit or progress.exhausted
+    return step if over and not state["evaluate"] and folder.read_json(COMPLETE) == {"step": step} else None

@@ -191,14 +191,15 @@ class Plan:
         Raises InputError if the cursor belongs to other data, another seed or another way to shuffle.
         """
         for what, ours, theirs in (
-            ("data (row groups)", _layout(self.group_rows), cursor.layout),
+            ("row groups of data.train", _layout(self.group_rows), cursor.layout),
             ("seed", self.seed, cursor.seed),
             ("shuffle_rows", self.shuffle_rows, cursor.shuffle_rows),
             ("balance", self.balance, cursor.balance),
         ):
             if ours != theirs:
+                values = "" if what.startswith("row groups") else f" ({theirs} then, {ours} now)"
                 raise InputError(
-                    f"cannot resume inside epoch {cursor.epoch}: the {what} changed since the checkpoint ({theirs} then, {ours} now); "
+                    f"cannot resume inside epoch {cursor.epoch}: the {what} changed since the checkpoint{values}; "
                     f"restore it, or start a new run"
                 )
         before = replace(

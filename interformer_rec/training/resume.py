@@ -69,7 +69,9 @@ def _saved_config(checkpoint: Storage) -> RunConfig:
 
 
 def _require_same_meaning(before: RunConfig, config: RunConfig, folder: RunFolder) -> None:
-    found = [c for c in differences(_explicit(before), _explicit(config)) if DECISIONS.get(c.pattern, NEW_RUN) == NEW_RUN]
+    found = [
+        c for c in differences(_explicit(before), _explicit(config)) if DECISIONS.get(c.pattern, NEW_RUN) == NEW_RUN
+    ]
     if not found:
         return
     cannot = "; a checkpoint has no weights for what is new" if any(c.before == ABSENT for c in found) else ""
@@ -87,7 +89,9 @@ def _count(found: list[Difference]) -> str:
 def _explicit(config: RunConfig) -> RunConfig:
     """With the width of every table written out: a table may say what the model says anyway."""
     dim = config.model.embedding_dim
-    tables = {n: t.model_copy(update={"embedding_dim": t.embedding_dim or dim}) for n, t in config.features.tables.items()}
+    tables = {
+        n: t.model_copy(update={"embedding_dim": t.embedding_dim or dim}) for n, t in config.features.tables.items()
+    }
     return config.model_copy(update={"features": config.features.model_copy(update={"tables": tables})})
 
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-MAY, ORDER, EPOCH, NEW_RUN = "may change", "in any order", "at an epoch's end", "needs a new run"
 Change = Literal["may change", "in any order", "at an epoch's end", "needs a new run"]
+MAY: Change = "may change"
+ORDER: Change = "in any order"
+EPOCH: Change = "at an epoch's end"
+NEW_RUN: Change = "needs a new run"
 
 
 class Row(NamedTuple):
@@ -24,13 +27,23 @@ def _below(prefix: str, names: str) -> tuple[str, ...]:
 
 
 TABLE = (
-    Row(MAY, ("name", "training.out"), "where the files lie; the checkpoints are found there, or at training.checkpoint.path"),
     Row(
         MAY,
-        _below("training", "epochs max_steps patience eval_every_steps log_every_steps hang_seconds stop_seconds device"),
+        ("name", "training.out"),
+        "where the files lie; the checkpoints are found there, or at training.checkpoint.path",
+    ),
+    Row(
+        MAY,
+        _below(
+            "training", "epochs max_steps patience eval_every_steps log_every_steps hang_seconds stop_seconds device"
+        ),
         "how long, how often and where; a cosine schedule is stretched to the new end",
     ),
-    Row(MAY, _below("training.checkpoint", "path every_steps keep asynchronous full_every on_error"), "when and where state is saved"),
+    Row(
+        MAY,
+        _below("training.checkpoint", "path every_steps keep asynchronous full_every on_error"),
+        "when and where state is saved",
+    ),
     Row(
         MAY,
         ("training.precision", "training.pairwise", "features.labels.*.weight"),
@@ -38,10 +51,17 @@ TABLE = (
     ),
     Row(
         MAY,
-        (*_below("optimizer.dense", "lr betas eps weight_decay clip_norm ema"), *_below("optimizer.embedding", "lr eps l2")),
+        (
+            *_below("optimizer.dense", "lr betas eps weight_decay clip_norm ema"),
+            *_below("optimizer.embedding", "lr eps l2"),
+        ),
         "how weights move from here on; an average that is new begins at the loaded weights",
     ),
-    Row(MAY, _below("optimizer.schedule", "kind warmup_steps min_factor factor patience"), "the shape of the rates from here on"),
+    Row(
+        MAY,
+        _below("optimizer.schedule", "kind warmup_steps min_factor factor patience"),
+        "the shape of the rates from here on",
+    ),
     Row(
         MAY,
         _below("data", "valid test batch_size eval_batch_size workers prefetch on_bad_row"),
@@ -103,7 +123,10 @@ TABLE = (
                 "position_dim negatives newest",
             ),
             *_below("model.summary", "x_tokens pma_tokens recent_tokens gating cls"),
-            *_below("model.interaction", "kind parts merge residual dcn_rank dcn_layers dot_tokens fmb_tokens fmb_rank hidden"),
+            *_below(
+                "model.interaction",
+                "kind parts merge residual dcn_rank dcn_layers dot_tokens fmb_tokens fmb_rank hidden",
+            ),
             *_below("model.sequence", "merge lengths pffn pffn_rank pffn_residual attention_residual rope_base"),
         ),
         "the model: its weights' shapes, or what is computed with them",

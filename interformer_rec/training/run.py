@@ -15,7 +15,8 @@ from interformer_rec.training.evaluation import Evaluation
 from interformer_rec.training.evaluation import evaluate as run_evaluation
 from interformer_rec.training.measured import FILE as MEASURED
 from interformer_rec.training.report import write_report
-from interformer_rec.training.run_folder import RunFolder
+from interformer_rec.training.resume import Resumed, resumed
+from interformer_rec.training.run_folder import COMPLETE, RunFolder
 from interformer_rec.training.start import Start, prepare, write_start
 
 
@@ -30,12 +31,18 @@ def train(config: RunConfig, resume: bool = False) -> int:
         folder = RunFolder(config)
         env.on_main(lambda: folder.claim(resume))
         try:
+            before = env.on_main(lambda: resumed(config, folder)) if resume else Resumed(config)
+            if before.complete is not None:
+                return _nothing_to_do(env, folder, before.complete)
+            config = before.config
             start = prepare(config, env, folder, resume)
         except BaseException:
             folder.withdraw()
             raise
         write_start(config, env, folder, start)
         with start.log:
+            for note in before.notes:
+                start.log.message(note)
             stopped_by = start.trainer.fit()
             if not stopped_by:
                 _finish(config, env, folder, start)
@@ -45,8 +52,20 @@ def train(config: RunConfig, resume: bool = False) -> int:
             folder.write_json("data.json", facts)
             folder.write_json(MEASURED, measured)
             report = write_report(folder.path)
+            if not stopped_by:
+                folder.write_json(COMPLETE, {"step": start.trainer.position.step})
             print(f"report: {report}", flush=True)
         return 128 + stopped_by if stopped_by else 0
+
+
+def _nothing_to_do(env: Environment, folder: RunFolder, step: int) -> int:
+    if env.is_main:
+        print(
+            f"run {str(folder.path)!r} is already complete at step {step}, nothing to do: to train on, raise training.epochs or "
+            "training.max_steps; a new experiment needs a new training.out",
+            flush=True,
+        )
+    return 0
 
 
 def _finish(config: RunConfig, env: Environment, folder: RunFolder, start: Start) -> None:

@@ -1,7 +1,7 @@
 """A run's folder: what is where, what of it goes into a checkpoint and comes back out of one. In and out: files.
 
 runs/NAME/config.yaml  features/  checkpoints/{step-*, index.json}  metrics.jsonl  tensorboard/
-          data.json  plan.json  environment.json  measured.json  evaluation.json  report.html
+          data.json  plan.json  environment.json  measured.json  evaluation.json  report.html  complete.json
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from interformer_rec import config as run_config
 from interformer_rec.config import RunConfig
 from interformer_rec.distributed.checkpoints import Checkpoints
 from interformer_rec.distributed.manifest import MANIFEST, Manifest
-from interformer_rec.errors import InputError
-from interformer_rec.files import write_whole
+from interformer_rec.errors import DamagedError, InputError
+from interformer_rec.files import json_object, write_whole
 from interformer_rec.storage import Storage
 from interformer_rec.strict_json import finite
 
 ATTACHED = "run/"  # where a checkpoint keeps files of the run folder
+COMPLETE = "complete.json"  # {"step": N}, written last: training has ended there, and all of the above belongs to it
 
 
 class RunFolder:
@@ -63,6 +64,13 @@ class RunFolder:
     def write_json(self, name: str, content: Any) -> None:
         """Write NAME into the folder, whole or not at all; numbers that are not finite become null."""
         write_whole(self.path / name, json.dumps(finite(content), indent=1))
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """What `write_json` wrote; None if it is not there or not whole."""
+        try:
+            return json_object((self.path / name).read_bytes(), name)
+        except (OSError, DamagedError):
+            return None
 
     def attachments(self) -> dict[str, Path]:
         """Name in a checkpoint -> file: what another machine needs to go on, or to serve, from the checkpoint alone."""

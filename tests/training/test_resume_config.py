@@ -45,11 +45,11 @@ def compare(began, *overrides: str, **features: Any):
     return resumed(config, RunFolder(config)), config
 
 
-def changed(began, kind: str, name: str, **keys: Any) -> dict[str, Any]:
+def changed(began, kind: str, which: str, /, **keys: Any) -> dict[str, Any]:
     """features.KIND with some keys of one of them set anew."""
     items = [{"name": item} if isinstance(item, str) else item for item in began[0]["features"][kind]]
-    assert name in [item["name"] for item in items]
-    return {kind: [{**item, **keys} if item["name"] == name else item for item in items]}
+    assert which in [item["name"] for item in items]
+    return {kind: [{**item, **keys} if item["name"] == which else item for item in items]}
 
 
 MAY = [

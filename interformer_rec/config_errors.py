@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """One line an error: where, what, and for an unknown key the nearest known one."""
-    return "\n".join(_line(item, model) for item in error.errors())
+MOST_LINES = 20
+LONGEST = 200  # characters of a value that is shown
 
 
-def _line(item: Any, root: type[BaseModel]) -> str:
+def explain(
+    error: ValidationError, model: type[BaseModel], shown: Mapping[tuple[str, ...], str] = MappingProxyType({})
+) -> str:
+    """One line an error: where, what, and for an unknown key the nearest known one. `shown`: what stands for the values at these places."""
+    items = error.errors(include_url=False)
+    lines = [_line(item, model, shown) for item in items[:MOST_LINES]]
+    return "\n".join([*lines, f"  and {len(items) - MOST_LINES} more"] if len(items) > MOST_LINES else lines)
+
+
+def places(error: ValidationError, model: type[BaseModel]) -> set[tuple[str, ...]]:
+    """Where the errors are, as keys from the top."""
+    return {tuple(_walk(model, item["loc"])[0]) for item in error.errors(include_url=False)}
+
+
+def _line(item: Any, root: type[BaseModel], shown: Mapping[tuple[str, ...], str]) -> str:
     path, models, kind = _walk(root, item["loc"])
     if item["type"] == "union_tag_invalid":
         tags = item["ctx"]["expected_tags"].replace("'", "").split(", ")
@@ -26,9 +40,14 @@ def _line(item: Any, root: type[BaseModel]) -> str:
         text += f" Known here: {', '.join(known)}" if known else ""
     else:
         text = item["msg"].removeprefix("Value error, ")
-        if item["type"] != "missing" and not isinstance(item["input"], (dict, list)):
-            text += f" (got {item['input']!r})"
+        if item["type"] != "missing" and not isinstance(item["input"], (dict, list, tuple, BaseModel)):
+            text += f" (got {_short(shown.get(tuple(path), item['input']))})"
     return f"  {'.'.join(path) or '(top level)'}: {text}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def nearest(wrong: str, known: list[str]) -> str:

@@ -1,12 +1,18 @@
 """The exceptions that mean "the user can fix this": every door turns them into a paragraph and exit code 2."""
 
+from interformer_rec.redaction import redact
+
 
 class InputError(ValueError):
     """Bad input, config or environment from the user.
 
     The message is shown as it is, without a traceback, so it says what is wrong, where (file, key, row, value) and what
-    to do about it. Anything that is our own mistake is an assert or another exception type.
+    to do about it. Anything that is our own mistake is an assert or another exception type. It holds no credential and no value that
+    a config took from the environment for a path (redaction.py).
     """
+
+    def __init__(self, message: object, *more: object) -> None:
+        super().__init__(redact(str(message)), *more)
 
 
 class DamagedError(InputError):

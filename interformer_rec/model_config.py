@@ -6,23 +6,24 @@ options of other kinds are in model_kinds.py.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from interformer_rec.schema import Strict
+from interformer_rec.config_base import Depth, Strict, Width, Widths
 
 Activation = Literal["silu", "gelu", "relu"]
 Gating = Literal["swish", "sigmoid", "tanh", "identity", "none"]
 Interaction = Literal["dot", "dcn", "dhen", "wukong"]
+TokenCount = Annotated[int, Field(ge=0, le=4_096)]
 
 
 class SummaryConfig(Strict):
     """Cross Arch (paper, Eq. 10-11): how many tokens tell each mode about the other."""
 
-    x_tokens: int = Field(4, ge=1, description="tokens of X_sum (LCE), also the CLS tokens of every sequence")
-    pma_tokens: int = Field(2, ge=0, description="learned queries of pooling by multi-head attention")
-    recent_tokens: int = Field(2, ge=0, description="newest valid events")
+    x_tokens: TokenCount = Field(4, ge=1, description="tokens of X_sum (LCE), also the CLS tokens of every sequence")
+    pma_tokens: TokenCount = Field(2, description="learned queries of pooling by multi-head attention")
+    recent_tokens: TokenCount = Field(2, description="newest valid events")
     gating: Gating = Field(
         "swish",
         description="swish: X * sigmoid(MLP(X)); sigmoid, tanh, identity: the paper's activation(X * MLP(X)); none: X",
@@ -43,20 +44,20 @@ class InteractionConfig(Strict):
 
     kind: Interaction = "dhen"
     parts: tuple[Literal["dot", "dcn", "wukong"], ...] = Field(
-        ("dot", "dcn"), min_length=1, description="members of a dhen ensemble"
+        ("dot", "dcn"), min_length=1, max_length=100, description="members of a dhen ensemble"
     )
     merge: Literal["sum", "concat"] = Field("sum", description="dhen: how its members' tokens are merged")
     residual: bool = Field(True, description="X + MLP(Interaction(...)); false: the paper's MLP(Interaction(...))")
-    dcn_rank: int = Field(32, ge=1, description="low rank of DCNv2's cross layers")
-    dcn_layers: int = Field(1, ge=1)
-    dot_tokens: int = Field(
+    dcn_rank: Width = Field(32, description="low rank of DCNv2's cross layers")
+    dcn_layers: Depth = 1
+    dot_tokens: TokenCount = Field(
         16, ge=2, description="tokens kept (a learned compression) before the pairwise inner products"
     )
-    fmb_tokens: int = Field(
+    fmb_tokens: TokenCount = Field(
         8, ge=1, description="wukong: tokens from the factorisation-machine block; the rest come from LCB"
     )
-    fmb_rank: int = Field(8, ge=1, description="wukong: columns of Y in the optimised FM, X (X^T Y)")
-    hidden: tuple[int, ...] = Field((128,), description="hidden widths of the interactions' MLPs")
+    fmb_rank: Width = Field(8, description="wukong: columns of Y in the optimised FM, X (X^T Y)")
+    hidden: Widths = Field((128,), description="hidden widths of the interactions' MLPs")
 
 
 class SequenceConfig(Strict):
@@ -75,10 +76,10 @@ class SequenceConfig(Strict):
         "which cannot count",
     )
     pffn: Literal["two_layer", "gdpa", "appendix"] = "two_layer"
-    pffn_rank: int = Field(16, ge=1, description="two_layer, gdpa: inner width of the per-sample FFN")
+    pffn_rank: Width = Field(16, description="two_layer, gdpa: inner width of the per-sample FFN")
     pffn_residual: bool = True
     attention_residual: bool = True
-    rope_base: float = Field(10_000.0, gt=1)
+    rope_base: float = Field(10_000.0, gt=1, le=1e12)
 
 
 class ModelConfig(Strict):
@@ -86,17 +87,18 @@ class ModelConfig(Strict):
 
     kind: Literal["interformer"] = "interformer"
     preset: Literal["default", "paper"] = "default"
-    embedding_dim: int = Field(32, ge=1, description="floats a table row; a table may override it")
-    embedding_sets: int = Field(
+    embedding_dim: Width = Field(32, description="floats a table row; a table may override it")
+    embedding_sets: Depth = Field(
         1,
-        ge=1,
         description="so many InterFormers on the same features, each with embedding_dim floats of every table row for itself, each taught "
         "in epochs of its own; their logits are averaged. As many times the work, and training.epochs a multiple of it",
     )
-    embedding_std: float | None = Field(None, gt=0, description="deviation of new rows' floats; default: 1 / sqrt(dim)")
-    d: int = Field(32, ge=2, description="width of a token")
-    layers: int = Field(2, ge=1)
-    heads: int = Field(2, ge=1)
+    embedding_std: float | None = Field(
+        None, gt=0, le=1e3, description="deviation of new rows' floats; default: 1 / sqrt(dim)"
+    )
+    d: Width = Field(32, ge=2, description="width of a token")
+    layers: Depth = 2
+    heads: Depth = 2
     summary: SummaryConfig = SummaryConfig()
     interaction: InteractionConfig = InteractionConfig()
     sequence: SequenceConfig = SequenceConfig()
@@ -117,7 +119,7 @@ class ModelConfig(Strict):
     final_cross: bool = Field(True, description="a last Cross Arch feeds the head; false: Algorithm 1 to the letter")
     normalise: bool = Field(True, description="RMSNorm before each block; the one after the lookup is always there")
     overlap: bool = Field(False, description="on CUDA, Interaction and Sequence Arch of a layer in two streams")
-    head: tuple[int, ...] = Field((128, 64), description="hidden widths of the classifier")
+    head: Widths = Field((128, 64), description="hidden widths of the classifier")
     dropout: float = Field(0.0, ge=0, lt=1, description="on the hidden units of the interactions' and the head's MLPs")
     activation: Activation = "silu"
 
@@ -129,9 +131,8 @@ class ModelConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("preset", "default") in PRESETS:
-            return _under(PRESETS[value.get("preset", "default")], value)
-        return value
+        preset = value.get("preset", "default") if isinstance(value, dict) else None
+        return _under(PRESETS[preset], value) if isinstance(preset, str) and preset in PRESETS else value
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:

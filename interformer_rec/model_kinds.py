@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from interformer_rec.model_config import InteractionConfig, ModelConfig
-from interformer_rec.schema import Strict
+from interformer_rec.config_base import Depth, Strict, Weight, Width, Widths
+from interformer_rec.model_config import InteractionConfig, ModelConfig, TokenCount
 
 TowerActivation = Literal["relu", "leaky_relu", "prelu", "silu", "gelu"]
 
@@ -20,14 +20,16 @@ class _Fields(Strict):
 
     needs_sequences: ClassVar[bool] = False
     embedding_sets: ClassVar[int] = 1
-    embedding_dim: int = Field(16, ge=1, description="floats a table row; a table may override it")
-    embedding_std: float = Field(0.01, gt=0, description="deviation of new rows' floats; nothing normalises them here")
+    embedding_dim: Width = Field(16, description="floats a table row; a table may override it")
+    embedding_std: float = Field(
+        0.01, gt=0, le=1e3, description="deviation of new rows' floats; nothing normalises them here"
+    )
 
 
 class _Tower(_Fields):
     """Kinds with an MLP."""
 
-    hidden: tuple[int, ...] = (400, 400)
+    hidden: Widths = (400, 400)
     dropout: float = Field(0.0, ge=0, lt=1, description="on the hidden units of the MLP")
     activation: TowerActivation = "relu"
 
@@ -36,7 +38,7 @@ class _Events(_Tower):
     """Kinds that read histories event by event, from the candidate's point of view."""
 
     needs_sequences: ClassVar[bool] = True
-    hidden: tuple[int, ...] = (200, 80)
+    hidden: Widths = (200, 80)
     activation: TowerActivation = "prelu"
 
 
@@ -56,40 +58,40 @@ class XDeepFMConfig(_Tower):
     """xDeepFM (Lian et al., KDD 2018). CIN costs B * d * H_k * H_(k-1) * n: the paper's widths want a GPU."""
 
     kind: Literal["xdeepfm"] = "xdeepfm"
-    cin: tuple[int, ...] = Field((200, 200, 200), min_length=1, description="feature maps of each CIN layer")
+    cin: Widths = Field((200, 200, 200), min_length=1, description="feature maps of each CIN layer")
 
 
 class AutoIntConfig(_Tower):
     """AutoInt+ (Song et al., CIKM 2019)."""
 
     kind: Literal["autoint"] = "autoint"
-    layers: int = Field(3, ge=1)
-    heads: int = Field(2, ge=1)
-    head_dim: int = Field(16, ge=1, description="channels a head")
+    layers: Depth = 3
+    heads: Depth = 2
+    head_dim: Width = Field(16, description="channels a head")
 
 
 class DCNv2Config(_Tower):
     """DCN V2, cross network and MLP side by side (Wang et al., WWW 2021)."""
 
     kind: Literal["dcnv2"] = "dcnv2"
-    cross_layers: int = Field(3, ge=1)
-    cross_rank: int | None = Field(None, ge=1, description="W = U V^T of this rank in cross layers; default: full")
-    hidden: tuple[int, ...] = Field((768, 768), min_length=1)
+    cross_layers: Depth = 3
+    cross_rank: Width | None = Field(None, description="W = U V^T of this rank in cross layers; default: full")
+    hidden: Widths = Field((768, 768), min_length=1)
 
 
 class DLRMConfig(_Tower):
     """DLRM (Naumov et al., 2019), the paper's DOT."""
 
     kind: Literal["dlrm"] = "dlrm"
-    bottom: tuple[int, ...] = Field((512, 256, 64), description="hidden widths of the MLP of the dense columns")
-    hidden: tuple[int, ...] = (512, 256)
+    bottom: Widths = Field((512, 256, 64), description="hidden widths of the MLP of the dense columns")
+    hidden: Widths = (512, 256)
 
 
 class DHENConfig(_Tower):
     """DHEN (Zhang et al., 2022): layers of ensembles of interactions."""
 
     kind: Literal["dhen"] = "dhen"
-    layers: int = Field(3, ge=1)
+    layers: Depth = 3
     interaction: InteractionConfig = Field(InteractionConfig(), description="parts, merge and the parts' sizes")
 
 
@@ -97,39 +99,39 @@ class WukongConfig(_Tower):
     """Wukong (Zhang et al., ICML 2024): layers of factorization-machine and linear-compression blocks."""
 
     kind: Literal["wukong"] = "wukong"
-    layers: int = Field(3, ge=1)
-    fmb_tokens: int = Field(32, ge=1)
-    lcb_tokens: int = Field(32, ge=1)
-    fmb_rank: int = Field(24, ge=1, description="columns of Y in the optimised FM, X (X^T Y)")
-    fmb_hidden: tuple[int, ...] = (512,)
-    hidden: tuple[int, ...] = (512, 256)
+    layers: Depth = 3
+    fmb_tokens: TokenCount = Field(32, ge=1)
+    lcb_tokens: TokenCount = Field(32, ge=1)
+    fmb_rank: Width = Field(24, description="columns of Y in the optimised FM, X (X^T Y)")
+    fmb_hidden: Widths = (512,)
+    hidden: Widths = (512, 256)
 
 
 class DINConfig(_Events):
     """Deep interest network (Zhou et al., KDD 2018)."""
 
     kind: Literal["din"] = "din"
-    attention: tuple[int, ...] = Field((80, 40), min_length=1, description="hidden widths of the activation unit")
+    attention: Widths = Field((80, 40), min_length=1, description="hidden widths of the activation unit")
 
 
 class DIENConfig(_Events):
     """Deep interest evolution network (Zhou et al., AAAI 2019)."""
 
     kind: Literal["dien"] = "dien"
-    auxiliary: float = Field(1.0, ge=0, description="weight of the loss that predicts the next event")
+    auxiliary: Weight = Field(1.0, description="weight of the loss that predicts the next event")
 
 
 class BSTConfig(_Events):
     """Behavior sequence transformer (Chen et al., DLP-KDD 2019)."""
 
     kind: Literal["bst"] = "bst"
-    layers: int = Field(1, ge=1)
-    heads: int = Field(8, ge=1)
-    feedforward: int = Field(128, ge=1, description="inner width of a block's FFN")
+    layers: Depth = 1
+    heads: Depth = 8
+    feedforward: Width = Field(128, description="inner width of a block's FFN")
     pooling: Literal["concat", "mean", "candidate"] = Field(
         "concat", description="what the MLP reads of the outputs: all side by side (paper), their mean, the candidate's"
     )
-    hidden: tuple[int, ...] = (1024, 512, 256)
+    hidden: Widths = (1024, 512, 256)
     activation: TowerActivation = "leaky_relu"
 
 
@@ -137,33 +139,33 @@ class DMINConfig(_Events):
     """Deep multi-interest network (Xiao et al., CIKM 2020)."""
 
     kind: Literal["dmin"] = "dmin"
-    heads: int = Field(4, ge=1, description="of the refiner, and interests of the extractor")
-    attention: tuple[int, ...] = Field((80, 40), min_length=1, description="hidden widths of the activation units")
-    position_dim: int = Field(8, ge=1)
-    auxiliary: float = Field(1.0, ge=0, description="weight of the loss that predicts the next event")
+    heads: Depth = Field(4, description="of the refiner, and interests of the extractor")
+    attention: Widths = Field((80, 40), min_length=1, description="hidden widths of the activation units")
+    position_dim: Width = Field(8)
+    auxiliary: Weight = Field(1.0, description="weight of the loss that predicts the next event")
 
 
 class DMRConfig(_Events):
     """Deep match to rank (Lyu et al., AAAI 2020)."""
 
     kind: Literal["dmr"] = "dmr"
-    position_dim: int = Field(8, ge=1)
-    auxiliary: float = Field(0.1, ge=0, description="weight of the auxiliary match network's loss")
-    negatives: int = Field(16, ge=1, description="events of the batch drawn against the newest one")
-    hidden: tuple[int, ...] = (512, 256, 128)
+    position_dim: Width = Field(8)
+    auxiliary: Weight = Field(0.1, description="weight of the auxiliary match network's loss")
+    negatives: TokenCount = Field(16, ge=1, description="events of the batch drawn against the newest one")
+    hidden: Widths = (512, 256, 128)
 
 
 class TransActConfig(_Events):
     """TransAct (Xia et al., KDD 2023), with DCN V2 behind it."""
 
     kind: Literal["transact"] = "transact"
-    layers: int = Field(2, ge=1)
-    heads: int = Field(2, ge=1)
-    feedforward: int = Field(32, ge=1, description="inner width of a block's FFN")
-    newest: int = Field(10, ge=0, description="outputs of newest events that stay beside the maximum over all")
-    cross_layers: int = Field(3, ge=1)
-    cross_rank: int | None = Field(None, ge=1, description="W = U V^T of this rank in cross layers; default: full")
-    hidden: tuple[int, ...] = Field((256, 128, 64), min_length=1)
+    layers: Depth = 2
+    heads: Depth = 2
+    feedforward: Width = Field(32, description="inner width of a block's FFN")
+    newest: TokenCount = Field(10, description="outputs of newest events that stay beside the maximum over all")
+    cross_layers: Depth = 3
+    cross_rank: Width | None = Field(None, description="W = U V^T of this rank in cross layers; default: full")
+    hidden: Widths = Field((256, 128, 64), min_length=1)
     activation: TowerActivation = "relu"
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from interformer_rec.schema import Strict
+from interformer_rec.config_base import CountOrNone, Strict
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DenseOptimizer(Strict):
     """Adam (AdamW when weight_decay > 0) on the dense parameters. Tables have no moving average: they stay as they are trained."""
 
     lr: float = Field(1e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.0, ge=0, description="decoupled, on matrices only")
+    weight_decay: float = Field(0.0, ge=0, le=1e6, description="decoupled, on matrices only")
     clip_norm: float | None = Field(None, gt=0, description="clip the gradient's global norm")
     ema: float | None = Field(
         None,
@@ -41,10 +43,10 @@ class Schedule(Strict):
     """Learning-rate factor over the steps, for both optimizers: linear warm-up, then the named shape."""
 
     kind: Literal["constant", "cosine", "plateau"] = "constant"
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: CountOrNone = 0
     min_factor: float = Field(0.0, ge=0, le=1, description="cosine: reached at the last step; plateau: never below")
     factor: float = Field(0.1, gt=0, lt=1, description="plateau: multiplied in when the monitored metric stalls")
-    patience: int = Field(0, ge=0, description="plateau: evaluations without progress that are tolerated")
+    patience: CountOrNone = Field(0, description="plateau: evaluations without progress that are tolerated")
 
 
 class OptimizerConfig(Strict):

@@ -13,19 +13,16 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from interformer_rec.config_base import Count, Name, Strict, Width
 from interformer_rec.config_errors import nearest
+from interformer_rec.config_text import with_names
 from interformer_rec.errors import InputError
 
 MISSING_ROW = 0
 UNKNOWN_ROW = 1  # vocab tables only
-
-
-class Strict(BaseModel):
-    """Base of every config object: frozen, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+MOST_IDS = 2**40  # of a table: bytes of its rows still fit into 64 bits
 
 
 class Table(Strict):
@@ -37,9 +34,11 @@ class Table(Strict):
     """
 
     ids: Literal["hash", "vocab", "identity"] = "vocab"
-    num_embeddings: int | None = Field(None, ge=1, description="ids the table holds, special rows not counted")
-    embedding_dim: int | None = Field(None, ge=1, description="floats a row; default: model.embedding_dim")
-    min_count: int = Field(1, ge=1, description="vocab only: rarer ids share the unknown row")
+    num_embeddings: int | None = Field(
+        None, ge=1, le=MOST_IDS, description="ids the table holds, special rows not counted"
+    )
+    embedding_dim: Width | None = Field(None, description="floats a row; default: model.embedding_dim")
+    min_count: Count = Field(1, description="vocab only: rarer ids share the unknown row")
 
     @property
     def special_rows(self) -> int:
@@ -58,14 +57,14 @@ class Table(Strict):
 class Feature(Strict):
     """A named input and the column it comes from (default: the column of that name)."""
 
-    name: str
-    column: str = ""
+    name: Name
+    column: Name = ""
 
 
 class LookupFeature(Feature):
     """A feature that reads an embedding table (default: the table of that name)."""
 
-    table: str = ""
+    table: Name = ""
 
 
 class DenseFeature(Feature):
@@ -113,16 +112,16 @@ class SequenceGroup(Strict):
     list column; its values must not decrease, and they travel in the batch.
     """
 
-    name: str
+    name: Name
     columns: tuple[SequenceColumn, ...] = Field(min_length=1)
-    max_length: int = Field(ge=1)
-    timestamp: str | None = None
+    max_length: Count
+    timestamp: Name | None = None
 
 
 class Label(Feature):
     """A target in [0, 1] per row: click, like, ... `weight` is the task's weight in the loss."""
 
-    weight: float = Field(1.0, gt=0)
+    weight: float = Field(1.0, gt=0, le=1e9)
 
 
 class Lookup(NamedTuple):
@@ -136,15 +135,15 @@ class Lookup(NamedTuple):
 class FeatureSchema(Strict):
     """Everything the model reads and is trained on."""
 
-    tables: dict[str, Table]
+    tables: dict[Name, Table]
     dense: tuple[DenseFeature, ...] = ()
     ids: tuple[IdFeature, ...] = ()
     bags: tuple[BagFeature, ...] = ()
     sequences: tuple[SequenceGroup, ...] = ()
     labels: tuple[Label, ...] = Field(min_length=1)
-    weight: str | None = Field(None, description="column with a weight >= 0 per row")
-    group: str | None = Field(None, description="column whose value groups rows for GAUC, usually the user's id")
-    candidate: tuple[str, ...] = Field(
+    weight: Name | None = Field(None, description="column with a weight >= 0 per row")
+    group: Name | None = Field(None, description="column whose value groups rows for GAUC, usually the user's id")
+    candidate: tuple[Name, ...] = Field(
         (),
         description="names of the dense, ids and bags features of the item shown; the others, and all histories, are the user's or the "
         "request's (model.split)",
@@ -153,21 +152,7 @@ class FeatureSchema(Strict):
     @model_validator(mode="before")
     @classmethod
     def _fill_names(cls, value: object) -> object:
-        """`column` and `table` default to the feature's name; a shorthand list of names is a list of features."""
-        if not isinstance(value, dict):
-            return value
-        value = dict(value)
-        for kind in ("dense", "ids", "bags", "labels"):
-            if isinstance(value.get(kind), (list, tuple)):
-                value[kind] = [_named(item, kind not in ("dense", "labels")) for item in value[kind]]
-        if isinstance(value.get("sequences"), (list, tuple)):
-            value["sequences"] = [
-                {**group, "columns": [_named(item, True) for item in group["columns"]]}
-                if isinstance(group, dict) and isinstance(group.get("columns"), (list, tuple))
-                else group
-                for group in value["sequences"]
-            ]
-        return value
+        return with_names(value)
 
     @model_validator(mode="after")
     def _check(self) -> FeatureSchema:
@@ -285,16 +270,3 @@ class FeatureSchema(Strict):
             yield Lookup(key=feature.name, table=feature.table, pooling="sum")
         for bag in self.bags:
             yield Lookup(key=bag.name, table=bag.table, pooling=bag.pooling)
-
-
-def _named(item: object, has_table: bool) -> object:
-    """`user_id` -> {name: user_id, column: user_id, table: user_id}; given keys stay."""
-    if isinstance(item, str):
-        item = {"name": item}
-    if not isinstance(item, dict) or "name" not in item:
-        return item
-    item = {
-        "null" if key is None else key: value for key, value in item.items()
-    }  # YAML reads a bare `null:` key as None
-    item = {"column": item["name"], **item}
-    return {"table": item["name"], **item} if has_table else item

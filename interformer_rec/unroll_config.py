@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from interformer_rec.schema import FeatureSchema, Strict
+from interformer_rec.config_base import Count, Name, Strict
+from interformer_rec.schema import FeatureSchema
 
 
 class UnrollConfig(Strict):
     """The first epochs turn each row into an event of its own history, as it stood before that event (data/unroll.py)."""
 
-    epochs: int = Field(1, ge=1, description="the first ones of training.epochs; each draws other events")
-    history: str = Field(
+    epochs: Count = Field(1, description="the first ones of training.epochs; each draws other events")
+    history: Name = Field(
         description="group of features.sequences whose events are drawn: everything that was shown, best"
     )
-    labels: dict[str, str] = Field(
+    labels: dict[Name, Name] = Field(
         description="for every label, the group in which an event stands that has it: {is_click: clicked}, say"
     )
 

@@ -18,9 +18,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "interformer_rec"
 # Lowest first. Modules and folders in one row do not import each other; a module imports only from rows above its own.
 ORDER = [
+    ["redaction"],
     ["errors", "probe", "strict_json", "config_errors", "config_difference"],
-    ["stack", "filesystem", "files", "host_memory"],
-    ["storage", "fbgemm"],
+    ["stack", "filesystem", "files", "host_memory", "strict_yaml", "config_base"],
+    ["storage", "fbgemm", "config_text"],
     ["schema"],
     ["model_config", "optimizer_config", "unroll_config"],
     ["model_kinds"],
@@ -52,8 +53,12 @@ NO_TORCHREC = {
     "errors",
     "probe",
     "strict_json",
+    "strict_yaml",
+    "redaction",
     "config_errors",
     "config_difference",
+    "config_base",
+    "config_text",
     "filesystem",
     "storage",
     "files",

@@ -8,19 +8,21 @@ node), `ddr` and price per node.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 from torchrec.distributed.planner.types import HardwareConfig, KernelConfig, Topology, TopologyFactory, TrainerConfig
 
+from interformer_rec import strict_yaml
+from interformer_rec.config_base import Count, Name, Strict
+from interformer_rec.config_errors import explain
 from interformer_rec.errors import InputError
-from interformer_rec.schema import Strict
 
 GIB = 1 << 30
 BYTES_PER_MS = 1e6  # of 1 GB/s: TorchRec's planner counts bytes and milliseconds
 # In a wheel the files lie in the package (setup.py), in a clone under configs/.
 FOLDERS = (Path(__file__).parent / "clusters", Path(__file__).parents[2] / "configs" / "clusters")
+Rate = Annotated[float, Field(gt=0, le=1e9)]
 HOST_SHARE = 0.8  # of a GPU node's host memory that tables may use; loaders, page cache and the system have the rest
 
 
@@ -40,18 +42,23 @@ class Efficiency(Strict):
         None, gt=0, le=20, description="of memory bandwidth, by the tensors of InterFormer's blocks; None: as `memory`"
     )
     launch_us: float = Field(
-        6.0, ge=0, description="microseconds to start an operator: eager mode waits for it where operators are short"
+        6.0,
+        ge=0,
+        le=1e6,
+        description="microseconds to start an operator: eager mode waits for it where operators are short",
     )
-    backward: float = Field(1.0, gt=0, description="dense backward pass: measured over counted")
+    backward: float = Field(1.0, gt=0, le=1e3, description="dense backward pass: measured over counted")
     fixed_ms: float = Field(
-        0.0, ge=0, description="of every step, whatever its size: optimizer, exchange of ids, metrics, log"
+        0.0, ge=0, le=1e6, description="of every step, whatever its size: optimizer, exchange of ids, metrics, log"
     )
 
 
 class Overhead(Strict):
     """Memory of a rank that is no tensor: assumptions of memory.py where None, until a calibration replaces them."""
 
-    runtime_mib: float | None = Field(None, ge=0, description="libraries, and on CUDA the context, before the model")
+    runtime_mib: float | None = Field(
+        None, ge=0, le=1e9, description="libraries, and on CUDA the context, before the model"
+    )
     kept: float | None = Field(
         None, ge=0, le=10, description="CPU: what malloc keeps in holes, as a share of the activations"
     )
@@ -60,34 +67,32 @@ class Overhead(Strict):
 class Calibration(Strict):
     """Where measured numbers of a cluster file are from; written by `interformer plan score RUN --out FILE`."""
 
-    run: str
-    date: str
+    run: Name
+    date: Name
     versions: dict[str, str] = Field(default_factory=dict)
-    ranks: int
-    batch_size: int
+    ranks: Count
+    batch_size: Count
     fitted: dict[str, str] = Field(description="field -> what it was fitted to")
 
 
 class Cluster(Strict):
     """One kind of node and the network between its copies."""
 
-    name: str
+    name: Name
     about: str = ""
     device: Literal["cuda", "cpu"]
-    devices_per_node: int = Field(ge=1, description="GPUs a node; on CPU, processes a node")
-    hbm_gib: float = Field(0.0, ge=0, description="memory of a GPU as its driver reports it; 0 on CPU")
-    ddr_gib: float = Field(gt=0, description="host memory of a node")
-    hbm_gb_per_s: float | None = Field(None, gt=0)
-    ddr_gb_per_s: float = Field(gt=0, description="host memory bandwidth of a node, all its processes together")
-    host_device_gb_per_s: float | None = Field(None, gt=0, description="host memory <-> one GPU, one direction")
-    intra_node_gb_per_s: float = Field(gt=0, description="a device to the others of its node, one direction")
-    inter_node_gb_per_s: float = Field(gt=0, description="a device's share of the network, one direction")
-    bf16_tflops: float = Field(gt=0)
-    fp32_tflops: float = Field(
-        gt=0, description="without TF32, which torch does not use for matrix products by default"
-    )
-    max_nodes: int = Field(4096, ge=1)
-    price_per_node_hour: float | None = Field(None, gt=0, description="in the user's currency")
+    devices_per_node: int = Field(ge=1, le=1_000, description="GPUs a node; on CPU, processes a node")
+    hbm_gib: float = Field(0.0, ge=0, le=1e6, description="memory of a GPU as its driver reports it; 0 on CPU")
+    ddr_gib: float = Field(gt=0, le=1e9, description="host memory of a node")
+    hbm_gb_per_s: Rate | None = None
+    ddr_gb_per_s: Rate = Field(description="host memory bandwidth of a node, all its processes together")
+    host_device_gb_per_s: Rate | None = Field(None, description="host memory <-> one GPU, one direction")
+    intra_node_gb_per_s: Rate = Field(description="a device to the others of its node, one direction")
+    inter_node_gb_per_s: Rate = Field(description="a device's share of the network, one direction")
+    bf16_tflops: Rate
+    fp32_tflops: Rate = Field(description="without TF32, which torch does not use for matrix products by default")
+    max_nodes: int = Field(4096, ge=1, le=1_000_000)
+    price_per_node_hour: float | None = Field(None, gt=0, le=1e9, description="in the user's currency")
     efficiency: Efficiency = Efficiency()
     overhead: Overhead = Overhead()
     calibration: Calibration | None = Field(None, description="efficiency and overhead are measured, by this run")
@@ -177,18 +182,10 @@ def load_cluster(name_or_file: str) -> Cluster:
             f"cluster {name_or_file!r} is neither known ({', '.join(names)}) nor a YAML file; "
             f"write your own: copy one of {next(iter(names.values()), FOLDERS[1] / 'x').parent}"
         )
+    tree = strict_yaml.read(path, "cluster file")
+    if not isinstance(tree, dict):
+        raise InputError(f"cluster file {str(path)!r} must be a mapping of keys (name, device, devices_per_node, ...)")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(tree, dict):
-            raise InputError(
-                f"cluster file {str(path)!r} must be a mapping of keys (name, device, devices_per_node, ...)"
-            )
         return Cluster.model_validate(tree)
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read cluster file {str(path)!r}: {error}") from None
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(map(str, item['loc'])) or '(file)'}: {item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors()
-        ]
-        raise InputError(f"cluster file {str(path)!r} is not valid:\n" + "\n".join(lines)) from None
+        raise InputError(f"cluster file {str(path)!r} is not valid:\n{explain(error, Cluster)}") from None

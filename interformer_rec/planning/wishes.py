@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 
+from interformer_rec import strict_yaml
 from interformer_rec.config import ShardingConfig, ShardingType
+from interformer_rec.config_base import Name, Strict
+from interformer_rec.config_errors import explain
 from interformer_rec.distributed.sharding import MIN_COLUMN_SHARD
 from interformer_rec.errors import InputError
 from interformer_rec.planning.groups import MOST, Group, Places, group_of_hosts, group_of_ranks
-from interformer_rec.schema import Strict
 
 Kernel = Literal["fused", "dense", "fused_uvm", "fused_uvm_caching"]
 KERNELS: tuple[Kernel, ...] = ("fused", "dense")  # where a table's rows lie in the memory of the device
@@ -51,9 +51,9 @@ class Wishes(Strict):
     """A constraints file: per table, and for all others."""
 
     default: TableWish = TableWish()
-    tables: dict[str, TableWish] = Field(default_factory=dict)
-    together: tuple[tuple[str, ...], ...] = Field((), description="groups of tables that lie on one rank, table-wise")
-    host_groups: dict[str, Places] = Field(default_factory=dict, description="name -> hosts, for `hosts` of a table")
+    tables: dict[Name, TableWish] = Field(default_factory=dict)
+    together: tuple[tuple[Name, ...], ...] = Field((), description="groups of tables that lie on one rank, table-wise")
+    host_groups: dict[Name, Places] = Field(default_factory=dict, description="name -> hosts, for `hosts` of a table")
 
     def of(self, table: str) -> TableWish:
         """The table's own wish, or the default."""
@@ -115,18 +115,13 @@ def load_wishes(path: str | None, sharding: ShardingConfig, tables: Mapping[str,
     listed = {name: TableWish(sharding=_types(kind)) for name, kind in sharding.tables.items()}
     merged = Wishes(default=TableWish(sharding=_types(sharding.default)), tables=listed)
     if path is not None:
+        tree = strict_yaml.read(path, "constraints file")
+        if not isinstance(tree, dict):
+            raise InputError(f"constraints file {path!r} must be a mapping with default, tables, together, host_groups")
         try:
-            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-            if not isinstance(tree, dict):
-                raise InputError(
-                    f"constraints file {path!r} must be a mapping with default, tables, together, host_groups"
-                )
             given = Wishes.model_validate(tree)
-        except (OSError, yaml.YAMLError) as error:
-            raise InputError(f"cannot read constraints file {path!r}: {error}") from None
         except ValidationError as error:
-            lines = "\n".join(f"  {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-            raise InputError(f"constraints file {path!r} is not valid:\n{lines}") from None
+            raise InputError(f"constraints file {path!r} is not valid:\n{explain(error, Wishes)}") from None
         default = given.default if given.default != TableWish() else merged.default
         merged = given.model_copy(update={"default": default, "tables": {**merged.tables, **given.tables}})
     for name in (*merged.tables, *(name for group in merged.together for name in group)):

@@ -136,7 +136,8 @@ def fill(tree: Any, source: str, environment: Mapping[str, str] | None) -> tuple
 
     def filled(node: Any, place: Place) -> Any:
         if isinstance(node, dict):
-            return {key: filled(value, (*place, key)) for key, value in node.items()}
+            keys = {key: _plain(key, f"config {source!r}: key {key!r}") for key in node}
+            return {keys[key]: filled(value, (*place, keys[key])) for key, value in node.items()}
         if isinstance(node, (list, tuple)):
             return [filled(value, (*place, index)) for index, value in enumerate(node)]
         if not isinstance(node, str):
@@ -160,7 +161,7 @@ def fill(tree: Any, source: str, environment: Mapping[str, str] | None) -> tuple
 def written(tree: Any, references: Mapping[Place, Reference], place: Place = ()) -> Any:
     """The inverse of `fill`: references where they were, unless the value has changed since, and no credentials."""
     if isinstance(tree, dict):
-        return {key: written(value, references, (*place, key)) for key, value in tree.items()}
+        return {escape(key): written(value, references, (*place, key)) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
         return [written(value, references, (*place, index)) for index, value in enumerate(tree)]
     reference = references.get(place)
@@ -201,6 +202,13 @@ def _parts(text: str, where: str) -> Iterator[str | _Variable]:
             )
         yield _Variable(name, default if has_default else None)
     yield text[at:]
+
+
+def _plain(key: str, where: str) -> str:
+    parts = list(_parts(key, where))
+    if any(isinstance(part, _Variable) for part in parts):
+        raise InputError(f"{where}: keys are not filled in from the environment; for a key with ${{ in it write $${{")
+    return "".join(map(str, parts))
 
 
 def _value(part: str | _Variable, where: str, environment: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ _USER = re.compile(r"[^/?#:@]+@")
 NAMED_STORES = {"s3", "s3a", "s3n", "gs", "gcs", "oss", "cos", "obs"}  # bucket names, no ports
 TOKEN_USERS = NAMED_STORES | {"http", "https", "git", "github"}  # where a user without a password is a key or a token
 _WHOLE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)", re.DOTALL)  # a location by itself, whatever is in it
-_QUERY = re.compile(r"(?P<before>[?&;]\s*)(?P<name>[^=&;?#\s'\"]+)=(?P<value>[^&;#\s\"'<>|]*)")
+_QUERY = re.compile(r"(?P<before>[?&;])(?P<name>[^=&;?#\s'\"]+)=(?P<value>[^&;#\s\"'<>|]*)")
 _SECRET_NAME = re.compile(
     r"secret|token|passw|pwd|credential|signature|sas|private|(access|api|account|shared|client|subscription)[-_.]?key|accesskey|auth"
     r"|^(sig|key|code|pw|pass)$|[-_.](sig|key|pass|pw)$",

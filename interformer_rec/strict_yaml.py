@@ -23,22 +23,14 @@ MAX_VALUES = "INTERFORMER_YAML_VALUES"  # environment variable, for who needs mo
 DEFAULT_VALUES = 500_000
 
 _TAG = "tag:yaml.org,2002:"
+_PLAIN = "plain"  # instead of the tag that PyYAML guesses for text without quotes
 _NULL = re.compile(r"~|null|Null|NULL|")
 _TRUE, _FALSE = re.compile(r"(?i:true|yes|on)"), re.compile(r"(?i:false|no|off)")
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*|0x[0-9a-fA-F]+|0b[01]+|0o[0-7]+)")
 _FLOAT = re.compile(r"[-+]?([0-9]+(_[0-9]+)*(\.[0-9]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)|\.[0-9]+([eE][-+]?[0-9]+)?)")
 _INFINITY, _NAN = re.compile(r"[-+]?\.(?i:inf)"), re.compile(r"\.(?i:nan)")
-_PLAIN = (
-    "null",
-    "bool",
-    "int",
-    "float",
-    "timestamp",
-    "str",
-    "merge",
-    "value",
-)  # what PyYAML makes of text without quotes
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_BREAKS = re.compile("[\x85\u2028\u2029]")  # line breaks for YAML; only double quotes can escape them
 _DIGITS = 300  # of an integer: beyond, no number of a config makes sense, and Python refuses some
 
 
@@ -135,13 +127,20 @@ class _Loader(yaml.SafeLoader):
         finally:
             self._depth -= 1
 
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        event = self.peek_event()
+        node = super().compose_scalar_node(anchor)
+        if event.tag is None and not event.style:
+            node.tag = _PLAIN
+        return node
+
 
 class _Dumper(yaml.SafeDumper):
     """Text that would be read as a number, true, false or null gets quotes, by the rules of `scalar`."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    style = None if isinstance(scalar(text), str) else "'"
+    style = '"' if _BREAKS.search(text) else None if isinstance(scalar(text), str) else "'"
     return dumper.represent_scalar(f"{_TAG}str", text, style=style)
 
 
@@ -179,7 +178,7 @@ class _Tree:
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         if _SURROGATE.search(node.value):
             self._fail(node, "half of a surrogate pair (\\ud800 to \\udfff) is no character")
-        if node.style is None and node.tag.removeprefix(_TAG) in _PLAIN:
+        if node.tag == _PLAIN:
             return scalar(node.value)
         explicit: dict[str, Callable[[str], Any]] = {
             "str": str,
@@ -200,7 +199,7 @@ class _Tree:
         merged: dict[str, Any] = {}
         lines: dict[str, int] = {}
         for key_node, value_node in node.value:
-            if key_node.tag == f"{_TAG}merge":
+            if key_node.tag == _PLAIN and key_node.value == "<<":
                 merged = {**self._merged(value_node, depth), **merged}
                 continue
             if not isinstance(key_node, yaml.ScalarNode):

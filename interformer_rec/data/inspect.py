@@ -11,12 +11,13 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-import yaml
-
+from interformer_rec import strict_yaml
 from interformer_rec.config import parse
+from interformer_rec.config_text import escape
 from interformer_rec.data.draft import Draft, Group, draft, repeats_candidate
 from interformer_rec.data.profile import Column, Profile, profile, unseen_share
 from interformer_rec.data.source import Source, open_source
+from interformer_rec.redaction import without_credentials
 
 SPLITS = {
     "train": ("train", "training", "tr"),
@@ -42,12 +43,15 @@ def inspect_folder(path: str) -> str:
             *_data(path, facts, paths),
             *_features(guess),
             *_left_out(guess),
-            *_rest(facts),
+            *_rest(facts, paths),
             "",
         ]
     )
+    text = without_credentials(text)  # loading the config says what to write where one was
     if guess.groups:
-        parse(yaml.safe_load(text), f"draft for {path}")  # ours to keep: a draft that does not load is no draft
+        parse(
+            strict_yaml.parse(text, "the draft"), f"draft for {path}"
+        )  # ours to keep: a draft that does not load is no draft
     return text
 
 
@@ -218,12 +222,13 @@ def _left_out(guess: Draft) -> Iterator[str]:
         yield from (f"#   {name}: {reason}" for name, reason in guess.left_out.items())
 
 
-def _rest(facts: Profile) -> Iterator[str]:
+def _rest(facts: Profile, paths: dict[str, str]) -> Iterator[str]:
     small = facts.rows < SMALL_DATA
     yield ""
     yield f"model: {{embedding_dim: {16 if small else 32}, d: {16 if small else 32}, layers: 2, dropout: 0.1}}"
     yield "optimizer: {dense: {lr: 0.001, clip_norm: 10.0}, embedding: {lr: 0.02, l2: 0.00001}}"
-    yield "training: {epochs: 3, patience: 1, monitor: auc}"
+    patience = "patience: 1, " if "valid" in paths else ""
+    yield f"training: {{epochs: 3, {patience}monitor: auc}}"
 
 
 def _dense(column: Column) -> str:
@@ -292,4 +297,4 @@ def _text(value: str) -> str:
         "false",
         "null",
     )
-    return value if plain else json.dumps(value, ensure_ascii=False)
+    return value if plain else json.dumps(escape(value), ensure_ascii=False)

@@ -61,7 +61,7 @@ def test_a_file_of_ones_own(tmp_path: Path):
     [
         ({"hbm_gib": 0}, "hbm_gib must be given"),
         ({"sources": {}}, "sources lacks"),
-        ({"hbm": 80}, "hbm: Extra inputs"),
+        ({"hbm": 80}, "hbm: unknown key 'hbm'; did you mean 'hbm_gib'"),
         ({"devices_per_node": 0}, "devices_per_node"),
         ({"device": "tpu"}, "device"),
         ({"sources": {"speed": "x"}}, "sources"),

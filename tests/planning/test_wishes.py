@@ -75,7 +75,7 @@ def test_a_file_goes_over_the_run_config(tmp_path: Path):
         ("tables: {p: {shard: [row_wise]}}", "shard"),
         ("together: [[p, w], [p, s]]", "'p' is in two groups"),
         ("- p", "must be a mapping"),
-        ("a: [", "cannot read"),
+        ("a: [", "is not valid YAML: line 1"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str, part: str):

@@ -22,6 +22,8 @@ fbgemm.require()  # names what is missing and the cure before TorchRec's own imp
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor  # noqa: E402
 from torchrec.streamable import Pipelineable  # noqa: E402
 
+NULL_GROUP = -(2**63)  # key of rows whose group column is null: they are of no group
+
 
 @dataclass
 class Batch(Pipelineable):
@@ -39,7 +41,7 @@ class Batch(Pipelineable):
     timestamps: dict[str, torch.Tensor]  # group -> (events of the group,) int64, in the order of its values; {} without
     labels: torch.Tensor  # (B, tasks) float32; (B, 0) for prediction
     weights: torch.Tensor  # (B,) float32
-    groups: torch.Tensor  # (B,) int64 key for GAUC (a hash for strings); zeros without a group column
+    groups: torch.Tensor  # (B,) int64 key for GAUC (a hash for strings; NULL_GROUP: null); zeros without a group column
     rows: int  # real rows: B, or 0 for a filler
     # Rows of the step over all ranks / world size: what the weighted loss sum is divided by. Where bad rows are skipped a rank knows its
     # own number alone (1 for a filler), and the pipeline puts the number of all ranks in its place.

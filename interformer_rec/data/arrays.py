@@ -1,6 +1,6 @@
 """Arrow arrays as numpy arrays, without a loop over rows. In: columns of a decoded table; out: values, null masks, list bounds.
 
-One chunk is viewed in place; several (row groups of several files) are joined by one copy.
+What Arrow types mean as ids is in id_values.py. One chunk is viewed in place; several (row groups of several files) are joined by one copy.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from interformer_rec.data.unify import is_text
 
 Mask = np.ndarray | None  # bool per value, True where Arrow has a null; None: no nulls
 
@@ -24,7 +25,12 @@ class Lists(NamedTuple):
 
 
 def flat(column: pa.ChunkedArray) -> tuple[np.ndarray, Mask]:
-    """Values and null mask of a column of numbers or booleans; what stands at a null is arbitrary."""
+    """Values and null mask of a column of numbers or booleans; what stands at a null is arbitrary. Decimals become float64; a column of
+    the null type is zeros, all of them null."""
+    if pa.types.is_null(column.type):
+        return np.zeros(len(column)), np.ones(len(column), bool)
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
     parts = [_flat(chunk) for chunk in column.chunks if len(chunk)]
     if len(parts) == 1:
         return parts[0]
@@ -52,10 +58,8 @@ def _flat(array: pa.Array) -> tuple[np.ndarray, Mask]:
     return np.frombuffer(buffer, type_, len(array), array.offset * type_.itemsize), null
 
 
-def numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, Mask]:
-    """Like `flat`, for integers: dictionaries resolved, timestamps as integers, uint64 as the int64 of the same bits."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+def times(column: pa.ChunkedArray) -> tuple[np.ndarray, Mask]:
+    """Like `flat`, for the times of events: timestamps as integers of their unit, uint64 as the int64 of the same bits."""
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.int64())
     values, null = flat(column)
@@ -63,7 +67,9 @@ def numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, Mask]:
 
 
 def lists(column: pa.ChunkedArray) -> Lists:
-    """Bounds and values of a list column (list, large_list or fixed_size_list)."""
+    """Bounds and values of a list column (list, large_list or fixed_size_list); of the null type: all lists are null."""
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.list_(pa.null()))
     parts, base = [], 0
     for chunk in column.chunks:
         if pa.types.is_fixed_size_list(chunk.type):
@@ -88,36 +94,9 @@ def lists(column: pa.ChunkedArray) -> Lists:
     return Lists(starts, lengths, nulls, pa.chunked_array([p[3] for p in parts], value_type))
 
 
-def dictionaries(column: pa.ChunkedArray) -> list[tuple[pa.Array, np.ndarray, Mask]]:
-    """A column of strings as (distinct strings, index per value, null mask) per chunk; an index at a null is arbitrary but valid.
-
-    A dictionary may hold strings that no value uses; it never holds a null.
-    """
-    out = []
-    for chunk in column.chunks:
-        if not pa.types.is_dictionary(chunk.type):
-            chunk = chunk.dictionary_encode()
-        distinct, indices = chunk.dictionary, chunk.indices
-        null = chunk.is_null().to_numpy(zero_copy_only=False) if chunk.null_count or distinct.null_count else None
-        if distinct.null_count:
-            distinct = pc.fill_null(distinct, "")
-        if indices.null_count:
-            indices = indices.fill_null(0)
-        out.append((distinct, indices.to_numpy(), null))
-    return out
-
-
 def is_string(type_: pa.DataType) -> bool:
     """Strings in any of Arrow's layouts, dictionaries of strings included."""
-    if pa.types.is_dictionary(type_):
-        type_ = type_.value_type
-    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
-
-
-def is_id(type_: pa.DataType) -> bool:
-    """Integers and strings, and dictionaries of these."""
-    value_type = type_.value_type if pa.types.is_dictionary(type_) else type_
-    return pa.types.is_integer(value_type) or is_string(value_type)
+    return is_text(type_.value_type if pa.types.is_dictionary(type_) else type_)
 
 
 def is_list(type_: pa.DataType) -> bool:

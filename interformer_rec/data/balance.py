@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from interformer_rec.batch import NULL_GROUP
 from interformer_rec.data.jagged import Jagged
 
 STRATA = 128  # divides usual batch sizes: a batch then holds as many rows of each stratum, wherever it begins
@@ -50,10 +51,14 @@ def spread(events_R: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def together(groups_R: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """(R,) the rows 0 .. R-1 in an order in which the rows of a group follow each other; groups and their rows are shuffled."""
+    """(R,) the rows 0 .. R-1 in an order in which the rows of a group follow each other; groups and their rows are shuffled.
+
+    Each row without a group (NULL_GROUP) is a group of its own."""
     distinct, group_R = np.unique(groups_R, return_inverse=True)
+    alone, count = np.flatnonzero(groups_R == NULL_GROUP), len(distinct)
+    group_R[alone] = count + np.arange(len(alone))
     first = random.permutation(len(groups_R))
-    return first[np.argsort(random.permutation(len(distinct))[group_R[first]], kind="stable")]
+    return first[np.argsort(random.permutation(count + len(alone))[group_R[first]], kind="stable")]
 
 
 def _sorted(keys: np.ndarray) -> np.ndarray:

@@ -5,24 +5,35 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from interformer_rec.data.arrays import dictionaries, is_list, is_string, lists, numbers
+from interformer_rec.data.arrays import Mask, is_list, lists
+from interformer_rec.data.id_values import NULL_KIND, id_kind, integers, strings
 
 Counted = tuple[np.ndarray | list[str], np.ndarray]  # distinct ids and how often each occurs
 MERGE = 1 << 20  # distinct ids waiting before they are merged, at least
 
 
 def count_ids(column: pa.ChunkedArray) -> list[Counted]:
-    """Distinct ids of a column of integers, strings or lists of these, nulls left out; an id may be in several parts."""
+    """Distinct ids of a column or of its lists; nulls and what is no id (bad rows, which are the loader's) are left out; an id may be
+    in several parts."""
     values = lists(column).values if is_list(column.type) else column
-    if not is_string(values.type):
-        ids, null = numbers(values)
-        return [_count_ints(ids if null is None else ids[~null])]
+    kind = id_kind(values.type)
+    if kind == NULL_KIND:
+        return []
+    if kind != "string":
+        ids, null, wrong, _ = integers(values)
+        left_out = _either(null, wrong)
+        return [_count_ints(ids if left_out is None else ids[~left_out])]
     parts: list[Counted] = []
-    for distinct, indices, null in dictionaries(values):
-        times = np.bincount(indices if null is None else indices[~null], minlength=len(distinct))
+    for distinct, indices, null, wrong in strings(values):
+        left_out = _either(null, wrong)
+        times = np.bincount(indices if left_out is None else indices[~left_out], minlength=len(distinct))
         used = np.flatnonzero(times)
         parts.append((distinct.take(pa.array(used)).to_pylist(), times[used]))
     return parts
+
+
+def _either(a: Mask, b: Mask) -> Mask:
+    return b if a is None else a if b is None else a | b
 
 
 def _count_ints(ids: np.ndarray) -> Counted:

@@ -11,17 +11,27 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pyarrow as pa
 
-from interformer_rec.data.arrays import Lists, dictionaries, flat, is_string, lists, numbers
+from interformer_rec.batch import NULL_GROUP
+from interformer_rec.data.arrays import Lists, Mask, flat, lists, times
 from interformer_rec.data.bad_rows import BadRows
 from interformer_rec.data.columns import Columns
 from interformer_rec.data.dense import transform
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.histories import Read, check_times, newest, rows_of_places
-from interformer_rec.data.ids import NULL_GROUP, RowMap, hash_strings, row_map
+from interformer_rec.data.id_values import NOT_UTF8, NULL_KIND, Strings, id_kind, integers, strings
+from interformer_rec.data.ids import RowMap, hash_strings, row_map
 from interformer_rec.data.jagged import Jagged, compact
 from interformer_rec.data.layout import Layout
-from interformer_rec.schema import MISSING_ROW, BagFeature, DenseFeature, FeatureSchema, IdFeature, SequenceGroup
+from interformer_rec.schema import (
+    MISSING_ROW,
+    BagFeature,
+    DenseFeature,
+    FeatureSchema,
+    IdFeature,
+    SequenceGroup,
+)
 
+CURE_UTF8 = "Write strings as UTF-8"
 BLOCK = 512  # rows transposed at a time
 
 
@@ -53,51 +63,48 @@ class Decoder:
             if features.weight:
                 weights = _bounded(table, features.weight, bad, "weight", None)
             if features.group:
-                groups = _group_keys(table[features.group])
+                groups = _group_keys(table[features.group], features.group, bad)
         return Columns(dense, _transpose(singles), jagged, labels, weights, groups, bad.codes, bad.reasons)
 
     def _dense(self, table: pa.Table, feature: DenseFeature, bad: BadRows) -> np.ndarray:
         values, null = flat(table[feature.column])
-        with np.errstate(over="ignore"):  # too large for float32: infinite, and found below
+        with np.errstate(over="ignore"):
             out = transform(values, null, feature, self._moments.get(feature.name)).astype(np.float32)
         wrong = ~np.isfinite(out)
         if wrong.any():
             empty = wrong & null if null is not None else np.zeros(len(out), bool)
             what = f"a null in dense feature {feature.name!r}, which has no `fill`"
             bad.add(feature.column, what, np.flatnonzero(empty), "Set `fill` on the feature")
+            large = wrong & ~empty & np.isfinite(values)
+            what = f"a number too large for float32 in dense feature {feature.name!r}"
+            bad.add(feature.column, what, np.flatnonzero(large), "Correct the file, or set `clip` on the feature")
             what = f"not a finite number in dense feature {feature.name!r}"
-            bad.add(feature.column, what, np.flatnonzero(wrong & ~empty), "Correct the file")
+            bad.add(feature.column, what, np.flatnonzero(wrong & ~empty & ~large), "Correct the file")
         return out
 
     def _ids(self, ids: pa.ChunkedArray, bounds: Lists | None, column: str, table: str, bad: BadRows) -> np.ndarray:
         """(len(ids),) table rows; `bounds` where `ids` are the elements of lists."""
         map_ = self._maps[table]
-        if is_string(ids.type):
-            return _rows_of_strings(ids, map_)
-        values, null = numbers(ids)
+        kind = id_kind(ids.type)
+        if kind == NULL_KIND:
+            return np.full(len(ids), MISSING_ROW, map_.type)
+        if kind == "string":
+            read = strings(ids)
+            invalid = _joined_masks([(part.wrong, len(part.indices)) for part in read])
+            _report(ids, invalid, bounds, column, NOT_UTF8, CURE_UTF8, bad)
+            return _rows_of_strings(read, map_)
+        values, null, wrong, what = integers(ids)
+        _report(ids, _besides(wrong, null), bounds, column, what, "Write the ids as integers or strings", bad)
         outside = map_.outside(values)
         if outside is not None:
-            self._report_outside(values, outside if null is None else outside & ~null, bounds, column, table, bad)
+            size = self.features.tables[table].num_embeddings
+            what = f"an id outside 0 .. {size} - 1, the range of identity table {table!r}"
+            cure = "Correct the file, raise num_embeddings or use ids: vocab or hash"
+            _report(ids, _besides(outside, null), bounds, column, what, cure, bad)
         rows = map_.ints(values)
         if null is not None:
             rows[null] = MISSING_ROW
         return rows
-
-    def _report_outside(
-        self, values: np.ndarray, outside: np.ndarray, bounds: Lists | None, column: str, table: str, bad: BadRows
-    ) -> None:
-        rows = places = np.flatnonzero(outside)
-        if bounds is not None:
-            rows, inside = rows_of_places(bounds, places)
-            places = places[inside]
-        size = self.features.tables[table].num_embeddings
-        bad.add(
-            column,
-            f"an id outside 0 .. {size} - 1, the range of identity table {table!r}",
-            np.unique(rows),
-            "Correct the file, raise num_embeddings or use ids: vocab or hash",
-            value=lambda row: int(values[places[rows == row][0]]),
-        )
 
     def _jagged(self, table: pa.Table, feature: SequenceGroup | BagFeature | IdFeature, bad: BadRows) -> Jagged:
         if isinstance(feature, SequenceGroup):
@@ -128,9 +135,9 @@ class Decoder:
         if not group.timestamp:
             return Jagged(lengths, events)
         bounds = read[-1].bounds
-        times, null = numbers(bounds.values)
-        check_times(group.timestamp, bounds, times, null, bad)
-        return Jagged(lengths, events, compact(times, starts[-1], lengths).astype(np.int64))
+        when, null = times(bounds.values)
+        check_times(group.timestamp, bounds, when, null, bad)
+        return Jagged(lengths, events, compact(when, starts[-1], lengths).astype(np.int64))
 
 
 def _widest(types: Iterable[np.dtype]) -> np.dtype:
@@ -145,10 +152,10 @@ def _transpose(values: np.ndarray) -> np.ndarray:
     return out
 
 
-def _rows_of_strings(column: pa.ChunkedArray, map_: RowMap) -> np.ndarray:
+def _rows_of_strings(read: list[Strings], map_: RowMap) -> np.ndarray:
     """(n,) table rows; nulls read the missing row."""
     parts = []
-    for distinct, indices, null in dictionaries(column):
+    for distinct, indices, null, _ in read:
         known = map_.strings(distinct)
         rows = np.append(known, known.dtype.type(MISSING_ROW)).take(indices)
         if null is not None:
@@ -159,10 +166,34 @@ def _rows_of_strings(column: pa.ChunkedArray, map_: RowMap) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def _besides(mask: Mask, null: Mask) -> Mask:
+    return mask if mask is None or null is None else mask & ~null
+
+
+def _joined_masks(parts: list[tuple[Mask, int]]) -> Mask:
+    if all(mask is None for mask, _ in parts):
+        return None
+    return np.concatenate([np.zeros(count, bool) if mask is None else mask for mask, count in parts])
+
+
+def _report(
+    ids: pa.ChunkedArray, wrong: Mask, bounds: Lists | None, column: str, what: str, cure: str, bad: BadRows
+) -> None:
+    """Mark the rows of wrong ids; `bounds` where `ids` are the elements of lists."""
+    if wrong is None:
+        return
+    rows = places = np.flatnonzero(wrong)
+    if bounds is not None:
+        rows, inside = rows_of_places(bounds, places)
+        places = places[inside]
+    bad.add(column, what, np.unique(rows), cure, value=lambda row: ids[int(places[rows == row][0])])
+
+
 def _bounded(table: pa.Table, column: str, bad: BadRows, kind: str, high: float | None) -> np.ndarray:
     """(rows,) float32 of a label (0 .. 1) or weight (0 and up)."""
     values, null = flat(table[column])
-    out = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite, and found below
+        out = values.astype(np.float32)
     if null is not None:
         out[null] = np.nan
     good = (out >= 0) & (out <= high if high is not None else np.isfinite(out))
@@ -173,15 +204,18 @@ def _bounded(table: pa.Table, column: str, bad: BadRows, kind: str, high: float 
     return out
 
 
-def _group_keys(column: pa.ChunkedArray) -> np.ndarray:
+def _group_keys(column: pa.ChunkedArray, name: str, bad: BadRows) -> np.ndarray:
     """(rows,) int64: integers as they are, strings hashed; all nulls share NULL_GROUP."""
-    if not is_string(column.type):
-        values, null = numbers(column)
-        parts = [(values.astype(np.int64), null)]
+    if id_kind(column.type) == "string":
+        read = strings(column)
+        _report(column, _joined_masks([(p.wrong, len(p.indices)) for p in read]), None, name, NOT_UTF8, CURE_UTF8, bad)
+        keys = [np.append(hash_strings(p.distinct).view(np.int64), NULL_GROUP).take(p.indices) for p in read]
+        parts = [(key, part.null) for key, part in zip(keys, read, strict=True)]
     else:
-        read = dictionaries(column)
-        parts = [(np.append(hash_strings(d).view(np.int64), NULL_GROUP).take(i), null) for d, i, null in read]
-    for keys, null in parts:
+        values, null, wrong, what = integers(column)
+        _report(column, _besides(wrong, null), None, name, what, "Write the groups as integers or strings", bad)
+        parts = [(values.astype(np.int64), null)]
+    for keys_, null in parts:
         if null is not None:
-            keys[null] = NULL_GROUP
-    return np.concatenate([keys for keys, _ in parts])
+            keys_[null] = NULL_GROUP
+    return np.concatenate([keys_ for keys_, _ in parts])

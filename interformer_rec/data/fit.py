@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from interformer_rec.data.arrays import flat, is_string
+from interformer_rec.data.arrays import flat
 from interformer_rec.data.counts import Counted, Counts, count_ids
 from interformer_rec.data.dense import Moments, transform
 from interformer_rec.data.kinds import check_kinds
@@ -149,10 +149,9 @@ def _pieces(
 ) -> Iterator[_Piece]:
     """One piece a row group, in order, computed by `workers` threads (Arrow and numpy release the interpreter's lock)."""
     wanted = tuple(dict.fromkeys([*(column for column, _ in columns), *(feature.column for feature in scaled)]))
-    dictionary = [item.name for item in source.require(wanted) if is_string(item.type)]
 
     def piece(group: int) -> _Piece:
-        table = source.read([group], wanted, dictionary)
+        table = source.read([group], wanted, strings=True)
         counts = [(name, counted) for column, name in columns for counted in count_ids(table[column])]
         return _Piece(counts, {feature.name: _spread(table[feature.column], feature) for feature in scaled})
 
@@ -167,7 +166,7 @@ def _pieces(
 
 
 def _spread(column: pa.ChunkedArray, feature: DenseFeature) -> Spread:
-    """Of the finite values of a row group, after fill, clip and log1p."""
+    """Of the values of a row group that float32 holds, after fill, clip and log1p: their squares cannot overflow."""
     values = transform(*flat(column), feature)
     values = values[np.isfinite(values)]
     if not len(values):

@@ -1,8 +1,9 @@
 """Raw ids -> rows of an embedding table. In: integers or strings as Arrow decoded them; out: rows (0 missing, 1 unknown, then ids).
 
-The hash of `ids: hash`, which must never change: an integer is taken as 64 bits (two's complement) through splitmix64's finaliser
-(Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014); a string as the first 8 bytes, little endian, of
-BLAKE2b (RFC 7693, digest size 8) of its UTF-8 bytes; the row is the hash modulo num_embeddings, after the missing row.
+What dates, decimals and the like are as ids: id_values.py. The hash of `ids: hash`, which must never change: an integer is taken as 64
+bits (two's complement) through splitmix64's finaliser (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014);
+a string as the first 8 bytes, little endian, of BLAKE2b (RFC 7693, digest size 8) of its UTF-8 bytes; the row is the hash modulo
+num_embeddings, after the missing row.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import pyarrow as pa
 from interformer_rec.errors import InputError
 from interformer_rec.schema import MISSING_ROW, UNKNOWN_ROW, Table
 
-NULL_GROUP = np.iinfo(np.int64).min  # group key of rows whose group column is null
 # A vocabulary is looked up directly, in a table with an entry for every possible id from 0 (or the smallest) to the largest, if there
 # are at most SMALL_SPAN of them, or at most SPREAD times as many as ids and LARGE_SPAN; else by hashing, which takes 3 times as long.
 SMALL_SPAN, LARGE_SPAN, SPREAD = 1 << 24, 1 << 27, 16
@@ -102,7 +102,9 @@ class VocabMap:
         self._name, self.type = name, row_type(len(vocabulary) + UNKNOWN_ROW + 1)
         self._strings: dict[str, int] | None = None
         self._lookup: _Direct | _Hashed | None = None
-        if not pa.types.is_integer(vocabulary.type):
+        if not len(vocabulary):  # all that come are unknown, of whichever kind
+            self._strings, vocabulary = {}, pa.array([], pa.int64())
+        elif not pa.types.is_integer(vocabulary.type):
             self._strings = {text: row for row, text in enumerate(vocabulary.to_pylist(), UNKNOWN_ROW + 1)}
             return
         ids = vocabulary.to_numpy().astype(np.int64)
@@ -201,5 +203,6 @@ def splitmix64(ids: np.ndarray) -> np.ndarray:
 
 def hash_strings(ids: pa.Array) -> np.ndarray:
     """(n,) uint64 hashes of strings without nulls; a Python step per string, so give it the distinct ones."""
-    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in ids.to_pylist())
+    texts = ids.cast(pa.large_binary()).to_pylist()
+    digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in texts)
     return np.frombuffer(digests, "<u8").astype(np.uint64)

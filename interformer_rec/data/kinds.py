@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pyarrow as pa
 
-from interformer_rec.data.arrays import is_id, is_list, is_string
+from interformer_rec.data.arrays import is_list
+from interformer_rec.data.id_values import NULL_KIND, id_kind
 from interformer_rec.data.source import Source
 from interformer_rec.errors import InputError
 from interformer_rec.schema import FeatureSchema
+
+IDS = "integers or strings (or dates, timestamps, decimals without a fraction, booleans)"
 
 
 def value_kind(type_: pa.DataType) -> str:
@@ -42,9 +47,9 @@ def columns_of(features: FeatureSchema, labels: bool) -> tuple[str, ...]:
 def check_kinds(source: Source, features: FeatureSchema, labels: bool) -> None:
     """Raises InputError that names file, column, type found and types allowed, or the table that mixes integers and strings."""
     schema = source.require(columns_of(features, labels))
-    check = _Check(source.files[0], schema)
+    check = _Check(source, schema)
     for dense in features.dense:
-        check.number(dense.column, f"dense feature {dense.name!r}")
+        check.number(dense.column, f"dense feature {dense.name!r}", dense.fill is not None)
     for single in features.ids:
         check.id(single.column, schema.field(single.column).type, single.table, f"id feature {single.name!r}", features)
     for bag in features.bags:
@@ -61,47 +66,88 @@ def check_kinds(source: Source, features: FeatureSchema, labels: bool) -> None:
             check.id(column.column, check.elements(column.column, what), column.table, what, features)
         if group.timestamp:
             what = f"timestamp of sequence group {group.name!r}"
-            type_ = check.elements(group.timestamp, what)
-            if not (pa.types.is_integer(type_) or pa.types.is_timestamp(type_)):
-                check.fail(group.timestamp, what, "a list of integers or timestamps")
+            check.elements(group.timestamp, what)
+            check.that(
+                group.timestamp,
+                lambda type_: pa.types.is_integer(type_) or pa.types.is_timestamp(type_) or pa.types.is_null(type_),
+                what,
+                "a list of integers or timestamps",
+                inside=True,
+            )
     if labels:
         for label in features.labels:
-            check.number(label.column, f"label {label.name!r}")
+            check.number(label.column, f"label {label.name!r}", fill=False)
         if features.weight:
-            check.number(features.weight, "weight")
-        if features.group and not is_id(schema.field(features.group).type):
-            check.fail(features.group, "group key", "integers or strings")
+            check.number(features.weight, "weight", fill=False)
+        if features.group:
+            check.that(features.group, lambda type_: id_kind(type_) is not None, "group key", IDS)
 
 
 class _Check:
-    def __init__(self, file: str, schema: pa.Schema) -> None:
-        self._file, self._schema = file, schema
-        self._strings: dict[str, tuple[bool, str]] = {}  # table -> fed with strings, by this column
+    def __init__(self, source: Source, schema: pa.Schema) -> None:
+        self._source, self._schema = source, schema
+        self._kinds: dict[str, tuple[str, str]] = {}  # table -> kind of its ids, by this column
 
-    def number(self, column: str, what: str) -> None:
-        type_ = self._schema.field(column).type
-        if not (pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_boolean(type_)):
-            self.fail(column, what, "numbers (integer, floating point or boolean)")
+    def number(self, column: str, what: str, fill: bool) -> None:
+        if pa.types.is_null(self._schema.field(column).type) and not fill:
+            cure = "; set `fill` on the feature or remove it" if what.startswith("dense") else ""
+            raise InputError(
+                f"column {column!r} holds nulls only, in all files of {self._source.path!r}; {what} needs numbers{cure}"
+            )
+        self.that(column, _is_number, what, "numbers (integer, floating point, decimal or boolean)")
 
     def elements(self, column: str, what: str) -> pa.DataType:
+        """The type of a list's elements."""
         type_ = self._schema.field(column).type
-        if not is_list(type_):
-            self.fail(column, what, "a list (list, large_list or fixed_size_list)")
+        if pa.types.is_null(type_):
+            return type_
+        self.that(column, _is_list, what, "a list (list, large_list or fixed_size_list)")
         return type_.value_type
 
     def id(self, column: str, type_: pa.DataType, table: str, what: str, features: FeatureSchema) -> None:
-        if not is_id(type_):
-            self.fail(column, what, "ids: integers or strings; cast the column when writing it")
-        string = is_string(type_)
-        if string and features.tables[table].ids == "identity":
-            self.fail(column, what, "integers, because its table has ids: identity (or use ids: vocab or hash)")
-        seen, other = self._strings.setdefault(table, (string, column))
-        if seen != string:
+        inside = is_list(self._schema.field(column).type) and type_.equals(self._schema.field(column).type.value_type)
+        wanted = f"ids: {IDS}; cast the column when writing it"
+        self.that(column, lambda found: id_kind(found) is not None, what, wanted, inside)
+        kind = id_kind(type_)
+        assert kind is not None
+        if kind == NULL_KIND:
+            return
+        if kind == "string" and features.tables[table].ids == "identity":
+            wanted = "integers, because its table has ids: identity (or use ids: vocab or hash)"
+            self.that(column, lambda found: id_kind(found) != "string", what, wanted, inside)
+        seen, other = self._kinds.setdefault(table, (kind, column))
+        if seen != kind:
+            mixed = " and ".join(f"{one}s" for one in sorted((seen, kind)))
+            types = f"{self._schema.field(other).type} and {self._schema.field(column).type}"
             raise InputError(
-                f"table {table!r} would mix integers and strings: columns {other!r} and {column!r} of {self._file!r} are "
-                f"{self._schema.field(other).type} and {self._schema.field(column).type}; write both alike or use two tables"
+                f"table {table!r} would mix {mixed}: columns {other!r} and {column!r} of {self._source.files[0]!r} are {types}; write both "
+                "alike or use two tables"
             )
 
-    def fail(self, column: str, what: str, wanted: str) -> None:
-        found = self._schema.field(column).type
-        raise InputError(f"column {column!r} of {self._file!r} is {found}; {what} needs {wanted}")
+    def that(
+        self, column: str, suits: Callable[[pa.DataType], bool], what: str, wanted: str, inside: bool = False
+    ) -> None:
+        """Raises InputError unless the column's type suits (`inside`: of a list, the elements'); it names a file whose type does not."""
+        if suits(_elements(self._schema.field(column).type, inside)):
+            return
+        types = list(self._source.columns.types(column))
+        file, found = next((one for one in types if not suits(_elements(one[1], inside))), types[0])
+        raise InputError(f"column {column!r} of {file!r} is {found}; {what} needs {wanted}")
+
+
+def _elements(type_: pa.DataType, inside: bool) -> pa.DataType:
+    return type_.value_type if inside and is_list(type_) else type_
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    return is_list(type_) or pa.types.is_null(type_)
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return (
+        pa.types.is_integer(type_)
+        or pa.types.is_floating(type_)
+        or pa.types.is_boolean(type_)
+        or pa.types.is_decimal(type_)
+        or pa.types.is_null(type_)
+    )

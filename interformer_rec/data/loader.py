@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 
 from interformer_rec.batch import Batch
-from interformer_rec.data.arrays import is_string
 from interformer_rec.data.balance import events
 from interformer_rec.data.collate import Piece, collate, empty_batch
 from interformer_rec.data.columns import Columns, join
@@ -85,8 +84,6 @@ class Loader:
         if fitted.meaning is not None:
             require_meaning(fitted.meaning, self.source, features, labels)
         self._columns = columns_of(features, labels)
-        types = self.source.require(self._columns)
-        self._dictionary = [item.name for item in types if is_string(item.type)]
         self._decoder = Decoder(features, fitted, labels=labels, skip_bad=on_bad_row == "skip")
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._seed, self._shuffle_rows, self._balance = seed, shuffle_rows, balance
@@ -125,11 +122,15 @@ class Loader:
         return plan.steps - plan.first_step
 
     def tables(self) -> Iterator[tuple[Batch, pa.Table]]:
-        """This rank's rows in file order, each batch with the input's columns for the same rows, untouched; a filler has no rows."""
-        names = self.source.schemas[0].names
-        self.source.require(names)
-        for _, made in self._made(self._plan(0, shuffle_rows=0), names):
-            yield made.batch, self.source.schemas[0].empty_table() if made.table is None else made.table
+        """This rank's rows in file order, each batch with the input's columns for the same rows, untouched; a filler has no rows.
+
+        Files that differ give the columns of FileSchemas.whole; what that leaves out is logged.
+        """
+        schema, left_out = self.source.columns.whole(self._columns)
+        for reason in left_out if self._rank == 0 else ():
+            log.warning("column left out of the output: %s", reason)
+        for _, made in self._made(self._plan(0, shuffle_rows=0), schema.names):
+            yield made.batch, schema.empty_table() if made.table is None else made.table
 
     def _made(self, plan: Plan, keep: list[str] | None) -> Iterator[tuple[int, _Made]]:
         """(step, batch) in order; `keep`: input columns to hand through."""
@@ -150,7 +151,7 @@ class Loader:
         parts, tables = [], []
         for groups in _portions(plan.units[unit].tolist(), self.source.group_rows):
             if keep is None:
-                table = self.source.read(groups, self._columns, self._dictionary)
+                table = self.source.read(groups, self._columns, strings=True)
             else:
                 table = self.source.read(groups, keep)
                 tables.append(table)

@@ -25,13 +25,15 @@ class Located(NamedTuple):
 
     filesystem: fs.FileSystem
     files: tuple[str, ...]
+    base: str  # the folder that all of them are below
 
 
 def locate(path: str) -> Located:
     """Find the Parquet files of a local path, glob, directory or URI.
 
     In a directory (searched with its subdirectories) files ending in .parquet, .parq or .pq count; names that begin with `_` or `.`
-    are left out, as Spark and Hive do. A glob may hold *, ?, [...] and ** (a URI's glob: *, [...] and **).
+    are left out, as Spark and Hive do, but for a partition's folder (`_day=5`). A glob may hold *, ?, [...] and ** (a URI's glob: *,
+    [...] and **).
     Raises InputError: nothing there, a directory or glob without files, an unknown scheme, an unreachable store.
     """
     if not path:
@@ -63,14 +65,14 @@ def _list(filesystem: fs.FileSystem, root: str, shown: str) -> Located:
     if info.type == fs.FileType.NotFound:
         raise InputError(f"there is no file or directory {shown!r}")
     if info.type != fs.FileType.Directory:
-        return Located(filesystem, (root,))
+        return Located(filesystem, (root,), root.rpartition("/")[0])
     base = root.rstrip("/") + "/"
     inside = [item.path for item in filesystem.get_file_info(fs.FileSelector(root, recursive=True)) if item.is_file]
     files = sorted(name for name in inside if name.endswith(SUFFIXES) and not _hidden(name.removeprefix(base)))
     if not files:
         others = f"; it holds {len(inside)} other file(s), such as {min(inside)!r}" if inside else "; it is empty"
         raise InputError(f"directory {shown!r} has no file that ends in {', '.join(SUFFIXES)}{others}")
-    return Located(filesystem, tuple(files))
+    return Located(filesystem, tuple(files), root)
 
 
 def _expand(filesystem: fs.FileSystem, pattern: str, wild: re.Pattern[str], shown: str) -> Located:
@@ -85,7 +87,7 @@ def _expand(filesystem: fs.FileSystem, pattern: str, wild: re.Pattern[str], show
     )
     if not files:
         raise InputError(f"no file matches {shown!r} (looked in {root!r})")
-    return Located(filesystem, tuple(files))
+    return Located(filesystem, tuple(files), root)
 
 
 def _regex(pattern: str) -> str:
@@ -99,4 +101,7 @@ def _regex(pattern: str) -> str:
 
 
 def _hidden(relative: str) -> bool:
-    return any(part.startswith(("_", ".")) for part in relative.split("/"))
+    *folders, name = relative.split("/")
+    return name.startswith(("_", ".")) or any(
+        folder.startswith(".") or (folder.startswith("_") and "=" not in folder) for folder in folders
+    )

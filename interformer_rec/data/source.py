@@ -6,22 +6,35 @@ is opened), then per read the column chunks of the row groups asked for, neighbo
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from interformer_rec.data.file_schemas import FileSchemas
 from interformer_rec.data.locate import locate
+from interformer_rec.data.partitions import Keys, keys_of
+from interformer_rec.data.unify import leaves
 from interformer_rec.errors import InputError
 
 OPEN_FILES = 64  # kept open at once, with their footers
 FOOTER_THREADS = 16  # footers read at once: a remote store answers in tens of milliseconds
+
+
+class _File(NamedTuple):
+    """An open file, its footer, and the paths of its strings below each column (`tags.list.element`)."""
+
+    handle: pa.NativeFile
+    metadata: pq.FileMetaData
+    strings: dict[str, list[str]]
 
 
 class _Opened:
@@ -29,10 +42,10 @@ class _Opened:
 
     def __init__(self, filesystem: fs.FileSystem) -> None:
         self._filesystem = filesystem
-        self._files: OrderedDict[str, tuple[pa.NativeFile, pq.FileMetaData]] = OrderedDict()
+        self._files: OrderedDict[str, _File] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, path: str) -> tuple[pa.NativeFile, pq.FileMetaData]:
+    def get(self, path: str) -> _File:
         with self._lock:
             if path in self._files:
                 self._files.move_to_end(path)
@@ -52,12 +65,14 @@ class Source:
     path: str  # as the user wrote it
     filesystem: fs.FileSystem
     files: tuple[str, ...]
-    schemas: tuple[pa.Schema, ...]  # of each file
+    schemas: tuple[pa.Schema, ...]  # of each file, as it is; `columns` is what they have in common
+    keys: tuple[Keys, ...]  # of each file: what the names of its folders say (Hive's partitions)
     group_file: np.ndarray  # (row groups,) index into files
     group_index: np.ndarray  # (row groups,) its number inside the file
     group_rows: np.ndarray  # (row groups,) rows
     group_start: np.ndarray  # (row groups,) its first row inside the file
     _opened: list[_Opened] = field(default_factory=list, repr=False, compare=False)
+    _columns: list[FileSchemas] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def rows(self) -> int:
@@ -65,27 +80,19 @@ class Source:
         return int(self.group_rows.sum())
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_opened": []}
+        return {**self.__dict__, "_opened": [], "_columns": []}
+
+    @property
+    def columns(self) -> FileSchemas:
+        """The columns of all files as one schema."""
+        if not self._columns:
+            self._columns.append(FileSchemas(self.path, self.files, self.schemas, self.keys))
+        return self._columns[0]
 
     def require(self, columns: Sequence[str]) -> pa.Schema:
-        """The schema of these columns. Raises InputError if a file lacks one or holds it as another type than the first file."""
-        first = self.schemas[0]
-        checked: list[pa.Schema] = []
-        for file, schema in zip(self.files, self.schemas, strict=True):
-            if any(schema is done for done in checked):  # equal schemas are one object
-                continue
-            checked.append(schema)
-            for name in columns:
-                found = schema.get_all_field_indices(name)
-                if len(found) != 1:
-                    what = "is missing" if not found else f"is there {len(found)} times"
-                    raise InputError(f"column {name!r} {what} in {file!r}. Its columns: {', '.join(schema.names)}")
-                if schema.field(name).type != first.field(name).type:
-                    raise InputError(
-                        f"the files of {self.path!r} differ: column {name!r} is {first.field(name).type} in {self.files[0]!r} "
-                        f"but {schema.field(name).type} in {file!r}; write them with one schema"
-                    )
-        return pa.schema([first.field(name) for name in columns])
+        """The schema of these columns over all files: a column's type is the widest that any file has. Raises InputError if a file lacks
+        one, or two files hold it as types without a common one."""
+        return self.columns.require(columns)
 
     def where(self, group: int) -> str:
         """'file, row group' for messages."""
@@ -98,27 +105,35 @@ class Source:
         inside = int(self.group_start[groups[at]]) + row - int(ends[at] - self.group_rows[groups[at]])
         return f"{self.where(groups[at])}, row {inside} of the file (the first is 0)"
 
-    def read(self, groups: Sequence[int], columns: Sequence[str], dictionary: Sequence[str] = ()) -> pa.Table:
-        """Decode row groups (indices into `group_*`, ascending) in one thread; rows in that order, columns as given.
+    def read(self, groups: Sequence[int], columns: Sequence[str], strings: bool = False) -> pa.Table:
+        """Decode row groups (indices into `group_*`, ascending) in one thread; rows in that order, columns as given, null where a file
+        lacks one.
 
-        `dictionary` names string columns to decode as dictionaries, which saves making a string per row. Raises InputError that
+        With `strings` strings are decoded as dictionaries, in lists too, which saves making a string per row. Raises InputError that
         names the file, the row group and the column that cannot be read.
         """
         wanted = np.asarray(groups)
+        schema = None if self.columns.uniform else self.columns.fields(columns)
         tables = []
         for file in np.unique(self.group_file[wanted]):
             inside = wanted[self.group_file[wanted] == file]
+            stored = self.columns.stored(file, columns)
             try:
-                tables.append(self._read(file, inside, columns, dictionary))
+                table = self._read(file, inside, stored, strings)
             except (OSError, pa.ArrowException) as error:
-                raise InputError(self._name_damage(file, inside, columns, error)) from None
+                raise InputError(self._name_damage(file, inside, stored, error)) from None
+            if schema is not None:
+                where = functools.partial(self.where, inside[0])
+                table = self.columns.conform(table, file, schema, strings, where)
+            tables.append(table)
         return (tables[0] if len(tables) == 1 else pa.concat_tables(tables)).select(list(columns))
 
-    def _read(self, file: int, groups: np.ndarray, columns: Sequence[str], dictionary: Sequence[str] = ()) -> pa.Table:
+    def _read(self, file: int, groups: np.ndarray, columns: Sequence[str], strings: bool = False) -> pa.Table:
         if not self._opened:
             self._opened.append(_Opened(self.filesystem))
-        handle, metadata = self._opened[0].get(self.files[file])
-        reader = pq.ParquetFile(handle, metadata=metadata, pre_buffer=True, read_dictionary=list(dictionary))
+        opened = self._opened[0].get(self.files[file])
+        paths = [path for name in columns for path in opened.strings.get(name, ())] if strings else []
+        reader = pq.ParquetFile(opened.handle, metadata=opened.metadata, pre_buffer=True, read_dictionary=paths)
         table = reader.read_row_groups(self.group_index[groups].tolist(), columns=list(columns), use_threads=False)
         if table.num_rows != self.group_rows[groups].sum():
             raise pa.ArrowInvalid(f"{table.num_rows} rows where the footer says {self.group_rows[groups].sum()}")
@@ -140,14 +155,13 @@ def open_source(path: str) -> Source:
 
     Raises InputError that names the file: missing, empty, truncated or not Parquet; or says that no file has any row.
     """
-    filesystem, files = locate(path)
+    filesystem, files, base = locate(path)
     opened = _Opened(filesystem)
     with ThreadPoolExecutor(min(FOOTER_THREADS, len(files))) as pool:
         footers = list(pool.map(lambda file: _footer(opened, file), files))
     rows = [np.asarray(of_groups, np.int64) for _, of_groups in footers]
-    schemas: list[pa.Schema] = []
-    for schema, _ in footers:
-        schemas.append(next((known for known in schemas[-1:] if known.equals(schema)), schema))
+    known: dict[pa.Schema, pa.Schema] = {}
+    schemas = [known.setdefault(schema, schema) for schema, _ in footers]  # equal schemas are one object
     group_rows = np.concatenate(rows)
     if not group_rows.sum():
         raise InputError(f"{path!r} has no rows: {len(files)} Parquet file(s), all of them empty (first: {files[0]!r})")
@@ -157,6 +171,7 @@ def open_source(path: str) -> Source:
         filesystem=filesystem,
         files=files,
         schemas=tuple(schemas),
+        keys=keys_of(files, base),
         group_file=np.repeat(np.arange(len(files)), [len(r) for r in rows])[full],
         group_index=np.concatenate([np.arange(len(r)) for r in rows])[full],
         group_rows=group_rows[full],
@@ -166,15 +181,30 @@ def open_source(path: str) -> Source:
 
 
 def _footer(opened: _Opened, path: str) -> tuple[pa.Schema, list[int]]:
-    _, metadata = opened.get(path)
-    return metadata.schema.to_arrow_schema(), [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    metadata = opened.get(path).metadata
+    schema = metadata.schema.to_arrow_schema().remove_metadata()
+    return schema, [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
 
 
-def _open(filesystem: fs.FileSystem, path: str) -> tuple[pa.NativeFile, pq.FileMetaData]:
+def _open(filesystem: fs.FileSystem, path: str) -> _File:
     try:
         handle = filesystem.open_input_file(path)
         if handle.size() == 0:
             raise InputError(f"file {path!r} is empty (0 bytes); remove it or write it again")
-        return handle, pq.read_metadata(handle)
+        metadata = pq.read_metadata(handle)
+        return _File(handle, metadata, _strings(metadata))
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"cannot read {path!r}: {error}. Is it a Parquet file, and whole?") from None
+
+
+def _strings(metadata: pq.FileMetaData) -> dict[str, list[str]]:
+    """Column -> the paths of the strings in it."""
+    found: dict[str, list[str]] = {}
+    names = iter([field.name for field in metadata.schema.to_arrow_schema() for _ in range(leaves(field.type))])
+    for place in range(metadata.num_columns):
+        leaf = metadata.schema.column(place)
+        if leaf.physical_type == "BYTE_ARRAY":
+            found.setdefault(next(names), []).append(leaf.path)
+        else:
+            next(names)
+    return found

@@ -11,15 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interformer_rec.batch import NULL_GROUP
+
 
 def pairwise_loss(logits_BT: Tensor, labels_BT: Tensor, weights_B: Tensor, groups_B: Tensor) -> Tensor:
     """(T,): sum over rows i of label 1 of weight_i * mean over the rows j of label 0 in i's group of softplus(logit_j - logit_i).
 
-    A row without such a j adds nothing, nor does a row of weight 0. On a GPU this waits for the number of pairs.
+    A row without such a j adds nothing, nor does a row of weight 0 or without a group (NULL_GROUP). On a GPU this waits for the
+    number of pairs.
     """
     losses = []
     for logits_B, labels_B in zip(logits_BT.unbind(1), labels_BT.unbind(1), strict=True):
-        clicked = ((labels_B > 0.5) & (weights_B > 0)).nonzero().squeeze(1)
+        clicked = ((labels_B > 0.5) & (weights_B > 0) & (groups_B != NULL_GROUP)).nonzero().squeeze(1)
         others = ((labels_B <= 0.5) & (weights_B > 0)).nonzero().squeeze(1)
         place, other = (groups_B[clicked, None] == groups_B[others]).nonzero().unbind(1)
         pairs_P = F.softplus(logits_B[others[other]] - logits_B[clicked[place]])

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.functional import softplus
 
+from interformer_rec.batch import NULL_GROUP
 from interformer_rec.training import metrics_exact
 from interformer_rec.training.ranks import Ranks
 
@@ -31,7 +32,8 @@ class EvalMetrics:
     float32 probabilities where those tie.
 
     GAUC is the mean of the AUCs of the groups (users), weighted by each group's sum of sample weights (its impressions
-    where there are none); groups of one class are left out. It is taken over the whole set on all ranks; TorchRec's
+    where there are none); groups of one class are left out, and so are rows without a group (NULL_GROUP), which
+    `rows_without_group` counts: nobody knows which of them are one user's. It is taken over the whole set on all ranks; TorchRec's
     GAUC metric takes each contiguous run of rows in a batch for a group.
     """
 
@@ -52,7 +54,7 @@ class EvalMetrics:
         self._weights: list[np.ndarray] = []
         self._groups: list[np.ndarray] = []
         self._sums = np.zeros((len(self.tasks), len(_SUMS)))
-        self._rows = 0
+        self._rows = self._without_group = 0
 
     @torch.no_grad()
     def update(self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, groups: torch.Tensor) -> None:
@@ -67,13 +69,15 @@ class EvalMetrics:
             self._take_waiting()
 
     def compute(self) -> dict[str, float]:
-        """`rows`, and for every task t: t/auc, t/gauc (with groups), t/logloss, t/ne, t/calibration, t/base_rate.
+        """`rows`, `rows_without_group` (with groups), and for every task t: t/auc, t/gauc (with groups), t/logloss, t/ne,
+        t/calibration, t/base_rate.
 
         A collective; the same on every rank. More rows may be added afterwards.
         """
         self._take_waiting()
         sums = self._ranks.sum(self._sums)
-        result = {"rows": float(self._ranks.sum(np.array([self._rows]))[0])}
+        rows, without_group = self._ranks.sum(np.array([self._rows, self._without_group], np.float64)).tolist()
+        result = {"rows": rows, "rows_without_group": without_group} if self.group else {"rows": rows}
         for index, task in enumerate(self.tasks):
             values = _ratios(sums[index])
             # Every rank has the same sums, so all of them enter the exchange or none does.
@@ -102,8 +106,12 @@ class EvalMetrics:
         return metrics_exact.grouped_auc(self._spread(index, keys), self._ranks)
 
     def _spread(self, index: int, keys: np.ndarray | None) -> metrics_exact.ScoredRows:
-        columns = (_joined(part, np.float32) for part in (self._scores[index], self._labels[index], self._weights))
-        return metrics_exact.spread(metrics_exact.scored_rows(keys, *columns), self._ranks)
+        scores, labels, weights = (
+            _joined(part, np.float32) for part in (self._scores[index], self._labels[index], self._weights)
+        )
+        if keys is not None and self._without_group:
+            weights = np.where(keys == NULL_GROUP, np.float32(0), weights)  # rows of weight 0 are left out
+        return metrics_exact.spread(metrics_exact.scored_rows(keys, scores, labels, weights), self._ranks)
 
     def _take_waiting(self) -> None:
         """Copy what waits to the host (the device sync) and add to the sums."""
@@ -113,6 +121,7 @@ class EvalMetrics:
             self._weights.append(weights.copy())  # a view would keep the whole batch alive
             if self.group:
                 self._groups.append(groups.copy())
+                self._without_group += int(np.count_nonzero(groups == NULL_GROUP))
             for index in range(len(self.tasks)):
                 score, label = logits[:, index].copy(), labels[:, index].copy()
                 self._scores[index].append(score)

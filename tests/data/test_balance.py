@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from interformer_rec.data.balance import STRATA, events, spread
+from interformer_rec.batch import NULL_GROUP
+from interformer_rec.data.balance import STRATA, events, spread, together
 from interformer_rec.data.jagged import Jagged
 
 ROWS = 20_000
@@ -77,3 +78,13 @@ def test_events_of_all_histories_count():
     a, b = (Jagged(np.array(lengths), np.zeros((sum(lengths), 2))) for lengths in ([1, 0, 3], [0, 5, 1]))
     assert events([a, b], 3).tolist() == [1, 5, 4]
     assert events([], 2).tolist() == [0, 0]
+
+
+def test_rows_without_a_group_are_not_kept_together():
+    groups = np.where(np.arange(4000) % 2, np.arange(4000) // 8, NULL_GROUP)
+    order = together(groups, np.random.default_rng(0))
+    assert sorted(order.tolist()) == list(range(4000))
+    known = groups[order][groups[order] != NULL_GROUP]
+    assert len(np.flatnonzero(np.diff(known))) == 499  # each of the 500 groups in one run
+    share = (groups[order] == NULL_GROUP).reshape(20, 200).mean(1)
+    assert share.min() > 0.3 and share.max() < 0.7

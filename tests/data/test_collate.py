@@ -10,10 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from interformer_rec.batch import Batch
+from interformer_rec.batch import NULL_GROUP, Batch
 from interformer_rec.data.collate import empty_batch
 from interformer_rec.data.fit import fit
-from interformer_rec.data.ids import NULL_GROUP
 from interformer_rec.data.layout import Layout
 from interformer_rec.data.loader import Loader
 from interformer_rec.schema import FeatureSchema

@@ -97,6 +97,7 @@ BAD = {
     "label above": ("rating", [0.0, 1.0, 1.5, 0.0], 6, "a label that is not between 0 and 1; the value is 1.5"),
     "label NaN": ("rating", [0.0, np.nan, 0.5, 0.0], 5, "a label that is not between 0 and 1; the value is nan"),
     "label null": ("click", [True, False, False, None], 7, "a label that is not between 0 and 1; the value is None"),
+    "label far above": ("rating", [0.0, 1e300, 0.5, 0.0], 5, r"a label that is not between 0 and 1; the value is 1e\+300"),
     "weight negative": ("weight", [1.0, -0.5, 0.0, 1.0], 5, "a weight that is not a finite number of at least 0.*-0.5"),
     "weight infinite": ("weight", [1.0, 0.5, np.inf, 1.0], 6, "a weight that is not a finite number.*inf"),
 }  # fmt: skip
@@ -146,7 +147,9 @@ def test_a_number_too_large_for_float32(tmp_path):
     loader = Loader(
         str(tmp_path / "bad.parquet"), features, fit(features, str(tmp_path / "good.parquet")), batch_size=4
     )
-    with pytest.raises(InputError, match=r"not a finite number in dense feature 'height'; the value is 1e\+300"):
+    with pytest.raises(
+        InputError, match=r"a number too large for float32 in dense feature 'height'; the value is 1e\+300"
+    ):
         list(loader.batches())
 
 

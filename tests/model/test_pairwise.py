@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interformer_rec.batch import NULL_GROUP
 from interformer_rec.model.pairwise import pairwise_loss
 from interformer_rec.model.task import WeightedBCE
 
@@ -49,6 +50,13 @@ def test_rows_of_one_label_or_of_different_groups_have_no_pairs() -> None:
     logits, ones = torch.randn(4, 1), torch.ones(4)
     for labels, groups in ((torch.ones(4, 1), torch.zeros(4)), (torch.tensor([[0.0], [1], [0], [1]]), torch.arange(4))):
         assert pairwise_loss(logits, labels, ones, groups).tolist() == [0.0]
+
+
+def test_rows_without_a_group_are_nobodys_pair() -> None:
+    logits, labels, weights, groups = batch(30, 2, 5)
+    groups[::2] = NULL_GROUP
+    known = [part[1::2] for part in (logits, labels, weights, groups)]
+    torch.testing.assert_close(pairwise_loss(logits, labels, weights, groups), pairwise_loss(*known))
 
 
 def test_it_moves_the_weights_but_not_the_reported_number() -> None:

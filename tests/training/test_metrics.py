@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from interformer_rec.batch import NULL_GROUP
 from interformer_rec.training.metrics import EvalMetrics, WindowMetrics
 from interformer_rec.training.metrics_exact import scored_rows, spread
 from interformer_rec.training.ranks import Ranks
@@ -45,6 +46,8 @@ def cases() -> dict[str, Rows]:
     no_weight["weights"][:] = 0
     not_finite["logits"][11, 0] = np.nan
     soft["labels"] = np.random.default_rng(8).random(soft["labels"].shape).astype(np.float32)
+    null_users = draw(11)
+    null_users["groups"][np.random.default_rng(11).random(300) < 0.4] = NULL_GROUP
     signed_zero = {**draw(9), "logits": np.where(draw(9)["logits"] > 0, 0.0, -0.0).astype(np.float32)}
     return {
         "plain": draw(1, rows=320),
@@ -58,6 +61,7 @@ def cases() -> dict[str, Rows]:
         "not_finite": not_finite,
         "soft": soft,
         "signed_zero": signed_zero,
+        "null_users": null_users,
     }
 
 
@@ -97,7 +101,8 @@ def expected(rows: Rows) -> dict[str, float]:
     """The same metrics by scikit-learn and loops over users, NaN where they are not defined."""
     from sklearn.metrics import log_loss, roc_auc_score  # here, since the ranks import this file and do not need it
 
-    result = {"rows": float(len(rows["weights"]))}
+    without = float((rows["groups"] == NULL_GROUP).sum())
+    result = {"rows": float(len(rows["weights"])), "rows_without_group": without}
     for index, task in enumerate(TASKS):
         x, y = rows["logits"][:, index].astype(np.float64), rows["labels"][:, index].astype(np.float64)
         w, groups = rows["weights"].astype(np.float64), rows["groups"]
@@ -109,7 +114,8 @@ def expected(rows: Rows) -> dict[str, float]:
         scores, classes = np.concatenate([x, x]), np.repeat([1, 0], len(x))
         weights = np.concatenate([w * y, w * (1 - y)])
         found = [
-            (slow_auc(x[groups == g], y[groups == g], w[groups == g]), w[groups == g].sum()) for g in np.unique(groups)
+            (slow_auc(x[groups == g], y[groups == g], w[groups == g]), w[groups == g].sum())
+            for g in np.unique(groups[groups != NULL_GROUP])
         ]
         found = [(auc, weight) for auc, weight in found if not math.isnan(auc)]
         one_class = min(weights[: len(x)].sum(), weights[len(x) :].sum()) == 0

@@ -19,22 +19,11 @@ IDS = "integers or strings (or dates, timestamps, decimals without a fraction, b
 
 
 def value_kind(type_: pa.DataType) -> str:
-    """What a column (or the elements of its lists) holds: integer, string, number, boolean, timestamp, ... Types of one kind give equal
-    values the same meaning: the widths of integers and the layouts of strings and lists are not a difference. "null": no value at all."""
-    if is_list(type_) or pa.types.is_dictionary(type_):
+    """What a column (or the elements of its lists) holds: integer, string, date, timestamp (id_values.py says which types are ids of one
+    kind), number, ... Types of one kind give equal values the same meaning. "null": no value at all."""
+    if is_list(type_):
         return value_kind(type_.value_type)
-    if is_string(type_):
-        return "string"
-    named = {
-        "null": pa.types.is_null,
-        "integer": pa.types.is_integer,
-        "number": pa.types.is_floating,
-        "boolean": pa.types.is_boolean,
-        "timestamp": pa.types.is_timestamp,
-        "date": pa.types.is_date,
-        "decimal": pa.types.is_decimal,
-    }
-    return next((kind for kind, holds in named.items() if holds(type_)), str(type_))
+    return id_kind(type_) or ("number" if pa.types.is_floating(type_) else str(type_))
 
 
 def columns_of(features: FeatureSchema, labels: bool) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ def _kinds(source: Source, features: FeatureSchema, labels: bool) -> dict[str, s
             kind = value_kind(source.require((column,)).field(column).type)
         except InputError:  # the loader says so, where it needs the column
             continue
-        numeric = kind in ("integer", "number", "boolean", "decimal")
+        numeric = kind in ("integer", "number")
         found[column] = "number" if numeric and column not in _id_columns(features) else kind
     return found
 

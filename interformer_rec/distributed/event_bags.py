@@ -37,8 +37,10 @@ def read_events_as_bags(model: nn.Module) -> None:
 
 
 def _fits(tables: SplitTableBatchedEmbeddingBagsCodegen) -> bool:
-    """On the host, one width, a known optimizer, and end to end in memory."""
+    """On the host, one width, a known optimizer, end to end in memory, and some rows: row-wise, a small table ends before the last rank."""
     specs = tables.embedding_specs
+    if _firsts(tables)[-1] == 0:
+        return False
     if tables.optimizer not in STATE or len({dim for _, dim, _, _ in specs}) != 1:
         return False
     if any(place != EmbeddingLocation.HOST or device != ComputeDevice.CPU for _, _, place, device in specs):

@@ -16,10 +16,12 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.types import ShardingEnv, ShardingPlan
 
 from interformer_rec.config import ShardingConfig
+from interformer_rec.distributed.empty_shards import make_room
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.event_bags import read_events_as_bags
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
-from interformer_rec.distributed.sharding import describe, make_plan, sharders, tables_of
+from interformer_rec.distributed.sharding import describe, make_plan, sharders, tables_of, without_default
+from interformer_rec.distributed.sharding_types import check_planned
 from interformer_rec.distributed.tables import initialise_tables
 from interformer_rec.optimizer_config import OptimizerConfig
 
@@ -32,6 +34,7 @@ class Parallel:
     optimizer: RunOptimizer
     plan: list[dict[str, object]]  # sharding.describe
     prefetch: bool  # rows of cached tables are fetched a batch ahead
+    notes: tuple[str, ...] = ()  # what the user should know of the plan
 
     def begin_epoch(self, epoch: int) -> None:
         """Tell the parts of the model that teach one thing an epoch (embedding sets), and rest the weights that are not its."""
@@ -61,9 +64,14 @@ def parallelize(
         deduplicate=env.world_size > 1 if sharding.deduplicate is None else sharding.deduplicate,
         communication=sharding.communication,
     )
-    plan = plan or make_plan(
-        model, table_sharders, env, batch_size, sharding.default, sharding.tables, sharding.host_cache
-    )
+    notes: list[str | None] = []
+    if plan is None:
+        plan = make_plan(
+            model, table_sharders, env, batch_size, sharding.default, sharding.tables, sharding.host_cache
+        )
+        notes.append(without_default(infos, sharding, env.device.type))
+    described = describe(plan, infos)
+    check_planned({str(row["table"]): str(row["sharding"]) for row in described}, sharding.tables)
     distributed = DistributedModelParallel(
         module=model,
         env=ShardingEnv.from_process_group(torch.distributed.group.WORLD),
@@ -73,8 +81,9 @@ def parallelize(
     )
     initialise_tables(distributed, seed, table_std)
     if env.device.type == "cpu":
+        make_room(distributed)
         read_events_as_bags(distributed)
     run_optimizer = RunOptimizer(distributed, optimizer.dense, optimizer.embedding, rate)
     # TorchRec 1.8.0's prefetch pipeline does nothing without CUDA streams, and then fails
     prefetch = sharding.host_cache is not None and env.device.type == "cuda"
-    return Parallel(distributed, run_optimizer, describe(plan, infos), prefetch)
+    return Parallel(distributed, run_optimizer, described, prefetch, tuple(note for note in notes if note))

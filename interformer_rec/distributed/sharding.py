@@ -1,7 +1,7 @@
 """Which rank holds which part of which table. In: the model with tables on meta, and constraints; out: a TorchRec ShardingPlan.
 
-TorchRec's planner decides; what each kind of module supports on each device is checked first, so that an impossible wish
-is an error that names the table and what it may ask for.
+TorchRec's planner decides; what each kind of module supports on each device is checked first (sharding_types.py), so that an impossible
+wish is an error that names the table and what it may ask for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
@@ -29,14 +28,16 @@ from torchrec.distributed.types import CacheParams, ModuleSharder, ShardingPlan
 from torchrec.modules.embedding_configs import BaseEmbeddingConfig
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
 
+from interformer_rec.config import ShardingConfig
 from interformer_rec.distributed.communication import codecs
 from interformer_rec.distributed.deduplication import enable_on_cpu
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.sharding_types import allowed_types, check_wish, not_possible, passed_over
 from interformer_rec.errors import InputError
 from interformer_rec.host_memory import total_memory
 
 RESERVED = 0.15  # share of device memory kept free of tables: activations, communication buffers, fragmentation
-MIN_COLUMN_SHARD = 64  # floats; auto does not cut a row into narrower pieces
+NO_OPTION = "No available sharding type"  # how the enumerator's RuntimeError about an impossible constraint begins
 DENSE_COPIES = 6  # weights, gradients, two Adam moments, DDP buckets, and one spare
 
 
@@ -96,20 +97,45 @@ def make_plan(
 
     Raises InputError where a wish cannot be fulfilled or the tables do not fit.
     """
-    infos = tables_of(model)
+    return env.on_main(lambda: plan_on_one(model, table_sharders, env, batch_size, default, wishes or {}, host_cache))
+
+
+def without_default(infos: Mapping[str, TableInfo], sharding: ShardingConfig, device: str) -> str | None:
+    """The sentence about the tables that sharding.default cannot hold for."""
+    if sharding.default == "auto":
+        return None
+    free = {name: info for name, info in infos.items() if name not in sharding.tables}
+    return passed_over(sharding.default, [n for n, i in free.items() if not_possible(i.pooled, sharding.default, device)])
+
+
+def plan_on_one(
+    model: nn.Module,
+    table_sharders: list[ModuleSharder[nn.Module]],
+    env: Environment,
+    batch_size: int,
+    default: str,
+    wishes: Mapping[str, str],
+    host_cache: float | None,
+) -> ShardingPlan:
+    """On one rank. What goes wrong here is about the plan alone: no other rank is waited for."""
+    infos, device = tables_of(model), env.device.type
+    for name, wish in wishes.items():
+        check_wish(name, infos[name].pooled, wish, device)
+    types = {
+        name: allowed_types(info.pooled, info.config.embedding_dim, device, env.world_size, wishes.get(name, default))
+        for name, info in infos.items()
+    }
     kernels, cache = [EmbeddingComputeKernel.FUSED.value, EmbeddingComputeKernel.DENSE.value], None
     if host_cache is not None and env.device.type == "cuda":
         kernels = [EmbeddingComputeKernel.FUSED_UVM_CACHING.value]
         cache = CacheParams(load_factor=host_cache, prefetch_pipeline=True)
     constraints = {
         name: ParameterConstraints(
-            sharding_types=_allowed(
-                name, info, (wishes or {}).get(name, default), env, explicit=name in (wishes or {})
-            ),
-            compute_kernels=kernels,
-            cache_params=cache,
+            sharding_types=types[name],
+            compute_kernels=[EmbeddingComputeKernel.DENSE.value] if types[name] == ["data_parallel"] else kernels,
+            cache_params=None if types[name] == ["data_parallel"] else cache,
         )
-        for name, info in infos.items()
+        for name in infos
     }
     dense_bytes = sum(p.numel() * p.element_size() for p in model.parameters() if p.device.type != "meta")
     planner = EmbeddingShardingPlanner(
@@ -120,10 +146,12 @@ def make_plan(
         debug=False,
     )
     try:
-        return planner.collective_plan(model, table_sharders, dist.group.WORLD)
-    except (PlannerError, RuntimeError) as error:  # an impossible constraint is a RuntimeError of the enumerator
+        return planner.plan(model, table_sharders)
+    except (PlannerError, RuntimeError) as error:
+        if not (isinstance(error, PlannerError) or str(error).startswith(NO_OPTION)):
+            raise
         raise InputError(
-            f"no sharding plan for {len(infos)} tables on {env.world_size} {env.device.type} rank(s): {str(error).strip()} "
+            f"no sharding plan for {len(infos)} tables on {env.world_size} {device} rank(s): {str(error).strip()} "
             f"Allow more sharding types (sharding.default=auto), use more ranks, or shrink the tables."
         ) from error
 
@@ -147,30 +175,6 @@ def describe(plan: ShardingPlan, infos: dict[str, TableInfo]) -> list[dict[str, 
                 }
             )
     return sorted(rows, key=lambda row: str(row["table"]))
-
-
-def _allowed(name: str, info: TableInfo, wish: str, env: Environment, explicit: bool) -> list[str]:
-    """Sharding types the planner may use for a table."""
-    sharder = EmbeddingBagCollectionSharder() if info.pooled else EmbeddingCollectionSharder()
-    possible = list(sharder.sharding_types(env.device.type))
-    if not info.pooled:
-        possible.remove("data_parallel")  # TorchRec 1.8.0 fails in split_with_sizes for an EmbeddingCollection
-    if wish == "auto":
-        # Narrow column shards waste memory transactions, and split row-wise accumulators: only by wish.
-        wide = info.config.embedding_dim >= 2 * MIN_COLUMN_SHARD
-        # One rank has nothing to replicate for, and a dense gradient of the whole table to lose.
-        return [
-            kind
-            for kind in possible
-            if (wide or "column" not in kind) and (env.world_size > 1 or kind != "data_parallel")
-        ]
-    if wish not in possible and explicit:
-        kind = "pooled (EmbeddingBagCollection)" if info.pooled else "read by a history (EmbeddingCollection)"
-        raise InputError(
-            f"sharding.tables.{name} is {wish}, but table {name!r} is {kind} and on {env.device.type} may only be "
-            f"{', '.join(possible)} or auto"
-        )
-    return [wish] if wish in possible else possible
 
 
 def _topology(env: Environment) -> Topology:

@@ -19,7 +19,8 @@ from interformer_rec.planning.enumerate import ShardRuns
 from interformer_rec.planning.groups import Group
 from interformer_rec.planning.place import Placed
 from interformer_rec.planning.timing import StepTime, step_time
-from interformer_rec.planning.wishes import HOST_KERNELS, SHARDING_TYPES, TableKind, why_not
+from interformer_rec.distributed.sharding_types import SHARDING_TYPES
+from interformer_rec.planning.wishes import HOST_KERNELS, TableKind, why_not
 
 EXPLAINED = sys.maxsize  # tables with all their rejected options: all of them
 FAR = 1e18  # bytes that a rank outside a table's group lacks

@@ -7,6 +7,7 @@ Keys (format 1):
     tables                   {name: {sharding, kernel, shards: [[rank, row, column, rows, columns], ...], ms, ids_per_row,
                              device_bytes, host_bytes, kept_on, rejected: [{sharding, kernel, reason, slowest_ms, all_ms}]}}
     step                     milliseconds by item, `total`, `bottleneck`, samples_per_second
+    notes                    sentences, for example about tables that cannot have the type of sharding.default
     search                   slowest_rank_ms, bound_ms (TorchRec's estimate), seconds
     memory                   capacity, reserved, moment; peak, and items by moment: bytes of every rank
     statistics               tables and sequences, as in a run's data.json: the file works as --statistics of another plan
@@ -120,6 +121,7 @@ def to_dict(placed: Placed, reports: list[TableReport] | None = None) -> dict[st
             "lookup_by_rank": placed.time.lookup.tolist(),
             "update_by_rank": placed.time.update.tolist(),
         },
+        "notes": problem.notes,
         "search": {"slowest_rank_ms": placed.perf, "bound_ms": placed.bound, "seconds": placed.seconds},
         "memory": {
             "capacity": memory.capacity,

@@ -20,6 +20,7 @@ from torchrec.distributed.types import ParameterSharding
 from interformer_rec.config import RunConfig
 from interformer_rec.distributed.optimizer import fused_params
 from interformer_rec.distributed.sharding import sharders, tables_of
+from interformer_rec.distributed.sharding_types import SHARDING_TYPES
 from interformer_rec.errors import InputError
 from interformer_rec.model.task import build_task
 from interformer_rec.model_config import ModelConfig
@@ -37,7 +38,7 @@ from interformer_rec.planning.memory import (
     storage,
 )
 from interformer_rec.planning.sizes import Sizes
-from interformer_rec.planning.wishes import SHARDING_TYPES, TableKind, Wishes, allowed
+from interformer_rec.planning.wishes import TableKind, Wishes, allowed, without_default
 
 MODEL = frozenset({"config", "sizes", "table_bytes"})  # what model and tables depend on
 RESERVE = 0.1  # share of a device's memory kept free: fragmentation, work space of kernels, what nobody counted
@@ -205,6 +206,12 @@ class Problem:
     def kinds(self) -> list[TableKind]:
         """Of every table, for the wishes."""
         return [TableKind(table.name, table.pooled, table.dim) for table in self.tables.values()]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know: tables that cannot have the sharding type of sharding.default."""
+        note = without_default(self.kinds, self.wishes, self.job.device, self.ranks, self.groups)
+        return [] if note is None else [note]
 
     def changed(self, **changes: object) -> Problem:
         """The same question with something else in it."""

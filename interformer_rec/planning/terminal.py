@@ -46,6 +46,8 @@ def show_plan(
     )
     console.print(f"The {SHOWN} costliest of {len(reports)} tables" if len(reports) > SHOWN else "Tables")
     console.print(_tables(reports))
+    for note in problem.notes:
+        console.print(f"[yellow]note[/yellow]: {escape(note)}", soft_wrap=True)
     for report in explained:
         console.print(_rejected(report))
     _sentences(console, placed)

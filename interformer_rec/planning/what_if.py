@@ -10,7 +10,7 @@ from interformer_rec.errors import InputError
 from interformer_rec.planning.cluster import GIB, Cluster
 from interformer_rec.planning.place import Placed, place
 from interformer_rec.planning.problem import Problem
-from interformer_rec.planning.wishes import Wishes
+from interformer_rec.planning.wishes import RunWishes, Wishes
 
 MOST_RANKS = 4096  # nobody asks for more, and a search of that size takes minutes
 
@@ -119,7 +119,8 @@ def smallest_changes(problem: Problem) -> Iterator[Change]:
         tables = {name: wish.model_copy(update=anywhere) for name, wish in wishes.tables.items()}
         spread = wishes.model_copy(update={"tables": tables, "default": wishes.default.model_copy(update=anywhere)})
         yield from _change("lift the constraints on hosts and ranks", problem.changed(wishes=spread))
-    if any(wish.sharding or wish.kernels for wish in (wishes.default, *wishes.tables.values())):
+    preferred = isinstance(wishes, RunWishes) and wishes.preferred != "auto"
+    if preferred or any(wish.sharding or wish.kernels for wish in (wishes.default, *wishes.tables.values())):
         where = " and hosts" if wishes.confine else ""
         yield from _change(
             f"lift the constraints on sharding types{',' if where else ' and'} kernels{where}",

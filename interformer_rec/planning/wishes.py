@@ -1,7 +1,7 @@
 """What the user allows each table. In: a constraints file and the run's `sharding` section; out: the options a table may have, or why not.
 
-Which options exist is asked of TorchRec's sharders. Three rules are ours, the same as in distributed/sharding.py: data-parallel
-tables of an EmbeddingCollection crash in TorchRec 1.8.0, narrow rows are cut by columns only by wish, and one rank replicates nothing.
+Which sharding types a table may have is written in distributed/sharding_types.py, for `train` as well; kernels are asked of TorchRec's
+sharders.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ from interformer_rec import strict_yaml
 from interformer_rec.config import ShardingConfig, ShardingType
 from interformer_rec.config_base import Name, Strict
 from interformer_rec.config_errors import explain
-from interformer_rec.distributed.sharding import MIN_COLUMN_SHARD
+from interformer_rec.distributed.sharding_types import (
+    SHARDING_TYPES,
+    check_wish,
+    not_automatic,
+    not_possible,
+    passed_over,
+)
 from interformer_rec.errors import InputError
 from interformer_rec.planning.groups import MOST, Group, Places, group_of_hosts, group_of_ranks
 
 Kernel = Literal["fused", "dense", "fused_uvm", "fused_uvm_caching"]
 KERNELS: tuple[Kernel, ...] = ("fused", "dense")  # where a table's rows lie in the memory of the device
 HOST_KERNELS: tuple[Kernel, ...] = ("fused_uvm", "fused_uvm_caching")  # in host memory; CUDA only, by wish
-SHARDING_TYPES: tuple[str, ...] = (
-    "data_parallel", "table_wise", "row_wise", "column_wise", "table_row_wise", "table_column_wise", "grid_shard",
-)  # fmt: skip
 EVERYWHERE = ("row_wise", "data_parallel")  # these have a shard on every rank
 
 
@@ -101,6 +104,13 @@ class Wishes(Strict):
         return group if len(group.ranks) < hosts * local else None
 
 
+class RunWishes(Wishes):
+    """A constraints file over the `sharding` section of a run config, whose default holds where a table may have it."""
+
+    preferred: ShardingType = "auto"  # sharding.default
+    explicit: dict[str, ShardingType] = {}  # sharding.tables, less those that the file has
+
+
 @dataclass(frozen=True)
 class TableKind:
     """What decides about a table's options."""
@@ -112,8 +122,7 @@ class TableKind:
 
 def load_wishes(path: str | None, sharding: ShardingConfig, tables: Mapping[str, TableKind]) -> Wishes:
     """The file's wishes over those of the run config. Raises InputError for unknown tables and keys."""
-    listed = {name: TableWish(sharding=_types(kind)) for name, kind in sharding.tables.items()}
-    merged = Wishes(default=TableWish(sharding=_types(sharding.default)), tables=listed)
+    given = Wishes()
     if path is not None:
         tree = strict_yaml.read(path, "constraints file")
         if not isinstance(tree, dict):
@@ -122,8 +131,16 @@ def load_wishes(path: str | None, sharding: ShardingConfig, tables: Mapping[str,
             given = Wishes.model_validate(tree)
         except ValidationError as error:
             raise InputError(f"constraints file {path!r} is not valid:\n{explain(error, Wishes)}") from None
-        default = given.default if given.default != TableWish() else merged.default
-        merged = given.model_copy(update={"default": default, "tables": {**merged.tables, **given.tables}})
+    explicit = {name: kind for name, kind in sharding.tables.items() if name not in given.tables}
+    listed = {name: TableWish(sharding=(kind,)) for name, kind in explicit.items()}
+    merged = RunWishes(
+        default=given.default,
+        tables={**listed, **given.tables},
+        together=given.together,
+        host_groups=given.host_groups,
+        preferred=sharding.default,
+        explicit=explicit,
+    )
     for name in (*merged.tables, *(name for group in merged.together for name in group)):
         if name not in tables:
             raise InputError(
@@ -137,10 +154,6 @@ def load_wishes(path: str | None, sharding: ShardingConfig, tables: Mapping[str,
     return merged
 
 
-def _types(kind: str) -> tuple[ShardingType, ...]:
-    return () if kind == "auto" else (kind,)  # type: ignore[return-value]
-
-
 def why_not(
     table: TableKind,
     sharding: str,
@@ -151,24 +164,20 @@ def why_not(
     group: Group | None = None,
 ) -> str | None:
     """Why a table may not be sharded so; None: it may. `group`: the ranks it has to stay on (Wishes.groups)."""
+    if (reason := not_possible(table.pooled, sharding, device)) is not None:
+        return reason
     sharder = EmbeddingBagCollectionSharder() if table.pooled else EmbeddingCollectionSharder()
-    where = "an EmbeddingBagCollection" if table.pooled else "an EmbeddingCollection (a history reads it)"
-    if sharding not in sharder.sharding_types(device):
-        return f"TorchRec has no {sharding} for {where} on {device}"
     if kernel not in sharder.compute_kernels(sharding, device):
         return f"TorchRec has no kernel {kernel} for {sharding} on {device}"
-    if sharding == "data_parallel" and not table.pooled:
-        return "TorchRec 1.8.0 fails for a data-parallel table of an EmbeddingCollection"
     wish = wishes.of(table.name)
-    if wish.sharding and "auto" not in wish.sharding:
-        if sharding not in wish.sharding:
-            return f"constraints allow {', '.join(wish.sharding)} only"
-    elif sharding == "grid_shard":
-        return "by wish only, as in TorchRec's planner"
-    elif "column" in sharding and table.dim < 2 * MIN_COLUMN_SHARD:
-        return f"rows of {table.dim} floats would be cut into pieces under {MIN_COLUMN_SHARD}; by wish only"
-    elif sharding == "data_parallel" and ranks == 1:
-        return "one rank has nobody to replicate for"
+    wanted = tuple(kind for kind in wish.sharding if kind != "auto") if "auto" not in wish.sharding else ()
+    preferred = _preferred(table, wishes, device, ranks, group)
+    if wanted and sharding not in wanted:
+        return f"constraints allow {', '.join(wanted)} only"
+    if preferred and sharding != preferred:
+        return f"sharding.default is {preferred}"
+    if not wanted and not preferred and (reason := not_automatic(sharding, table.dim, ranks)) is not None:
+        return reason
     if group is not None and sharding in EVERYWHERE:
         return f"constraints allow {group.label} only, and {sharding} is on all {ranks} ranks"
     if kernel not in (wish.kernels or KERNELS) and not (sharding == "data_parallel" and kernel == "dense"):
@@ -178,10 +187,36 @@ def why_not(
     return None
 
 
+def _preferred(table: TableKind, wishes: Wishes, device: str, ranks: int, group: Group | None) -> str | None:
+    """sharding.default, where the table has no wish of its own and may have it."""
+    own = wishes.of(table.name)
+    if not isinstance(wishes, RunWishes) or wishes.preferred == "auto" or own.sharding:
+        return None
+    alone = Wishes(tables={table.name: own.model_copy(update={"sharding": (wishes.preferred,)})})
+    able = any(
+        why_not(table, wishes.preferred, kernel, alone, device, ranks, group) is None
+        for kernel in (*KERNELS, *HOST_KERNELS)
+    )
+    return wishes.preferred if able else None
+
+
+def without_default(
+    tables: Iterable[TableKind], wishes: Wishes, device: str, ranks: int, groups: Mapping[str, Group]
+) -> str | None:
+    """The sentence about the tables that sharding.default cannot hold for; None: there are none."""
+    if not isinstance(wishes, RunWishes) or wishes.preferred == "auto":
+        return None
+    free = [table for table in tables if not wishes.of(table.name).sharding]
+    unable = [t.name for t in free if _preferred(t, wishes, device, ranks, groups.get(t.name)) is None]
+    return passed_over(wishes.preferred, unable)
+
+
 def allowed(
     table: TableKind, wishes: Wishes, device: str, ranks: int, group: Group | None = None
 ) -> dict[str, list[str]]:
     """Sharding type -> kernels; `group` as in why_not. Raises InputError that says what the table could have had instead."""
+    if isinstance(wishes, RunWishes):
+        check_wish(table.name, table.pooled, wishes.explicit.get(table.name, "auto"), device)
     found: dict[str, list[str]] = {
         sharding: [
             k for k in (*KERNELS, *HOST_KERNELS) if why_not(table, sharding, k, wishes, device, ranks, group) is None

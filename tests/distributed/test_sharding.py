@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import torch
 
-from interformer_rec.distributed.sharding import make_plan, sharders
+from interformer_rec.distributed.sharding import plan_on_one, sharders
 from interformer_rec.errors import InputError
 from tests.distributed.tiny import ROWS, Tiny, build
 from tests.launch import on_one
@@ -49,7 +49,7 @@ def _cached(env, device):
     place = dataclasses.replace(env, device=torch.device(device))
     memory = SimpleNamespace(total_memory=80 << 30)
     with mock.patch.object(torch.cuda, "get_device_properties", return_value=memory):  # the planner asks for no more
-        plan = make_plan(Tiny(), sharders({}), place, 8, host_cache=0.25)
+        plan = plan_on_one(Tiny(), sharders({}), place, 8, "auto", {}, 0.25)
     shards = [shard for part in plan.plan.values() for shard in part.values()]
     return [(shard.compute_kernel, shard.cache_params) for shard in shards]
 

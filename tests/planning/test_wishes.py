@@ -9,9 +9,10 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 
 from interformer_rec.config import ShardingConfig
 from interformer_rec.distributed.sharding import sharders
+from interformer_rec.distributed.sharding_types import SHARDING_TYPES
 from interformer_rec.errors import InputError
 from interformer_rec.planning.place import place
-from interformer_rec.planning.wishes import SHARDING_TYPES, TableKind, TableWish, Wishes, allowed, load_wishes, why_not
+from interformer_rec.planning.wishes import TableKind, TableWish, Wishes, allowed, load_wishes, why_not
 from tests.planning.cases import CPU, problem
 
 POOLED, SEQUENCE, WIDE = TableKind("p", True, 32), TableKind("s", False, 32), TableKind("w", True, 128)

@@ -1,0 +1,91 @@
+"""Which sharding types a table may have, and what becomes of a wish for one. In: kind of table, device, ranks, wish; out: types, or why not.
+
+Written once for `train` (sharding.py) and `plan` (planning/wishes.py). TorchRec's sharders say what they support; the other rules are ours:
+data-parallel tables of an EmbeddingCollection crash in TorchRec 1.8.0, narrow rows are cut by columns and tables are sharded as grids only
+by wish, and one rank replicates nothing. `sharding.tables.X: T` that cannot be is an error; `sharding.default: T` holds for the tables that
+may have it, and the others, named, are planned as with auto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torchrec.distributed.embedding import EmbeddingCollectionSharder
+from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+
+from interformer_rec.errors import InputError
+
+SHARDING_TYPES: tuple[str, ...] = (
+    "data_parallel", "table_wise", "row_wise", "column_wise", "table_row_wise", "table_column_wise", "grid_shard",
+)  # fmt: skip
+MIN_COLUMN_SHARD = 64  # floats; auto does not cut a row into narrower pieces
+NAMED = 20  # tables in a sentence
+
+
+def not_possible(pooled: bool, sharding: str, device: str) -> str | None:
+    """Why no wish can bring this about; None: it works. `pooled`: the table is in an EmbeddingBagCollection."""
+    sharder = EmbeddingBagCollectionSharder() if pooled else EmbeddingCollectionSharder()
+    if sharding not in sharder.sharding_types(device):
+        where = "an EmbeddingBagCollection" if pooled else "an EmbeddingCollection (a history reads it)"
+        return f"TorchRec has no {sharding} for {where} on {device}"
+    if sharding == "data_parallel" and not pooled:
+        return "TorchRec 1.8.0 fails for a data-parallel table of an EmbeddingCollection"
+    return None
+
+
+def not_automatic(sharding: str, dim: int, ranks: int) -> str | None:
+    """Why a possible type is chosen by wish only; None: the planner may choose it."""
+    if sharding == "grid_shard":
+        return "by wish only, as in TorchRec's planner"
+    if "column" in sharding and dim < 2 * MIN_COLUMN_SHARD:
+        # narrow pieces waste memory transactions, and each keeps a row-wise accumulator of its own
+        return f"rows of {dim} floats would be cut into pieces under {MIN_COLUMN_SHARD}; by wish only"
+    if sharding == "data_parallel" and ranks == 1:
+        return "one rank has nobody to replicate for"
+    return None
+
+
+def possible(pooled: bool, device: str) -> list[str]:
+    """Types that a table of this kind may be asked to have."""
+    return [sharding for sharding in SHARDING_TYPES if not_possible(pooled, sharding, device) is None]
+
+
+def allowed_types(pooled: bool, dim: int, device: str, ranks: int, wish: str = "auto") -> list[str]:
+    """The type that is wished for where the table may have it, else those that the planner may choose from."""
+    types = possible(pooled, device)
+    if wish in types:
+        return [wish]
+    return [sharding for sharding in types if not_automatic(sharding, dim, ranks) is None]
+
+
+def check_wish(table: str, pooled: bool, wish: str, device: str) -> None:
+    """Raises InputError if sharding.tables.TABLE asks for what cannot be."""
+    types = possible(pooled, device)
+    if wish != "auto" and wish not in types:
+        kind = "pooled (EmbeddingBagCollection)" if pooled else "read by a history (EmbeddingCollection)"
+        raise InputError(
+            f"sharding.tables.{table} is {wish}, but table {table!r} is {kind} and on {device} may only be "
+            f"{', '.join(types)} or auto"
+        )
+
+
+def check_planned(planned: Mapping[str, str], wishes: Mapping[str, str]) -> None:
+    """Raises InputError where a plan file gives a table another type than sharding.tables asks for."""
+    for table, wish in wishes.items():
+        if wish != "auto" and planned.get(table, wish) != wish:
+            raise InputError(
+                f"sharding.tables.{table} is {wish}, but sharding.plan makes it {planned[table]}: plan again with this config, or "
+                f"take one of the two out"
+            )
+
+
+def passed_over(default: str, tables: Iterable[str]) -> str | None:
+    """The sentence about tables that cannot have the type of sharding.default; None where all can."""
+    names = sorted(tables)
+    if not names:
+        return None
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return (
+        f"sharding.default is {default}, which {len(names)} table(s) may not have; they are planned as with auto: "
+        f"{', '.join(names[:NAMED])}{more}"
+    )

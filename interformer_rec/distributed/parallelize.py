@@ -66,9 +66,7 @@ def parallelize(
     )
     notes: list[str | None] = []
     if plan is None:
-        plan = make_plan(
-            model, table_sharders, env, batch_size, sharding.default, sharding.tables, sharding.host_cache
-        )
+        plan = make_plan(model, table_sharders, env, batch_size, sharding.default, sharding.tables, sharding.host_cache)
         notes.append(without_default(infos, sharding, env.device.type))
     described = describe(plan, infos)
     check_planned({str(row["table"]): str(row["sharding"]) for row in described}, sharding.tables)

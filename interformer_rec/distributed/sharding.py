@@ -105,7 +105,9 @@ def without_default(infos: Mapping[str, TableInfo], sharding: ShardingConfig, de
     if sharding.default == "auto":
         return None
     free = {name: info for name, info in infos.items() if name not in sharding.tables}
-    return passed_over(sharding.default, [n for n, i in free.items() if not_possible(i.pooled, sharding.default, device)])
+    return passed_over(
+        sharding.default, [n for n, i in free.items() if not_possible(i.pooled, sharding.default, device)]
+    )
 
 
 def plan_on_one(

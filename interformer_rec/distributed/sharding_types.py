@@ -1,4 +1,4 @@
-"""Which sharding types a table may have, and what becomes of a wish for one. In: kind of table, device, ranks, wish; out: types, or why not.
+"""Which sharding types a table may have, and what becomes of a wish for one. In: a table, a device, a wish; out: types, or why not.
 
 Written once for `train` (sharding.py) and `plan` (planning/wishes.py). TorchRec's sharders say what they support; the other rules are ours:
 data-parallel tables of an EmbeddingCollection crash in TorchRec 1.8.0, narrow rows are cut by columns and tables are sharded as grids only

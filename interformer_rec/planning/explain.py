@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torchrec.distributed.planner.types import Shard, ShardingOption
 
+from interformer_rec.distributed.sharding_types import SHARDING_TYPES
 from interformer_rec.planning.cluster import GIB
 from interformer_rec.planning.enumerate import ShardRuns
 from interformer_rec.planning.groups import Group
 from interformer_rec.planning.place import Placed
 from interformer_rec.planning.timing import StepTime, step_time
-from interformer_rec.distributed.sharding_types import SHARDING_TYPES
 from interformer_rec.planning.wishes import HOST_KERNELS, TableKind, why_not
 
 EXPLAINED = sys.maxsize  # tables with all their rejected options: all of them

@@ -108,7 +108,7 @@ class RunWishes(Wishes):
     """A constraints file over the `sharding` section of a run config, whose default holds where a table may have it."""
 
     preferred: ShardingType = "auto"  # sharding.default
-    explicit: dict[str, ShardingType] = {}  # sharding.tables, less those that the file has
+    explicit: dict[str, ShardingType] = Field(default_factory=dict)  # sharding.tables, less those that the file has
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,8 @@ def prepare(config: RunConfig, env: Environment, folder: RunFolder, resume: bool
     skipping = config.data.on_bad_row == "skip"
     pipeline = Pipeline(parallel, env, config.training.precision, config.seed, skipping)
     log = RunLog(folder.path, enabled=env.is_main, total_steps=total_steps)
+    for note in parallel.notes:
+        log.message(note)
     valid = loaders.get("valid")
     trainer = Trainer(config, env, parallel, pipeline, loaders["train"], valid, folder, log, recorder)
     _continue(folder, saved, parallel, env, trainer, log)

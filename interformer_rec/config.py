@@ -21,6 +21,7 @@ from interformer_rec.model_config import ModelConfig
 from interformer_rec.model_kinds import AnyModelConfig
 from interformer_rec.optimizer_config import OptimizerConfig
 from interformer_rec.schema import FeatureSchema
+from interformer_rec.table_width import check_widths
 from interformer_rec.unroll_config import UnrollConfig
 
 
@@ -160,6 +161,8 @@ class RunConfig(Strict):
         for name in self.sharding.tables:
             if name not in self.features.tables:
                 raise ValueError(f"sharding.tables names {name!r}, which is not under features.tables")
+        own = {name: table.embedding_dim for name, table in self.features.tables.items()}
+        check_widths(dim, self.model.embedding_sets, own)
         self._check_embedding_sets()
         if self.data.unroll:
             self.data.unroll.check(self.features, self.training.epochs, self.model.embedding_sets)

@@ -17,6 +17,7 @@ from interformer_rec.training.measured import FILE as MEASURED
 from interformer_rec.training.report import write_report
 from interformer_rec.training.resume import Resumed, resumed
 from interformer_rec.training.run_folder import COMPLETE, RunFolder
+from interformer_rec.training.same_run import require_same, run_facts
 from interformer_rec.training.start import Start, prepare, write_start
 
 
@@ -28,6 +29,7 @@ def train(config: RunConfig, resume: bool = False) -> int:
     """
     pa.set_memory_pool(pa.system_memory_pool())  # beside malloc Arrow would keep an idle pool of its own
     with process_group(config.training.device) as env:
+        require_same(env, run_facts(config, resume))
         folder = RunFolder(config)
         env.on_main(lambda: folder.claim(resume))
         try:

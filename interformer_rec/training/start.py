@@ -22,6 +22,7 @@ from interformer_rec import config as run_config
 from interformer_rec.config import RunConfig
 from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.data.loader import Loader
+from interformer_rec.data.overlap import refuse_overlap
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.restore import load, read_state
@@ -32,6 +33,7 @@ from interformer_rec.training.measured_heap import give_back
 from interformer_rec.training.pipeline import Pipeline
 from interformer_rec.training.progress import RunLog
 from interformer_rec.training.run_folder import RunFolder, unpack_features
+from interformer_rec.training.same_run import plan_facts, require_same
 from interformer_rec.training.trainer import Trainer
 
 
@@ -51,12 +53,16 @@ class Start:
 
 def prepare(config: RunConfig, env: Environment, folder: RunFolder, resume: bool) -> Start:
     """Check and build everything, load the newest whole checkpoint of a resumed run (collective). Raises InputError."""
+    env.on_main(
+        lambda: refuse_overlap(config.data.train, {"data.valid": config.data.valid, "data.test": config.data.test})
+    )
     saved = env.on_main(folder.checkpoints.newest_first) if resume else []
     fitted = env.on_main(lambda: _fit(config, folder, saved))
     loaders = {"train": train_loader(config, env, fitted)}
     for split, path in (("valid", config.data.valid), ("test", config.data.test)):
         if path is not None:
             loaders[split] = eval_loader(config, path, env, fitted)
+    require_same(env, plan_facts({f"data.{split}": loader for split, loader in loaders.items()}))
     give_back()
     recorder = Recorder(env)
     total_steps = min(config.training.max_steps or sys.maxsize, loaders["train"].steps * config.training.epochs)

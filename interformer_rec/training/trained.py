@@ -18,6 +18,7 @@ from interformer_rec.training.evaluation import evaluate as run_evaluation
 from interformer_rec.training.pipeline import Pipeline
 from interformer_rec.training.prediction import write_scores
 from interformer_rec.training.run_folder import attached_config, locate, unpack_features
+from interformer_rec.training.same_run import plan_facts, require_same, run_facts
 
 
 def evaluate(path: str, data: str | None = None) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def evaluate(path: str, data: str | None = None) -> dict[str, Any]:
     with process_group(config.training.device) as env:
         fitted, pipeline = _restore(config, env, weights)
         loader = eval_loader(config, files, env, fitted)
+        require_same(env, plan_facts({"--data": loader}))
         metrics = run_evaluation(pipeline, loader.batches(), config.features, env).metrics
         return {"checkpoint": weights.location, "data": files, **metrics}
 
@@ -44,12 +46,14 @@ def predict(path: str, data: str, out: str) -> dict[str, Any]:
     with process_group(config.training.device) as env:
         fitted, pipeline = _restore(config, env, weights)
         loader = eval_loader(config, data, env, fitted, labels=False)
+        require_same(env, plan_facts({"--data": loader}))
         rows = write_scores(pipeline, loader, [label.name for label in config.features.labels], out, env)
         return {"checkpoint": weights.location, "data": data, "out": out, "rows": rows}
 
 
 def _restore(config: RunConfig, env: Environment, weights: Storage) -> tuple[Fitted, Pipeline]:
     """The model of a run with the weights of a checkpoint (averaged, where it has an average), on this world size and plan."""
+    require_same(env, {"checkpoint": weights.location, **run_facts(config)})
     fitted = env.on_main(lambda: _unpacked(weights))
     # SGD has no state: no memory for accumulators (or an average) that nobody reads, and it exists on every device.
     stateless = OptimizerConfig(embedding=EmbeddingOptimizer(kind="sgd"))

@@ -39,8 +39,8 @@ def refuse_overlap(train: str | None, others: dict[str, str | None]) -> None:
 
 def _identities(path: str) -> dict[Identity, str]:
     """What a file is, whatever its name -> its name."""
-    filesystem, files = locate(path)
-    return {_identity(filesystem, file, path): file for file in files}
+    found = locate(path)
+    return {_identity(found.filesystem, file, path): file for file in found.files}
 
 
 def _identity(filesystem: fs.FileSystem, file: str, path: str) -> Identity:

@@ -94,14 +94,14 @@ def train(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Print metrics: one JSON object or a table."""
-    metrics = call("evaluate", args.path, args.data)
+    metrics = call("evaluate", args.path, args.data, trust=args.trust_run)
     show("evaluate", metrics, as_json=args.json)
     return 0
 
 
 def predict(args: argparse.Namespace) -> int:
     """Score rows; prints what was written."""
-    show("predict", call("predict", args.path, args.data, args.out))
+    show("predict", call("predict", args.path, args.data, args.out, trust=args.trust_run))
     return 0
 
 
@@ -116,7 +116,7 @@ def plan(args: argparse.Namespace) -> int:
     if args.config == "score":
         if len(args.others) != 1:
             raise InputError("plan score: name one run folder, for example: interformer plan score runs/kuairand_pure")
-        return call("plan score", args.others[0], args.cluster, out=args.out, as_json=args.json)
+        return call("plan score", args.others[0], args.cluster, out=args.out, as_json=args.json, trust=args.trust_run)
     if args.others or args.cluster is None:
         raise InputError("plan: one CONFIG and --cluster NAME_OR_FILE, or: plan diff A B, or: plan score RUN")
     return call(
@@ -189,15 +189,23 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("path", metavar="RUN_OR_CHECKPOINT")
     one.add_argument("--data", metavar="PATH", help="Parquet files with labels; default: the test data of the run")
     one.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    _trust_argument(one)
 
     one = add(predict, "Parquet in, Parquet out, with a score column.")
     one.add_argument("path", metavar="RUN_OR_CHECKPOINT")
     one.add_argument("--data", metavar="PATH", required=True, help="Parquet files, labels not needed")
     one.add_argument("--out", metavar="PATH", required=True, help="the Parquet file to write")
+    _trust_argument(one)
     return root
 
 
+def _trust_argument(command: argparse.ArgumentParser) -> None:
+    about = "this run is mine: fill ${NAME} in its config from the environment, open whatever it names"
+    command.add_argument("--trust-run", action="store_true", help=about)
+
+
 def _plan_arguments(one: argparse.ArgumentParser) -> None:
+    _trust_argument(one)
     one.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/; or: diff A B; or: score RUN")
     one.add_argument("others", metavar="A B", nargs="*", help=argparse.SUPPRESS)
     one.add_argument("--set", metavar="A.B=C", action="append", default=[], help="override one value of the config")

@@ -8,7 +8,6 @@ config (`to_yaml`), and that file replays the run.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -234,11 +233,13 @@ def parse_yaml(text: str | bytes, source: str, overrides: list[str] | tuple[str,
     return _from_tree(strict_yaml.parse(text, f"config {source!r}"), source, overrides)
 
 
-def parse_found(text: str | bytes, source: str) -> RunConfig:
+def parse_found(text: str | bytes, source: str, like: RunConfig | None = None) -> RunConfig:
     """The content of a config that lies in a run folder or a checkpoint, which anybody may have written: nothing of the environment gets
-    into it. Paths keep their references (`unfilled`). Raises InputError for a reference anywhere else.
+    into it. Paths keep their references (`unfilled`). A reference anywhere else is taken for what `like`, a config of the user's own, has
+    there. Raises InputError where it has nothing.
     """
-    return _from_tree(strict_yaml.parse(text, f"config {source!r}"), source, (), environment=None)
+    known = like.model_dump(mode="json") if like is not None else {}
+    return _validated(*resolve(strict_yaml.parse(text, f"config {source!r}"), source, (), None, known), source)
 
 
 def parse(tree: dict[str, Any], source: str) -> RunConfig:
@@ -251,10 +252,8 @@ def to_yaml(config: RunConfig) -> str:
     return strict_yaml.dump(config.written(()))
 
 
-def _from_tree(
-    tree: Any, source: str, overrides: list[str] | tuple[str, ...], environment: Mapping[str, str] | None = os.environ
-) -> RunConfig:
-    return _validated(*resolve(tree, source, overrides, environment), source)
+def _from_tree(tree: Any, source: str, overrides: list[str] | tuple[str, ...]) -> RunConfig:
+    return _validated(*resolve(tree, source, overrides, os.environ), source)
 
 
 def _validated(tree: Any, references: dict[Place, Reference], source: str) -> RunConfig:

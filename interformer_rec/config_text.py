@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -43,9 +44,16 @@ Config = TypeVar("Config", bound=BaseModel)
 
 
 def resolve(
-    tree: Any, source: str, overrides: Iterable[str], environment: Mapping[str, str] | None
+    tree: Any,
+    source: str,
+    overrides: Iterable[str],
+    environment: Mapping[str, str] | None,
+    known: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[dict[str, Any], dict[Place, Reference]]:
-    """The tree of a config file with overrides, names written out and references filled in, as `fill` does. Raises InputError."""
+    """The tree of a config file with overrides, names written out and references filled in, as `fill` does. Raises InputError.
+
+    Without an environment the references of paths stay, and those of other values are taken from `known`, the tree of another config.
+    """
     if not isinstance(tree, dict):
         what = "empty" if tree is None else f"a {type(tree).__name__}"
         raise InputError(f"config {source!r} must be a mapping of keys (name, data, features, ...); it is {what}")
@@ -55,7 +63,7 @@ def resolve(
         tree["features"] = with_names(tree["features"])
     filled, references = fill(tree, source, environment)
     if environment is None:
-        _refuse_references(references, source)
+        _take_known(filled, references, known, source)
     return filled, references
 
 
@@ -89,15 +97,21 @@ def _get(tree: Any, place: Place) -> Any:
     return tree
 
 
-def _refuse_references(references: Mapping[Place, Reference], source: str) -> None:
+def _take_known(
+    tree: dict[str, Any], references: Mapping[Place, Reference], known: Mapping[str, Any], source: str
+) -> None:
     """A number or a column's name that only the environment has cannot be guessed."""
     for place, found in references.items():
-        if place not in (*LOCATIONS, ("name",)):
+        if place in (*LOCATIONS, ("name",)):
+            continue
+        try:
+            _get(tree, place[:-1])[place[-1]] = _get(known, place)
+        except (KeyError, IndexError, TypeError):
             names = " and ".join(variables(found.written))
             raise InputError(
                 f"config {source!r}: {'.'.join(map(str, place))} is {found.written!r}, but a config found in a run or a checkpoint is not "
                 f"filled in from the environment. If the run is yours, set {names} as it was in training and add --trust-run"
-            )
+            ) from None
 
 
 def override(tree: dict[str, Any], text: str) -> None:

@@ -26,7 +26,7 @@ def calls(monkeypatch):
     seen, answers = [], {"load": "CONFIG", "to_yaml": "a: 1\n", "inspect": "features: []\n", "data": {"train": 1234}}
     answers |= {"train": 0, "doctor": 0, "evaluate": {"auc": 0.75, "rows": 10}, "predict": {"rows": 3}}
 
-    def call(name, *args):
+    def call(name, *args, **options):
         seen.append((name, *args))
         if isinstance(answers[name], BaseException):
             raise answers[name]

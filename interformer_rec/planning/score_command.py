@@ -17,12 +17,14 @@ from interformer_rec.strict_json import finite
 MIB = 1 << 20
 
 
-def score_run(run: str, cluster: str | None = None, *, out: str | None = None, as_json: bool = False) -> int:
+def score_run(
+    run: str, cluster: str | None = None, *, out: str | None = None, as_json: bool = False, trust: bool = False
+) -> int:
     """Score and print; 0, also where the prediction failed: the numbers say so.
 
-    `out`: a file for the cluster with measured efficiencies, to be used as --cluster. Raises InputError.
+    `out`: a file for the cluster with measured efficiencies, to be used as --cluster. `trust`: as in `read_run`. Raises InputError.
     """
-    read = read_run(run)
+    read = read_run(run, trust)
     machine, job = cluster_of(read, cluster)
     found = score(read, machine, job)
     if out:

@@ -16,8 +16,9 @@ from torch.distributed._shard.sharding_spec import EnumerableShardingSpec, Shard
 from torchrec.distributed.planner.utils import placement
 from torchrec.distributed.types import EmbeddingModuleShardingPlan, ParameterSharding, ShardingPlan
 
-from interformer_rec.config import RunConfig, load
+from interformer_rec.config import RunConfig
 from interformer_rec.errors import InputError
+from interformer_rec.found_config import at_home, run_folder_config
 
 FILE, FORMAT = "measured.json", 1
 EVERYWHERE = ("row_wise", "data_parallel")  # one shard a rank, in rank order; empty ones are not in the file
@@ -107,10 +108,10 @@ class Run:
     facts: dict[str, Any]  # data.json
 
 
-def read_run(path: str) -> Run:
-    """Raises InputError for what is no run, or one without measurements."""
-    folder = Path(path)
-    if not (folder / "config.yaml").is_file():
+def read_run(path: str, trust: bool = False) -> Run:
+    """`trust`: its config may name what is opened (found_config.py). Raises InputError for what is no run, or one without measurements."""
+    folder, config = Path(path), run_folder_config(path, trust)
+    if config is None:
         raise InputError(
             f"{path!r} is not a run folder: it has no config.yaml. Name what `interformer train` wrote to, such as runs/NAME"
         )
@@ -134,7 +135,7 @@ def read_run(path: str) -> Run:
         raise InputError(
             f"{str(folder / FILE)!r} is damaged: {measured.ranks} ranks, measurements of {len(measured.by_rank)}"
         )
-    return Run(folder, load(folder / "config.yaml"), measured, facts)
+    return Run(folder, config if trust else at_home(config, folder), measured, facts)
 
 
 def _sharding(table: TableOf, device: str, local: int) -> ParameterSharding:

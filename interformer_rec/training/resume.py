@@ -41,7 +41,7 @@ def resumed(config: RunConfig, folder: RunFolder) -> Resumed:
     for name in folder.checkpoints.newest_first():
         checkpoint = folder.checkpoints.storage.folder(name)
         try:
-            before, state = _saved_config(checkpoint), read_state(checkpoint)
+            before, state = _saved_config(checkpoint, config), read_state(checkpoint)
         except DamagedError:
             continue
         _require_same_meaning(before, config, folder)
@@ -56,8 +56,11 @@ def resumed(config: RunConfig, folder: RunFolder) -> Resumed:
     return Resumed(config)
 
 
-def _saved_config(checkpoint: Storage) -> RunConfig:
-    """The config that a checkpoint's weights were trained with, and of its features what was fitted. Raises DamagedError, InputError."""
+def _saved_config(checkpoint: Storage, config: RunConfig) -> RunConfig:
+    """The config that a checkpoint's weights were trained with, and of its features what was fitted.
+
+    References to the environment in it are taken for what `config` has there. Raises DamagedError, InputError.
+    """
     name = f"{ATTACHED}features/fitted.json"
     where = checkpoint.folder(name).location
     fitted = json_object(Manifest.read(checkpoint).content(name), where)
@@ -65,7 +68,7 @@ def _saved_config(checkpoint: Storage) -> RunConfig:
         features = Meaning.from_dict(fitted["meaning"]).features
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{where} cannot be read: {error}") from None
-    return attached_config(checkpoint).model_copy(update={"features": features})
+    return attached_config(checkpoint, like=config).model_copy(update={"features": features})
 
 
 def _require_same_meaning(before: RunConfig, config: RunConfig, folder: RunFolder) -> None:

@@ -11,12 +11,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from interformer_rec import config as run_config
 from interformer_rec.config import RunConfig
 from interformer_rec.distributed.checkpoints import Checkpoints
 from interformer_rec.distributed.manifest import MANIFEST, Manifest
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import json_object, write_whole
+from interformer_rec.found_config import read_config, require_open, run_folder_config
 from interformer_rec.storage import Storage
 from interformer_rec.strict_json import finite
 
@@ -78,11 +78,10 @@ class RunFolder:
         return {f"{ATTACHED}config.yaml": self.config, **features}
 
 
-def attached_config(checkpoint: Storage) -> RunConfig:
-    """The config of the run that wrote a checkpoint. Raises InputError."""
+def attached_config(checkpoint: Storage, trust: bool = False, like: RunConfig | None = None) -> RunConfig:
+    """The config of the run that wrote a checkpoint; `trust` and `like` as in `read_config`. Raises InputError."""
     name = f"{ATTACHED}config.yaml"
-    text = Manifest.read(checkpoint).content(name).decode()
-    return run_config.parse_yaml(text, checkpoint.folder(name).location)
+    return read_config(Manifest.read(checkpoint).content(name), checkpoint.folder(name).location, trust, like)
 
 
 def unpack_features(checkpoint: Storage, folder: Path) -> None:
@@ -95,14 +94,16 @@ def unpack_features(checkpoint: Storage, folder: Path) -> None:
         write_whole(folder / name.removeprefix(prefix), manifest.content(name))
 
 
-def locate(path: str) -> Storage:
+def locate(path: str, trust: bool = False) -> Storage:
     """A run folder or one of its checkpoints, as named by the user -> the checkpoint to use (of a run, its best).
 
-    Raises InputError.
+    `trust`: open whatever the run's config names. Raises InputError.
     """
-    config_file = Path(path) / "config.yaml"
-    if "://" not in path and config_file.exists():
-        folder = RunFolder(run_config.load(config_file), path)
+    config = run_folder_config(path, trust)
+    if config is not None:
+        if not trust:
+            require_open(config, ("training", "checkpoint", "path"), path, "Name the checkpoint in the run's place")
+        folder = RunFolder(config, path)
         name = folder.checkpoints.best()
         if name is None:
             raise InputError(f"run {path!r} has no checkpoint yet: train it first")

@@ -10,7 +10,7 @@ from interformer_rec.config import RunConfig
 from interformer_rec.data.fit import Fitted
 from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.distributed.restore import load
-from interformer_rec.errors import InputError
+from interformer_rec.found_config import data_to_evaluate
 from interformer_rec.optimizer_config import EmbeddingOptimizer, OptimizerConfig
 from interformer_rec.storage import Storage
 from interformer_rec.training.build import build_parallel, eval_loader
@@ -21,13 +21,14 @@ from interformer_rec.training.run_folder import attached_config, locate, unpack_
 from interformer_rec.training.same_run import plan_facts, require_same, run_facts
 
 
-def evaluate(path: str, data: str | None = None) -> dict[str, Any]:
-    """Metrics of a run's best checkpoint (or the named checkpoint) on `data`, default: the run's test or valid files."""
-    weights = locate(path)
-    config = attached_config(weights)
-    files = data or config.data.test or config.data.valid
-    if files is None:
-        raise InputError("the run has neither data.test nor data.valid: name the files with --data PATH")
+def evaluate(path: str, data: str | None = None, trust: bool = False) -> dict[str, Any]:
+    """Metrics of a run's best checkpoint (or the named checkpoint) on `data`, default: the run's test or valid files.
+
+    `trust`: the run is the user's own, so its config may name what is opened (found_config.py).
+    """
+    weights = locate(path, trust)
+    config = attached_config(weights, trust)
+    files = data or data_to_evaluate(path, config, trust)
     with process_group(config.training.device) as env:
         fitted, pipeline = _restore(config, env, weights)
         loader = eval_loader(config, files, env, fitted)
@@ -36,13 +37,13 @@ def evaluate(path: str, data: str | None = None) -> dict[str, Any]:
         return {"checkpoint": weights.location, "data": files, **metrics}
 
 
-def predict(path: str, data: str, out: str) -> dict[str, Any]:
+def predict(path: str, data: str, out: str, trust: bool = False) -> dict[str, Any]:
     """Write the rows of `data` with one score column a label (`score_<label>`) to `out`; returns what was written.
 
     `out` ending in .parquet is one file (one rank only); else a folder with one part a rank, rows in the input's order.
     """
-    weights = locate(path)
-    config = attached_config(weights)
+    weights = locate(path, trust)
+    config = attached_config(weights, trust)
     with process_group(config.training.device) as env:
         fitted, pipeline = _restore(config, env, weights)
         loader = eval_loader(config, data, env, fitted, labels=False)

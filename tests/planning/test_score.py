@@ -27,6 +27,7 @@ OPTIONS = [
     "training.epochs=1",
     "training.device=cpu",
     "data.valid=null",
+    "training.patience=null",
     "data.test=null",
 ]
 

@@ -41,6 +41,13 @@ class DataConfig(Strict):
     workers: int = Field(1, ge=1, le=64, description="threads that decode Parquet on each rank")
     prefetch: int = Field(2, ge=1, le=1_000, description="decoded shuffle buffers kept ahead")
     on_bad_row: Literal["error", "skip"] = "error"
+    max_decoded_bytes: int | None = Field(
+        None,
+        ge=1,
+        le=2**63 - 1,
+        description="row groups that decode to more at a time are refused; null: 16 GiB, or 2 GiB for a column of more than 1,000 times "
+        "its stored size",
+    )
     unroll: UnrollConfig | None = Field(None, description="first teach the events of the histories; null: rows only")
 
     @property

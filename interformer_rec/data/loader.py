@@ -76,10 +76,11 @@ class Loader:
         on_bad_row: str = "error",
         labels: bool = True,
         unroll: UnrollConfig | None = None,
+        max_decoded_bytes: int | None = None,
     ) -> None:
         assert 0 <= rank < world_size and batch_size > 0 and workers >= 0
         assert on_bad_row in ("error", "skip") and balance in ("none", "events", "groups")
-        self.source = path if isinstance(path, Source) else open_source(path)
+        self.source = path if isinstance(path, Source) else open_source(path, max_decoded_bytes)
         check_kinds(self.source, features, labels)
         if fitted.meaning is not None:
             require_meaning(fitted.meaning, self.source, features, labels)

@@ -20,21 +20,22 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from interformer_rec.data.file_schemas import FileSchemas
+from interformer_rec.data.footer import Footer, TooLarge, check_size, expanded
 from interformer_rec.data.locate import locate
 from interformer_rec.data.partitions import Keys, keys_of
-from interformer_rec.data.unify import leaves
+from interformer_rec.data.unify import encode
 from interformer_rec.errors import InputError
 
 OPEN_FILES = 64  # kept open at once, with their footers
+MOST_ROWS = 1 << 40  # of a row group: more is damage
 FOOTER_THREADS = 16  # footers read at once: a remote store answers in tens of milliseconds
 
 
 class _File(NamedTuple):
-    """An open file, its footer, and the paths of its strings below each column (`tags.list.element`)."""
+    """An open file and its footer."""
 
     handle: pa.NativeFile
-    metadata: pq.FileMetaData
-    strings: dict[str, list[str]]
+    footer: Footer
 
 
 class _Opened:
@@ -71,6 +72,9 @@ class Source:
     group_index: np.ndarray  # (row groups,) its number inside the file
     group_rows: np.ndarray  # (row groups,) rows
     group_start: np.ndarray  # (row groups,) its first row inside the file
+    max_decoded_bytes: int | None = (
+        None  # that a read may take; None: footer.MOST, or less where it is out of proportion
+    )
     _opened: list[_Opened] = field(default_factory=list, repr=False, compare=False)
     _columns: list[FileSchemas] = field(default_factory=list, repr=False, compare=False)
 
@@ -120,24 +124,60 @@ class Source:
             stored = self.columns.stored(file, columns)
             try:
                 table = self._read(file, inside, stored, strings)
+            except TooLarge as error:
+                group = inside[self.group_index[inside] == error.group][0]
+                raise InputError(f"column {error.column!r} of {self.where(group)} is too large: {error}") from None
             except (OSError, pa.ArrowException) as error:
                 raise InputError(self._name_damage(file, inside, stored, error)) from None
             if schema is not None:
                 where = functools.partial(self.where, inside[0])
                 table = self.columns.conform(table, file, schema, strings, where)
             tables.append(table)
-        return (tables[0] if len(tables) == 1 else pa.concat_tables(tables)).select(list(columns))
+        return _concatenated(tables).select(list(columns))
 
-    def _read(self, file: int, groups: np.ndarray, columns: Sequence[str], strings: bool = False) -> pa.Table:
+    def check_size(self, group: int, columns: Sequence[str]) -> None:
+        """Raises InputError if one of these columns of a row group decodes to more than is allowed; `read` checks by itself."""
+        file = int(self.group_file[group])
+        for column in self.columns.stored(file, columns):
+            try:
+                place = int(self.group_index[group])
+                self._file(file).footer.reading([place], [column], True, self.max_decoded_bytes)
+            except TooLarge as error:
+                raise InputError(f"column {error.column!r} of {self.where(group)} is too large: {error}") from None
+
+    def _file(self, file: int) -> _File:
         if not self._opened:
             self._opened.append(_Opened(self.filesystem))
-        opened = self._opened[0].get(self.files[file])
-        paths = [path for name in columns for path in opened.strings.get(name, ())] if strings else []
-        reader = pq.ParquetFile(opened.handle, metadata=opened.metadata, pre_buffer=True, read_dictionary=paths)
-        table = reader.read_row_groups(self.group_index[groups].tolist(), columns=list(columns), use_threads=False)
+        return self._opened[0].get(self.files[file])
+
+    def _read(self, file: int, groups: np.ndarray, columns: Sequence[str], strings: bool = False) -> pa.Table:
+        handle, footer = self._file(file)
+        places: list[int] = self.group_index[groups].tolist()
+        reading = footer.reading(places, columns, strings, self.max_decoded_bytes)
+        if reading.apart:
+            return _concatenated([self._read(file, groups[i : i + 1], columns, strings) for i in range(len(groups))])
+        reader = pq.ParquetFile(handle, metadata=footer.metadata, pre_buffer=True, read_dictionary=reading.dictionaries)
+        if reading.batch_rows is None:
+            table = reader.read_row_groups(places, columns=list(columns), use_threads=False)
+        else:
+            table = self._watched(reader, footer, places[0], columns, reading.batch_rows)
         if table.num_rows != self.group_rows[groups].sum():
             raise pa.ArrowInvalid(f"{table.num_rows} rows where the footer says {self.group_rows[groups].sum()}")
+        if reading.expand:
+            table = expanded(table, self.schemas[file], places[0], footer, self.max_decoded_bytes)
         return table
+
+    def _watched(
+        self, reader: pq.ParquetFile, footer: Footer, place: int, columns: Sequence[str], rows: int
+    ) -> pa.Table:
+        """Decode some rows of a row group at a time, and stop where their sizes add up to too much."""
+        batches, sizes = [], dict.fromkeys(columns, 0)
+        for batch in reader.iter_batches(rows, row_groups=[place], columns=list(columns), use_threads=False):
+            batches.append(batch)
+            for name in columns:
+                sizes[name] += batch.column(name).nbytes
+                check_size(place, name, sizes[name], footer.stored(place, name), self.max_decoded_bytes)
+        return pa.Table.from_batches(batches)
 
     def _name_damage(self, file: int, groups: np.ndarray, columns: Sequence[str], error: Exception) -> str:
         """Find the row group and column at fault by reading one at a time; only after a failure."""
@@ -150,7 +190,13 @@ class Source:
         return f"cannot read {self.where(groups[0])}: {error}"
 
 
-def open_source(path: str) -> Source:
+def _concatenated(tables: list[pa.Table]) -> pa.Table:
+    if any(not table.schema.equals(tables[0].schema) for table in tables[1:]):  # some strings were no dictionaries
+        tables = [encode(table) for table in tables]
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+
+
+def open_source(path: str, max_decoded_bytes: int | None = None) -> Source:
     """List the files of a local path, glob, directory or URI and read their footers.
 
     Raises InputError that names the file: missing, empty, truncated or not Parquet; or says that no file has any row.
@@ -172,6 +218,7 @@ def open_source(path: str) -> Source:
         files=files,
         schemas=tuple(schemas),
         keys=keys_of(files, base),
+        max_decoded_bytes=max_decoded_bytes,
         group_file=np.repeat(np.arange(len(files)), [len(r) for r in rows])[full],
         group_index=np.concatenate([np.arange(len(r)) for r in rows])[full],
         group_rows=group_rows[full],
@@ -181,30 +228,27 @@ def open_source(path: str) -> Source:
 
 
 def _footer(opened: _Opened, path: str) -> tuple[pa.Schema, list[int]]:
-    metadata = opened.get(path).metadata
+    metadata = opened.get(path).footer.metadata
     schema = metadata.schema.to_arrow_schema().remove_metadata()
-    return schema, [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    rows = []
+    for place in range(metadata.num_row_groups):
+        group = metadata.row_group(place)
+        rows.append(group.num_rows)
+        values = group.column(0).num_values if group.num_columns else 0
+        if not 0 <= group.num_rows <= min(values, MOST_ROWS):
+            raise InputError(
+                f"cannot read {path!r}, row group {place}: its footer says {group.num_rows:,} rows and {values:,} values in its first "
+                "column. Is the file damaged?"
+            )
+    return schema, rows
 
 
 def _open(filesystem: fs.FileSystem, path: str) -> _File:
     try:
         handle = filesystem.open_input_file(path)
-        if handle.size() == 0:
+        size = handle.size()
+        if size == 0:
             raise InputError(f"file {path!r} is empty (0 bytes); remove it or write it again")
-        metadata = pq.read_metadata(handle)
-        return _File(handle, metadata, _strings(metadata))
+        return _File(handle, Footer(pq.read_metadata(handle), size))
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"cannot read {path!r}: {error}. Is it a Parquet file, and whole?") from None
-
-
-def _strings(metadata: pq.FileMetaData) -> dict[str, list[str]]:
-    """Column -> the paths of the strings in it."""
-    found: dict[str, list[str]] = {}
-    names = iter([field.name for field in metadata.schema.to_arrow_schema() for _ in range(leaves(field.type))])
-    for place in range(metadata.num_columns):
-        leaf = metadata.schema.column(place)
-        if leaf.physical_type == "BYTE_ARRAY":
-            found.setdefault(next(names), []).append(leaf.path)
-        else:
-            next(names)
-    return found

@@ -175,6 +175,12 @@ def encoded(type_: pa.DataType) -> pa.DataType:
     return type_
 
 
+def encode(table: pa.Table) -> pa.Table:
+    """A table with its strings as dictionaries."""
+    columns = [column.cast(encoded(column.type)) for column in table.columns]
+    return pa.table(columns, names=table.column_names)
+
+
 def leaves(type_: pa.DataType) -> int:
     """Parquet columns that a column of this type takes."""
     bare = _bare(type_)

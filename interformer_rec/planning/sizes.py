@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from interformer_rec.config import RunConfig
+from interformer_rec.data.arrays import lists
 from interformer_rec.data.fit import fit
 from interformer_rec.data.source import open_source
 from interformer_rec.errors import InputError
@@ -184,7 +184,7 @@ class _Found:
     def take_data(self, config: RunConfig) -> None:
         path = config.data.train or ""
         try:
-            source = open_source(path)
+            source = open_source(path, config.data.max_decoded_bytes)
             wanted = [name for name in self.lists if name not in self.lengths]
             self._lengths(_sample(source, self.features, wanted), f"sample of {path}")
             if self.rows.keys() != self.features.tables.keys():
@@ -232,6 +232,6 @@ def _sample(source: Any, features: FeatureSchema, wanted: list[str]) -> dict[str
     counted = {}
     for name in wanted:
         column, longest = columns[name]
-        counts = pc.fill_null(pc.list_value_length(table[column]), 0).to_numpy().astype(np.float64)
+        counts = lists(table[column]).lengths.astype(np.float64)
         counted[name] = Lengths.of(np.minimum(counts, longest) if longest else counts)
     return counted

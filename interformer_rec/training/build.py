@@ -98,4 +98,5 @@ def _loader(
         on_bad_row=config.data.on_bad_row,
         labels=labels,
         unroll=unroll,
+        max_decoded_bytes=config.data.max_decoded_bytes,
     )

@@ -23,6 +23,7 @@ from interformer_rec.config import RunConfig
 from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.data.overlap import refuse_overlap
+from interformer_rec.data.source import open_source
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.restore import load, read_state
@@ -98,7 +99,8 @@ def _fit(config: RunConfig, folder: RunFolder, saved: list[str]) -> Fitted:
             raise InputError(
                 "data.train is not set: name the training files in the config, or with --set data.train=PATH"
             )
-        return fit(config.features, config.data.train, config.data.workers)
+        source = open_source(config.data.train, config.data.max_decoded_bytes)
+        return fit(config.features, source, config.data.workers)
     if (folder.features / "fitted.json").exists():
         return Fitted.load(folder.features)
     with tempfile.TemporaryDirectory() as temporary:  # another machine: the checkpoints are all there is

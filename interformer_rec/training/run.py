@@ -17,6 +17,7 @@ from interformer_rec.training.measured import FILE as MEASURED
 from interformer_rec.training.report import write_report
 from interformer_rec.training.resume import Resumed, resumed
 from interformer_rec.training.run_folder import COMPLETE, RunFolder
+from interformer_rec.training.run_lock import ending_signals
 from interformer_rec.training.same_run import require_same, run_facts
 from interformer_rec.training.start import Start, prepare, write_start
 
@@ -28,7 +29,7 @@ def train(config: RunConfig, resume: bool = False) -> int:
     changes no file of the run.
     """
     pa.set_memory_pool(pa.system_memory_pool())  # beside malloc Arrow would keep an idle pool of its own
-    with process_group(config.training.device) as env:
+    with process_group(config.training.device) as env, ending_signals():
         require_same(env, run_facts(config, resume))
         folder = RunFolder(config)
         env.on_main(lambda: folder.claim(resume))
@@ -36,28 +37,33 @@ def train(config: RunConfig, resume: bool = False) -> int:
             before = env.on_main(lambda: resumed(config, folder)) if resume else Resumed(config)
             if before.complete is not None:
                 return _nothing_to_do(env, folder, before.complete)
-            config = before.config
-            start = prepare(config, env, folder, resume)
-        except BaseException:
-            folder.withdraw()
-            raise
-        write_start(config, env, folder, start)
-        with start.log:
-            for note in before.notes:
-                start.log.message(note)
-            stopped_by = start.trainer.fit()
-            if not stopped_by:
-                _finish(config, env, folder, start)
-        facts = _data_facts(config, start)
-        measured = start.recorder.gather(start.parallel)
-        if env.is_main:
-            folder.write_json("data.json", facts)
-            folder.write_json(MEASURED, measured)
-            report = write_report(folder.path)
-            if not stopped_by:
-                folder.write_json(COMPLETE, {"step": start.trainer.position.step})
-            print(f"report: {report}", flush=True)
+            stopped_by = _train(before.config, env, folder, resume, before.notes)
+        finally:
+            folder.release()
         return 128 + stopped_by if stopped_by else 0
+
+
+def _train(config: RunConfig, env: Environment, folder: RunFolder, resume: bool, notes: list[str]) -> int:
+    """Train in a folder that is locked for this job. Returns the number of the signal that ended it, or 0."""
+    start = prepare(config, env, folder, resume)
+    write_start(config, env, folder, start)
+    with start.log:
+        for note in notes:
+            start.log.message(note)
+        stopped_by = start.trainer.fit()
+        if not stopped_by:
+            _finish(config, env, folder, start)
+    facts = _data_facts(config, start)
+    measured = start.recorder.gather(start.parallel)
+    folder.require(env)
+    if env.is_main:
+        folder.write_json("data.json", facts)
+        folder.write_json(MEASURED, measured)
+        report = write_report(folder.path)
+        if not stopped_by:
+            folder.write_json(COMPLETE, {"step": start.trainer.position.step})
+        print(f"report: {report}", flush=True)
+    return stopped_by
 
 
 def _nothing_to_do(env: Environment, folder: RunFolder, step: int) -> int:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from interformer_rec.config import RunConfig
 from interformer_rec.distributed.checkpoints import Checkpoints
+from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.manifest import MANIFEST, Manifest
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import json_object, write_whole
 from interformer_rec.found_config import read_config, require_open, run_folder_config
 from interformer_rec.storage import Storage
 from interformer_rec.strict_json import finite
+from interformer_rec.training.run_lock import RunLock, RunLost
 
 ATTACHED = "run/"  # where a checkpoint keeps files of the run folder
 COMPLETE = "complete.json"  # {"step": N}, written last: training has ended there, and all of the above belongs to it
@@ -33,10 +36,41 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.features = self.path / "features"
         self.checkpoints = Checkpoints(config.training.checkpoint.path or self.path / "checkpoints")
-        self._made: list[Path] = []
+        self._hang_seconds = config.training.hang_seconds
+        self._lock: RunLock | None = None
 
     def claim(self, resume: bool) -> None:
-        """Refuse to write over another run; the folder is made if it is not there, and nothing written. Raises InputError."""
+        """Lock the folder and the checkpoints' place for this job; refuse to write over another run.
+
+        Nothing but the lock is written. Raises InputError; then nothing is locked.
+        """
+        self._require_new(resume)
+        places = [Storage.open(self.path), self.checkpoints.storage]
+        lock = RunLock(places, self._hang_seconds, lambda line: print(line, file=sys.stderr, flush=True))
+        lock.take()
+        self._lock = lock
+        try:
+            self._require_new(resume)  # another one may have begun and ended before it was ours
+        except InputError:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Unlock what `claim` locked; folders that were made for it go too, as far as they are empty."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def lost(self) -> str:
+        """Why this job may write no more, in a sentence; "" while it may, and on the ranks that did not claim the folder."""
+        return self._lock.lost() if self._lock is not None else ""
+
+    def require(self, env: Environment) -> None:
+        """Raise RunLost on all ranks if the folder is no longer this job's (collective)."""
+        if lost := env.on_main(self.lost):
+            raise RunLost(lost)
+
+    def _require_new(self, resume: bool) -> None:
         if self.config.exists() and not resume:
             raise InputError(
                 f"run folder {str(self.path)!r} already holds a run: continue it with --resume, "
@@ -47,19 +81,6 @@ class RunFolder:
                 f"{self.checkpoints.storage.location!r} already holds checkpoints of a run: continue it with --resume, "
                 f"choose another place with --set training.checkpoint.path=PATH, or delete them"
             )
-        self._made = [path for path in (self.path, *self.path.parents) if not path.exists()]
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot make the run folder {str(self.path)!r}: {error.strerror}") from None
-
-    def withdraw(self) -> None:
-        """After a refused start: remove the folders that `claim` made, as far as they are empty."""
-        for path in self._made:
-            try:
-                path.rmdir()
-            except OSError:
-                return
 
     def write_json(self, name: str, content: Any) -> None:
         """Write NAME into the folder, whole or not at all; numbers that are not finite become null."""

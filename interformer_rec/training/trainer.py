@@ -251,6 +251,7 @@ class Trainer:
         self._at("saving a checkpoint")
         self.recorder.close()
         self._wait_for_saving()
+        self.folder.require(self.env)
         self.saved_at = self.position.step
         self._guard(lambda: self.saver.save(self._state(), best))
 

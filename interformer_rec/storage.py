@@ -58,7 +58,7 @@ def patiently(work: Callable[[], T]) -> T:
         except (
             OSError
         ) as error:  # pyarrow's and fsspec's errors of remote stores are OSErrors too, mostly without errno
-            if error.errno in LASTING:
+            if error.errno in LASTING or isinstance(error, FileNotFoundError):  # fsspec's has no errno
                 raise
         time.sleep(pause)
     return work()

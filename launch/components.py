@@ -42,7 +42,8 @@ def train(
     """Train: `interformer train CONFIG --resume ARGS` on every rank.
 
     Always with --resume, because schedulers start jobs again without asking: a fresh run folder is begun, one that holds
-    checkpoints is continued. For a new run choose a new folder (training.out).
+    checkpoints is continued. For a new run choose a new folder (training.out). A job submitted twice is refused while the first one
+    trains: "'runs/x' is in use: process 7 on host h trains there since ..., job torchrun ...", exit code 2, and no file is changed.
 
     Args:
         args: further arguments of `interformer train` after `--`; write --set=A.B=C, because TorchX refuses `--set` given twice

@@ -91,6 +91,13 @@ def test_what_passes_is_tried_again(monkeypatch, error, attempts):
         patiently(lambda: (_ for _ in ()).throw(OSError("always")))
 
 
+def test_a_file_that_is_not_there_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(storage.time, "sleep", lambda seconds: pytest.fail("waits"))
+    for place in ("memory://storage-test/none", "/nowhere"):
+        with pytest.raises(FileNotFoundError):
+            Storage.open(place).get("index.json")
+
+
 def test_an_output_is_whole_or_not_there(tmp_path, monkeypatch):
     kept = tmp_path / "draft.yaml"
     kept.write_text("first")

@@ -3,10 +3,10 @@
 On a file system of this machine (NFS and other mounted storage included) `lock.json` is created with O_EXCL, so exactly one creator
 wins. A stale one is renamed away, and what was renamed is compared with what was judged: of two that break it, one goes on.
 
-Object stores have no such creation through pyarrow. There everybody writes a claim of his own (`lock-TOKEN.json`), then lists the claims: who
-sees nobody else's holds the folder; who sees a held one, or a smaller token's, withdraws. As listings show what was written before
-(S3, GCS, Azure, HDFS), of any two the later lister sees the other, so no two hold at once. A stale claim is deleted by its own name; the
-new holder's claim says which it broke, so that a holder that was only slow knows when it is back.
+Object stores have no such creation through pyarrow. There everybody writes a claim of his own (`lock-TOKEN.json`), then lists the
+claims: who sees nobody else's holds the folder; who sees a held one, or a smaller token's, withdraws. As listings show what was
+written before (S3, GCS, Azure, HDFS), of any two the later lister sees the other, so no two hold at once. A stale claim is deleted by
+its own name; the new holder's claim says which it broke, so that a holder that was only slow knows when it is back.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -106,6 +107,7 @@ class LocalLock:
         assert storage.local is not None
         self.storage, self.me, self.folder = storage, me, storage.local
         self.path = self.folder / NAME
+        self._creating = False  # a signal may end `take` in the middle
         self._made: list[Path] = []  # folders that were not there, the innermost first
 
     def take(self) -> Found | None:
@@ -114,8 +116,10 @@ class LocalLock:
         self.folder.mkdir(parents=True, exist_ok=True)
         while True:
             try:
+                self._creating = True
                 descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
             except FileExistsError:
+                self._creating = False
                 if (found := self._look()) is not None:
                     return found
                 continue  # it was given up just now
@@ -123,6 +127,7 @@ class LocalLock:
                 file.write(self.me.to_bytes())
                 file.flush()
                 os.fsync(descriptor)
+            self._creating = False
             return None
 
     def mark(self, found: Found) -> Any:
@@ -141,10 +146,8 @@ class LocalLock:
             return
         seen = _read(aside)
         if seen is not None and seen[:2] != found.mark:  # another one broke it first, and this is its lock
-            try:
+            with suppress(OSError):  # a third one holds it by now
                 os.link(aside, self.path)
-            except OSError:
-                pass  # a third one holds it by now
         aside.unlink(missing_ok=True)
         if found.holder is not None:
             self.me.broke.append(found.holder.token)
@@ -164,7 +167,7 @@ class LocalLock:
     def release(self) -> None:
         """See LockFile; folders that were made for it go too, if nothing else came into them."""
         seen = _read(self.path)
-        if seen is not None and self._is_mine(seen[0]):
+        if seen is not None and (self._is_mine(seen[0]) or (self._creating and Holder.from_bytes(seen[0]) is None)):
             self.path.unlink(missing_ok=True)
         for path in self._made:
             try:

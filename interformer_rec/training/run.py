@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from typing import Any
 
 import pyarrow as pa
@@ -29,7 +30,7 @@ def train(config: RunConfig, resume: bool = False) -> int:
     changes no file of the run.
     """
     pa.set_memory_pool(pa.system_memory_pool())  # beside malloc Arrow would keep an idle pool of its own
-    with process_group(config.training.device) as env, ending_signals():
+    with process_group(config.training.device) as env, ending_signals() if env.is_main else nullcontext():
         require_same(env, run_facts(config, resume))
         folder = RunFolder(config)
         env.on_main(lambda: folder.claim(resume))
@@ -43,7 +44,7 @@ def train(config: RunConfig, resume: bool = False) -> int:
         return 128 + stopped_by if stopped_by else 0
 
 
-def _train(config: RunConfig, env: Environment, folder: RunFolder, resume: bool, notes: list[str]) -> int:
+def _train(config: RunConfig, env: Environment, folder: RunFolder, resume: bool, notes: tuple[str, ...]) -> int:
     """Train in a folder that is locked for this job. Returns the number of the signal that ended it, or 0."""
     start = prepare(config, env, folder, resume)
     write_start(config, env, folder, start)

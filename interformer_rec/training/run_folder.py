@@ -48,7 +48,7 @@ class RunFolder:
         places = [Storage.open(self.path), self.checkpoints.storage]
         lock = RunLock(places, self._hang_seconds, lambda line: print(line, file=sys.stderr, flush=True))
         lock.take()
-        self._lock = lock
+        self._lock, self.checkpoints.lost = lock, lock.lost
         try:
             self._require_new(resume)  # another one may have begun and ended before it was ours
         except InputError:

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -66,10 +66,8 @@ class RunLock:
         if self._thread.is_alive():
             self._thread.join(self.silent_seconds)
         while self._held:
-            try:
+            with suppress(*ERRORS):
                 self._held.pop().release()
-            except ERRORS:
-                pass
 
     def lost(self) -> str:
         """Why this job may write no more, in a sentence; "" while it may. Looks at the storage."""
@@ -108,7 +106,7 @@ class RunLock:
         silence = holder.silent_seconds if holder is not None else SILENT_SECONDS
         same_job = holder is not None and holder.job != "" and holder.job == me.job
         if holder is not None and holder.machine == me.machine:
-            return found if _ends(holder, within=silence if same_job else 0) else None
+            return found if _ends(lock, found, holder, within=silence if same_job else 0) else None
         if found.age is not None and found.age > silence:
             return found
         if same_job:
@@ -117,10 +115,10 @@ class RunLock:
         return _silent(lock, found, silence, within=0)
 
 
-def _ends(holder: Holder, within: float) -> bool:
-    """Whether a process of this machine is gone, now or `within` so many seconds."""
+def _ends(lock: LockFile, found: Found, holder: Holder, within: float) -> bool:
+    """Whether a process of this machine is gone or gives its lock up, now or `within` so many seconds."""
     deadline = time.monotonic() + within
-    while process_start(holder.pid) in ("", holder.process_start):
+    while process_start(holder.pid) in ("", holder.process_start) and lock.mark(found) is not None:
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.1)

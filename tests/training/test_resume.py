@@ -99,9 +99,9 @@ def test_resume_passes_over_a_damaged_checkpoint_and_names_it(small, tmp_path, c
 
 
 def test_a_checkpoint_that_cannot_be_written_stops_the_run_or_not(small, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "checkpoints").write_text("a file where the folder should be")
-    with pytest.raises(SaveError, match=r"was not written: rank 0: .*checkpoints"):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "step-00000003").write_text("a file where the folder should be")
+    with pytest.raises(SaveError, match=r"was not written: rank 0: .*step-00000003"):
         run.train(small("training.max_steps=3", "data.test=null"))
     (tmp_path / "run" / "config.yaml").unlink()
     assert run.train(small("training.max_steps=3", "data.test=null", "training.checkpoint.on_error=continue")) == 0

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from interformer_rec import __version__
 from interformer_rec.errors import InputError
+from interformer_rec.planning.arguments import plan_arguments
 from interformer_rec.strict_json import finite
 
 # The only place where a command meets its code.
@@ -94,14 +95,15 @@ def train(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Print metrics: one JSON object or a table."""
-    metrics = call("evaluate", args.path, args.data, trust=args.trust_run)
+    metrics = call("evaluate", args.path, args.data, args.set, trust=args.trust_run)
     show("evaluate", metrics, as_json=args.json)
     return 0
 
 
 def predict(args: argparse.Namespace) -> int:
     """Score rows; prints what was written."""
-    show("predict", call("predict", args.path, args.data, args.out, trust=args.trust_run))
+    written = call("predict", args.path, args.data, args.out, args.set, args.score_column, trust=args.trust_run)
+    show("predict", written, as_json=args.json)
     return 0
 
 
@@ -183,49 +185,36 @@ def parser() -> argparse.ArgumentParser:
     _config_arguments(one)
     one.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run")
 
-    _plan_arguments(add(plan, "Plan the tables' sharding for a cluster: memory, time, reasons. No GPU needed."))
+    one = add(plan, "Plan the tables' sharding for a cluster: memory, time, reasons. No GPU needed.")
+    plan_arguments(one)
+    _trust_argument(one)
 
     one = add(evaluate, "Metrics of a trained model.")
-    one.add_argument("path", metavar="RUN_OR_CHECKPOINT")
-    one.add_argument("--data", metavar="PATH", help="Parquet files with labels; default: the test data of the run")
-    one.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    _trust_argument(one)
+    _scoring_arguments(one, "Parquet files with labels; default: the test data of the run", required=False)
 
     one = add(predict, "Parquet in, Parquet out, with a score column.")
-    one.add_argument("path", metavar="RUN_OR_CHECKPOINT")
-    one.add_argument("--data", metavar="PATH", required=True, help="Parquet files, labels not needed")
-    one.add_argument("--out", metavar="PATH", required=True, help="the Parquet file to write")
-    _trust_argument(one)
+    _scoring_arguments(one, "Parquet files, labels not needed", required=True)
+    one.add_argument(
+        "--out", metavar="PATH", required=True, help="path or URI: a .parquet file, or a folder (a part a rank)"
+    )
+    one.add_argument(
+        "--score-column", metavar="NAME", default="score_{label}", help="{label} is a label's name; score_{label}"
+    )
     return root
+
+
+def _scoring_arguments(one: argparse.ArgumentParser, data: str, required: bool) -> None:
+    one.add_argument("path", metavar="RUN_OR_CHECKPOINT")
+    one.add_argument("--data", metavar="PATH", required=required, help=data)
+    one.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    about = "how rows are read and scored, for example data.on_bad_row=skip"
+    one.add_argument("--set", metavar="A.B=C", action="append", default=[], help=about)
+    _trust_argument(one)
 
 
 def _trust_argument(command: argparse.ArgumentParser) -> None:
     about = "this run is mine: fill ${NAME} in its config from the environment, open whatever it names"
     command.add_argument("--trust-run", action="store_true", help=about)
-
-
-def _plan_arguments(one: argparse.ArgumentParser) -> None:
-    _trust_argument(one)
-    one.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/; or: diff A B; or: score RUN")
-    one.add_argument("others", metavar="A B", nargs="*", help=argparse.SUPPRESS)
-    one.add_argument("--set", metavar="A.B=C", action="append", default=[], help="override one value of the config")
-    one.add_argument("--cluster", metavar="NAME_OR_FILE", help="one of configs/clusters/, or a YAML file like them")
-    one.add_argument("--nodes", type=int, default=1)
-    one.add_argument("--batch-size", type=int, metavar="ROWS", help="a rank; default: the config's")
-    one.add_argument("--constraints", metavar="FILE", help="allowed sharding types, kernels, tables that stay together")
-    one.add_argument("--reserve", type=float, default=0.1, metavar="SHARE", help="of device memory kept free; 0.1")
-    one.add_argument("--objective", default="time", help="time (fastest step) or gpus (fewest nodes that fit)")
-    one.add_argument("--rows", metavar="TABLE=N", action="append", default=[], help="rows of a table")
-    one.add_argument("--lengths", metavar="LIST=MEAN", action="append", default=[], help="events or ids a row has")
-    one.add_argument("--statistics", metavar="FILE", help="data.json of a run, or a saved plan")
-    one.add_argument("--price", metavar="CLUSTER=N", action="append", default=[], help="of a node and hour")
-    one.add_argument(
-        "--what-if", metavar="NAME=A,B", nargs="+", default=[], help="nodes=1,2,4 batch=512,1024 cluster=..."
-    )
-    one.add_argument("--why", metavar="TABLE", action="append", default=[], help="every option the table did not get")
-    one.add_argument("--out", metavar="FILE", help="write the plan for sharding.plan; of score: the calibrated cluster")
-    one.add_argument("--html", metavar="PATH", help="also write the plan, and what --what-if found, as one page")
-    one.add_argument("--json", action="store_true", help="one JSON object instead of tables")
 
 
 def _config_arguments(command: argparse.ArgumentParser) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PlainValidator, PrivateAttr, model_validator
 
 from interformer_rec import strict_yaml
 from interformer_rec.config_base import Count, CountOrNone, Location, Name, RunName, Seconds, Strict, Weight
@@ -22,6 +22,17 @@ from interformer_rec.optimizer_config import OptimizerConfig
 from interformer_rec.schema import FeatureSchema
 from interformer_rec.table_width import check_widths
 from interformer_rec.unroll_config import UnrollConfig
+
+
+def _bad_row_limit(value: Any) -> float | int:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not value >= 0
+        or (isinstance(value, float) and value > 1)
+    ):
+        raise ValueError("it is a share of the rows, 0.0 to 1.0, or a number of rows (an integer of at least 0)")
+    return value
 
 
 class DataConfig(Strict):
@@ -47,6 +58,11 @@ class DataConfig(Strict):
         le=2**63 - 1,
         description="row groups that decode to more at a time are refused; null: 16 GiB, or 2 GiB for a column of more than 1,000 times "
         "its stored size",
+    )
+    max_bad_rows: Annotated[float | int, PlainValidator(_bad_row_limit)] = Field(
+        0.5,
+        description="rows of each data set that `on_bad_row: skip` may leave out before that is an error: a share, 0.0 to 1.0, or a number "
+        "(an integer); that no row is left is always one",
     )
     unroll: UnrollConfig | None = Field(None, description="first teach the events of the histories; null: rows only")
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import IO, Protocol, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
@@ -25,6 +25,8 @@ from interformer_rec.files import refuse_link_out
 from interformer_rec.filesystem import open_filesystem
 
 T = TypeVar("T")
+# type_name of pyarrow's file systems, protocols of fsspec's
+OBJECT_STORES = {"s3", "s3a", "gcs", "gs", "abfs", "abfss", "az", "adl", "oci", "oss", "cos", "obs", "r2"}
 PAUSES = (1.0, 2.0, 4.0)  # seconds before the second, third and fourth attempt
 LASTING = {
     errno.ENOSPC,
@@ -136,7 +138,7 @@ class Storage:
         return patiently(read)
 
     @contextmanager
-    def create(self, name: str) -> Iterator[Sink]:
+    def create(self, name: str) -> Iterator[IO[bytes] | pa.NativeFile]:
         """Write a file from its beginning; on a local disk flushed when the block ends. Not retried: the caller repeats."""
         self.filesystem.create_dir(self._above(self._path(name)), recursive=True)
         if self.local is not None:
@@ -147,6 +149,32 @@ class Storage:
             return
         with self.filesystem.open_output_stream(self._path(name)) as stream:
             yield stream
+
+    @contextmanager
+    def stream(self, name: str) -> Iterator[IO[bytes] | pa.NativeFile]:
+        """Write a large file, whole or not at all: it has its name once the block has ended, and not where that ended in an error.
+
+        Not retried. What a process that was killed leaves is `.NAME.part` on a file system, nothing in an object store.
+        """
+        above, slash, last = name.rpartition("/")
+        part = name if self._shows_whole_files else f"{above}{slash}.{last}.part"
+        try:
+            with self.create(part) as file:
+                yield file
+        except BaseException:
+            self.remove(part)
+            raise
+        if self.local is not None:
+            os.replace(self.local / part, self.local / name)
+            _flush_folder((self.local / name).parent)
+        elif part != name:
+            self.filesystem.move(self._path(part), self._path(name))
+
+    @property
+    def _shows_whole_files(self) -> bool:
+        """Whether a file is seen once it is closed, as in an object store, where a rename would be a copy."""
+        kind = self.filesystem.type_name
+        return kind in OBJECT_STORES or kind.removeprefix("py::fsspec+") in OBJECT_STORES
 
     def size(self, name: str) -> int | None:
         """Bytes of a file; None if there is none."""

@@ -48,8 +48,12 @@ def calls(monkeypatch):
         ),
         (["train", "c.yaml"], [("load", "c.yaml", []), ("train", "CONFIG", False)]),
         (["train", "c.yaml", "--resume"], [("load", "c.yaml", []), ("train", "CONFIG", True)]),
-        (["evaluate", "run"], [("evaluate", "run", None)]),
-        (["predict", "run", "--data", "d", "--out", "o"], [("predict", "run", "d", "o")]),
+        (["evaluate", "run"], [("evaluate", "run", None, [])]),
+        (
+            ["predict", "run", "--data", "d", "--out", "o", "--set", "a=1", "--score-column", "p"],
+            [("predict", "run", "d", "o", ["a=1"], "p")],
+        ),
+        (["predict", "run", "--data", "d", "--out", "o"], [("predict", "run", "d", "o", [], "score_{label}")]),
     ],
 )
 def test_arguments_arrive(calls, argv, expected):

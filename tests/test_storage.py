@@ -46,6 +46,18 @@ def test_files_and_folders(place):
         place.get("a/c")
 
 
+def test_a_large_file_is_there_whole_or_not_at_all(place):
+    with place.stream("a/b") as file:
+        file.write(b"0123")
+        file.write(memoryview(b"456789"))
+        assert place.size("a/b") is None
+    assert place.get("a/b") == b"0123456789" and place.folder("a").names() == ["b"]
+    with pytest.raises(ZeroDivisionError), place.stream("a/c") as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert place.folder("a").names() == ["b"]
+
+
 def test_a_uri_keeps_its_query_in_messages():
     inside = (
         Storage.open("s3://bucket/run?endpoint_override=127.0.0.1:1&scheme=http&region=x").folder("step").folder("f")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -45,8 +45,15 @@ class _Unit(NamedTuple):
 
 class _Made(NamedTuple):
     batch: Batch
-    table: pa.Table | None
+    kept: list[Kept]  # in order; [] unless input columns are kept
     skipped: dict[str, tuple[int, str]]  # reason -> rows, example
+
+
+class Kept(NamedTuple):
+    """Input columns of a batch's rows, bad ones included."""
+
+    table: pa.Table
+    good: np.ndarray  # (rows,) bool: those that are in the batch
 
 
 class Loader:
@@ -95,6 +102,7 @@ class Loader:
         self.rows = self.source.rows  # of all ranks
         self.steps = self._plan(0).steps  # batches that every rank yields in an epoch
         self.bad_rows: dict[str, int] = {}  # reason -> rows this rank has skipped since iteration began
+        self.examples: dict[str, str] = {}  # reason -> message of the first of them
 
     def _plan(self, epoch: int, shuffle_rows: int | None = None) -> Plan:
         return plan_epoch(
@@ -122,20 +130,22 @@ class Loader:
         plan = self._plan(cursor.epoch).remaining(cursor)
         return plan.steps - plan.first_step
 
-    def tables(self) -> Iterator[tuple[Batch, pa.Table]]:
+    def tables(self) -> Generator[tuple[Batch, Kept], None, None]:
         """This rank's rows in file order, each batch with the input's columns for the same rows, untouched; a filler has no rows.
 
-        Files that differ give the columns of FileSchemas.whole; what that leaves out is logged.
+        Files that differ give the columns of FileSchemas.whole; what that leaves out is logged. Skipped rows are in the table and not in
+        the batch.
         """
         schema, left_out = self.source.columns.whole(self._columns)
         for reason in left_out if self._rank == 0 else ():
             log.warning("column left out of the output: %s", reason)
         for _, made in self._made(self._plan(0, shuffle_rows=0), schema.names):
-            yield made.batch, schema.empty_table() if made.table is None else made.table
+            kept = made.kept or [Kept(schema.empty_table(), np.zeros(0, bool))]
+            yield made.batch, Kept(pa.concat_tables([k.table for k in kept]), np.concatenate([k.good for k in kept]))
 
     def _made(self, plan: Plan, keep: list[str] | None) -> Iterator[tuple[int, _Made]]:
         """(step, batch) in order; `keep`: input columns to hand through."""
-        self.bad_rows = {}
+        self.bad_rows, self.examples = {}, {}
         run = _inline if self._workers == 0 else self._threaded
         try:
             for step, made in run(
@@ -167,13 +177,14 @@ class Loader:
 
     def _collate(self, plan: Plan, step: int, pieces: list[tuple[_Unit, Span]]) -> _Made:
         chosen: list[Piece] = []
-        tables: list[pa.Table] = []
+        kept: list[Kept] = []
         skipped: dict[str, tuple[int, str]] = {}
         for unit, span in pieces:
             rows = self._good_rows(plan, unit, span, skipped)
-            if unit.table is not None:
-                whole = isinstance(rows, slice)
-                tables.append(unit.table.slice(span.start, span.stop - span.start) if whole else unit.table.take(rows))
+            if unit.table is not None:  # then in file order
+                good = np.zeros(span.stop - span.start, bool)
+                good[slice(None) if isinstance(rows, slice) else rows - span.start] = True
+                kept.append(Kept(unit.table.slice(span.start, len(good)), good))
             if isinstance(rows, slice) or len(rows):
                 chosen.append((unit.columns, rows))
         layout, features, loss_rows = self._decoder.layout, self._decoder.features, plan.loss_rows(step)
@@ -183,7 +194,7 @@ class Loader:
             batch = empty_batch(layout, features, self._tasks, loss_rows)
         if self._skip:
             batch.loss_rows = float(max(1, batch.rows))
-        return _Made(batch, pa.concat_tables(tables) if tables else None, skipped)
+        return _Made(batch, kept, skipped)
 
     def _good_rows(self, plan: Plan, unit: _Unit, span: Span, skipped: dict[str, tuple[int, str]]) -> Rows:
         """The span's rows without the bad ones, which are added to `skipped`; a slice where they lie in file order."""
@@ -194,13 +205,15 @@ class Loader:
         codes = bad[rows]
         for code, count in zip(*np.unique(codes[codes > 0], return_counts=True), strict=True):
             reason, example = unit.columns.reasons[code - 1]
-            skipped[reason] = (skipped.get(reason, (0, ""))[0] + int(count), example)
+            before, first = skipped.get(reason, (0, example))
+            skipped[reason] = (before + int(count), first)
         return rows[codes == 0]
 
     def _count(self, skipped: dict[str, tuple[int, str]]) -> None:
         for reason, (count, example) in skipped.items():
             if reason not in self.bad_rows:
                 log.warning("skipping bad rows, such as %s", example)
+                self.examples[reason] = example
             self.bad_rows[reason] = self.bad_rows.get(reason, 0) + count
 
     def _threaded(self, plan: Plan, rank: int, decode: Decode, make: Make) -> Iterator[tuple[int, _Made]]:

@@ -8,6 +8,7 @@ from torchrec.distributed.types import ShardingPlan
 from interformer_rec.config import RunConfig
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.loader import Loader
+from interformer_rec.data.source import Source
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import Parallel, parallelize
@@ -67,14 +68,14 @@ def train_loader(config: RunConfig, env: Environment, fitted: Fitted) -> Loader:
     )
 
 
-def eval_loader(config: RunConfig, path: str, env: Environment, fitted: Fitted, labels: bool = True) -> Loader:
+def eval_loader(config: RunConfig, path: str | Source, env: Environment, fitted: Fitted, labels: bool = True) -> Loader:
     """Rows in file order, in evaluation batches; without labels for prediction."""
     return _loader(config, path, env, fitted, config.data.eval_batch_size, 0, labels)
 
 
 def _loader(
     config: RunConfig,
-    path: str,
+    path: str | Source,
     env: Environment,
     fitted: Fitted,
     batch_size: int,

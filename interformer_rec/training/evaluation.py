@@ -11,9 +11,11 @@ from typing import Any
 from interformer_rec.batch import Batch
 from interformer_rec.data.plan import Cursor
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.errors import InputError
 from interformer_rec.schema import FeatureSchema
 from interformer_rec.training.metrics import EvalMetrics
 from interformer_rec.training.pipeline import Pipeline
+from interformer_rec.training.skipped import SkippedRows
 
 
 @dataclass
@@ -42,10 +44,12 @@ def evaluate(
     features: FeatureSchema,
     env: Environment,
     after_step: Callable[[], int] = lambda: 0,
+    skipped: SkippedRows | None = None,
 ) -> Evaluation:
     """Score every row once, over all ranks, with the averaged dense weights if the optimizer keeps them; exact metrics (collective).
 
-    Raises Interrupted, once the pipeline is empty, if `after_step` returned the number of a signal.
+    Raises Interrupted, once the pipeline is empty, if `after_step` returned the number of a signal; InputError where too many rows
+    were skipped (`skipped` counts them), or where no metric is defined.
     """
     tasks = [label.name for label in features.labels]
     metrics = EvalMetrics(tasks, group=features.group is not None, device=env.device)
@@ -59,6 +63,10 @@ def evaluate(
             stopping = stopping or after_step()
     if stopping:
         raise Interrupted(stopping)
+    if skipped is not None:
+        skipped.require_few()
     values = metrics.compute()
+    if (reason := metrics.undefined()) is not None:
+        raise InputError(f"nothing was evaluated: {reason}")
     values["seconds"] = time.perf_counter() - start
     return Evaluation(values, {task: metrics.calibration_bins(task) for task in tasks})

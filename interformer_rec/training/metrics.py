@@ -87,6 +87,22 @@ class EvalMetrics:
             result.update({f"{task}/{name}": value for name, value in {**exact, **values}.items()})
         return result
 
+    def undefined(self) -> str | None:
+        """Why no metric of any label is defined, with the cure; None where some is (collective)."""
+        self._take_waiting()
+        sums = self._ranks.sum(self._sums)
+        rows = int(self._ranks.sum(np.array([self._rows]))[0])
+        if any(_usable(of_task) for of_task in sums):
+            return None
+        if not rows:
+            return "there was no row to score"
+        if not sums[:, 4].all():
+            return f"all {rows:,} rows have weight 0. Correct features.weight's column, or name other files"
+        return (
+            f"{int(sums[:, 4].min()):,} of {rows:,} scores are not finite: the weights of the model are not. Train again with a lower "
+            "optimizer.dense.lr or optimizer.embedding.lr, or with optimizer.dense.clip_norm"
+        )
+
     def calibration_bins(self, task: str, bins: int = 20) -> list[dict[str, float]]:
         """Means of probability and label in `bins` bins of equal weight, lowest scores first, over all ranks.
 

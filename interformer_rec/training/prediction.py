@@ -2,66 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
-from interformer_rec.data.loader import Loader
+from interformer_rec.batch import Batch
+from interformer_rec.data.loader import Kept, Loader
+from interformer_rec.data.locate import SUFFIXES
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
+from interformer_rec.storage import Storage
 from interformer_rec.training.pipeline import Pipeline
+from interformer_rec.training.skipped import SkippedRows
+
+OTHER_FORMATS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".gz", ".zip", ".arrow", ".feather", ".orc", ".avro")
 
 
-def write_scores(pipeline: Pipeline, loader: Loader, tasks: list[str], out: str, env: Environment) -> int:
-    """Write every row of the loader with `score_<task>` columns (probabilities); returns rows over all ranks (collective).
+@dataclass(frozen=True)
+class Output:
+    """Where scores go: one file, or a folder with one part a rank."""
 
-    A file that is visible under its final name is whole. Raises InputError where the output exists or cannot be a file.
+    folder: Storage
+    file: str | None  # None: parts
+
+    @classmethod
+    def find(cls, out: str) -> Output:
+        """A path or URI that ends in .parquet is a file. Raises InputError for a name of another format or an unknown scheme."""
+        place = Storage.open(out)
+        if place.name.lower().endswith(OTHER_FORMATS):
+            raise InputError(
+                f"--out {out!r}: scores are written as Parquet; name a file that ends in .parquet, or a folder"
+            )
+        return cls(place.folder(".."), place.name) if place.name.endswith(SUFFIXES) else cls(place, None)
+
+    def refuse_existing(self, world_size: int) -> None:
+        """Raises InputError where something is there already, or several ranks would write one file."""
+        if self.file is not None and world_size > 1:
+            where = self.folder.folder(self.file).location
+            raise InputError(f"--out {where!r} is one file, but {world_size} ranks write: name a folder instead")
+        try:
+            if self.file is not None:
+                there = [self.file] if self.file in self.folder.names() else []
+            else:
+                there = [name for name in self.folder.names() if not name.startswith((".", "_"))]
+                if self.folder.folder("..").size(self.folder.name) is not None:
+                    raise InputError(
+                        f"--out {self.folder.location!r} is a file: name a folder, or a file that ends in .parquet"
+                    )
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"cannot reach --out {self.folder.location!r}: {error}") from None
+        if there:
+            more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+            raise InputError(
+                f"{self.folder.folder(there[0]).location!r}{more} exists already, and predict writes over nothing: "
+                "choose another --out, or delete it"
+            )
+
+    def name(self, rank: int) -> str:
+        """Of the file that a rank writes."""
+        return self.file or f"part-{rank:05d}.parquet"
+
+
+def score_columns(labels: Iterable[str], template: str, present: Iterable[str]) -> list[str]:
+    """Names of the score columns. Raises InputError where a name would be there twice."""
+    labels, present = list(labels), set(present)
+    if len(labels) > 1 and "{label}" not in template:
+        raise InputError(
+            f"--score-column {template!r}: the model has the labels {', '.join(labels)}, a score column each; "
+            "write {label} where their names belong, for example score_{label}"
+        )
+    names = [template.replace("{label}", label) for label in labels]
+    for name in names:
+        if not name or name in present:
+            what = (
+                f"the files have a column {name!r} already, their own or of an earlier predict"
+                if name
+                else "it is empty"
+            )
+            raise InputError(f"{what}: name another score column, for example --score-column new_score_{{label}}")
+    return names
+
+
+def write_scores(
+    pipeline: Pipeline, loader: Loader, columns: list[str], output: Output, env: Environment, skipped: SkippedRows
+) -> dict[str, int]:
+    """Write every row of the loader with a score column (probabilities) a label; a bad row that was skipped has null there.
+
+    Returns rows and scored rows over all ranks (collective). A file that is visible under its final name is whole, and all ranks
+    have written theirs by then. Raises InputError where nothing could be scored, or not be written.
     """
-    target = _target(out, env)
-    part = target.with_name(f".{target.name}.part")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    written = 0
-    writer: pq.ParquetWriter | None = None
-    try:
-        for table in _scored(pipeline, loader, tasks):
-            writer = writer or pq.ParquetWriter(part, table.schema, compression="zstd")
-            writer.write_table(table)
-            written += table.num_rows
-    finally:
-        if writer is not None:
-            writer.close()
-    if writer is not None:
-        part.replace(target)
-    total = torch.tensor(written, device=env.device)
-    dist.all_reduce(total)
-    return int(total)
+    name = output.name(env.rank)
+    with ExitStack() as files:
+        writer: pq.ParquetWriter | None = None
+        counts = np.zeros(2, np.int64)
+        for table, scored in files.enter_context(closing(_scored(pipeline, loader, columns))):
+            try:
+                if writer is None:
+                    sink = files.enter_context(output.folder.stream(name))
+                    writer = files.enter_context(pq.ParquetWriter(sink, table.schema, compression="zstd"))
+                writer.write_table(table)
+            except (OSError, pa.ArrowException) as error:
+                raise InputError(f"cannot write {output.folder.folder(name).location!r}: {error}") from error
+            counts += (table.num_rows, scored)
+        skipped.require_few()
+        total = torch.from_numpy(counts).to(env.device)
+        dist.all_reduce(total)
+    return {"rows": int(total[0]), "scored": int(total[1])}
 
 
-def _scored(pipeline: Pipeline, loader: Loader, tasks: list[str]) -> Iterator[pa.Table]:
-    batches: Iterator[tuple[Any, Any]] = iter(loader.tables())
-    for step in pipeline.run(batches, train=False):
-        if step.batch.rows == 0:
-            continue
-        scores = step.logits.sigmoid().cpu()
-        table = pa.Table.from_batches([step.cursor]) if isinstance(step.cursor, pa.RecordBatch) else step.cursor
-        for number, task in enumerate(tasks):
-            table = table.append_column(f"score_{task}", pa.array(scores[:, number].contiguous().numpy()))
-        yield table
-
-
-def _target(out: str, env: Environment) -> Path:
-    path = Path(out)
-    if path.suffix == ".parquet":
-        if env.world_size > 1:
-            raise InputError(f"--out {out!r} is one file, but {env.world_size} ranks write: name a folder instead")
-        target = path
-    else:
-        target = path / f"part-{env.rank:05d}.parquet"
-    if target.exists():
-        raise InputError(f"{str(target)!r} exists already: choose another --out, or delete it")
-    return target
+def _scored(pipeline: Pipeline, loader: Loader, columns: list[str]) -> Generator[tuple[pa.Table, int], None, None]:
+    """Tables with the score columns, and how many of their rows have scores."""
+    batches: Generator[tuple[Batch, Kept], None, None] = loader.tables()
+    with closing(batches):  # its threads, where scoring or writing fails
+        for step in pipeline.run(batches, train=False):
+            table, good = step.cursor
+            if not table.num_rows:
+                continue
+            scores = step.logits.sigmoid().cpu().numpy()[: step.batch.rows]
+            for number, column in enumerate(columns):
+                values = np.zeros(len(good), np.float32)
+                values[good] = scores[:, number]
+                table = table.append_column(column, pa.array(values, mask=~good))
+            yield table, step.batch.rows

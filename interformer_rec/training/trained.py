@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from interformer_rec.config import RunConfig
 from interformer_rec.data.fit import Fitted
+from interformer_rec.data.source import open_source
 from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.distributed.restore import load
 from interformer_rec.found_config import data_to_evaluate
@@ -16,40 +18,63 @@ from interformer_rec.storage import Storage
 from interformer_rec.training.build import build_parallel, eval_loader
 from interformer_rec.training.evaluation import evaluate as run_evaluation
 from interformer_rec.training.pipeline import Pipeline
-from interformer_rec.training.prediction import write_scores
+from interformer_rec.training.prediction import Output, score_columns, write_scores
 from interformer_rec.training.run_folder import attached_config, locate, unpack_features
 from interformer_rec.training.same_run import plan_facts, require_same, run_facts
+from interformer_rec.training.scoring_settings import with_settings
+from interformer_rec.training.skipped import SkippedRows
 
 
-def evaluate(path: str, data: str | None = None, trust: bool = False) -> dict[str, Any]:
+def evaluate(path: str, data: str | None = None, overrides: Sequence[str] = (), trust: bool = False) -> dict[str, Any]:
     """Metrics of a run's best checkpoint (or the named checkpoint) on `data`, default: the run's test or valid files.
 
-    `trust`: the run is the user's own, so its config may name what is opened (found_config.py).
+    `overrides`: a.b=c, see scoring_settings.py. `trust`: the run is the user's own, so its config may name what is opened
+    (found_config.py).
     """
     weights = locate(path, trust)
-    config = attached_config(weights, trust)
+    config = with_settings(attached_config(weights, trust), overrides, "evaluate")
     files = data or data_to_evaluate(path, config, trust)
     with process_group(config.training.device) as env:
         fitted, pipeline = _restore(config, env, weights)
         loader = eval_loader(config, files, env, fitted)
         require_same(env, plan_facts({"--data": loader}))
-        metrics = run_evaluation(pipeline, loader.batches(), config.features, env).metrics
-        return {"checkpoint": weights.location, "data": files, **metrics}
+        skipped = SkippedRows(loader, config.data.max_bad_rows, "the files to evaluate on", env)
+        metrics = run_evaluation(pipeline, loader.batches(), config.features, env, skipped=skipped).metrics
+        return {"checkpoint": weights.location, "data": files, **metrics, **_bad_rows(skipped)}
 
 
-def predict(path: str, data: str, out: str, trust: bool = False) -> dict[str, Any]:
-    """Write the rows of `data` with one score column a label (`score_<label>`) to `out`; returns what was written.
+def predict(
+    path: str,
+    data: str,
+    out: str,
+    overrides: Sequence[str] = (),
+    score_column: str = "score_{label}",
+    trust: bool = False,
+) -> dict[str, Any]:
+    """Write the rows of `data` with one score column a label to `out`; returns what was written. Options as for `evaluate`.
 
-    `out` ending in .parquet is one file (one rank only); else a folder with one part a rank, rows in the input's order.
+    `out`, a path or URI, is one file if it ends in .parquet (one rank only); else a folder with one part a rank, rows in the input's
+    order. A bad row that data.on_bad_row skips is there, its score null.
     """
     weights = locate(path, trust)
-    config = attached_config(weights, trust)
+    config = with_settings(attached_config(weights, trust), overrides, "predict")
     with process_group(config.training.device) as env:
+        source, output = open_source(data, config.data.max_decoded_bytes), Output.find(out)
+        present = source.columns.whole(()).schema.names
+        columns = score_columns((label.name for label in config.features.labels), score_column, present)
+        env.on_main(lambda: output.refuse_existing(env.world_size))
         fitted, pipeline = _restore(config, env, weights)
-        loader = eval_loader(config, data, env, fitted, labels=False)
+        loader = eval_loader(config, source, env, fitted, labels=False)
         require_same(env, plan_facts({"--data": loader}))
-        rows = write_scores(pipeline, loader, [label.name for label in config.features.labels], out, env)
-        return {"checkpoint": weights.location, "data": data, "out": out, "rows": rows}
+        skipped = SkippedRows(loader, config.data.max_bad_rows, "--data", env)
+        written = write_scores(pipeline, loader, columns, output, env, skipped)
+        return {"checkpoint": weights.location, "data": data, "out": out, **written, **_bad_rows(skipped)}
+
+
+def _bad_rows(skipped: SkippedRows) -> dict[str, Any]:
+    """For the result (collective); nothing where none was skipped."""
+    reasons = skipped.reasons()
+    return {"bad_rows": reasons} if reasons else {}
 
 
 def _restore(config: RunConfig, env: Environment, weights: Storage) -> tuple[Fitted, Pipeline]:

@@ -29,6 +29,7 @@ from interformer_rec.training.progress import RunLog
 from interformer_rec.training.rank_lost import RankLost, connection_was_lost
 from interformer_rec.training.run_folder import RunFolder
 from interformer_rec.training.sanity import check_finite
+from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.statistics import LengthStatistics
 from interformer_rec.training.stopping import StopAgreement, StopRequest
 from interformer_rec.training.validation import Validation
@@ -71,6 +72,7 @@ class Trainer:
         self.recorder = recorder
         self.options = config.training
         self.position = Position()
+        self.skipped = SkippedRows(train, config.data.max_bad_rows, "data.train", env)
         self.validation = Validation(config, env, parallel.optimizer.rate, valid, log)
         self.request = StopRequest()
         self.agreement = StopAgreement(self.request, self.options.stop_seconds, env.device)
@@ -207,7 +209,7 @@ class Trainer:
 
     def _exchange(self) -> None:
         self._at("exchanging metrics")
-        record = self.window.exchange()
+        record, skipped = self.window.exchange(self.skipped.here)
         optimizer = self.parallel.optimizer
         rates = {
             "lr_dense": optimizer.lr_dense * optimizer.factor,
@@ -215,6 +217,10 @@ class Trainer:
         }
         self.log.train({"epoch": self.position.epoch, "step": self.position.step, **record, **rates})
         self.saver.poll()
+        if self.skipped.too_many(skipped):
+            if self.position.cursor is not None and self.train_loader.steps_left(self.position.cursor):
+                self._save()
+            raise self.skipped.error()
 
     def _evaluate(self) -> int:
         """Save, validate, add what that says to the checkpoint; returns a signal's number to stop, else 0."""

@@ -18,6 +18,7 @@ from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.training.evaluation import Evaluation, evaluate
 from interformer_rec.training.pipeline import Pipeline
 from interformer_rec.training.progress import RunLog
+from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.stopping import Progress
 
 
@@ -28,6 +29,7 @@ class Validation:
         self, config: RunConfig, env: Environment, rate: LearningRate, loader: Loader | None, log: RunLog
     ) -> None:
         self.features, self.env, self.rate, self.loader, self.log = config.features, env, rate, loader, log
+        self.skipped = SkippedRows(loader, config.data.max_bad_rows, "data.valid", env) if loader else None
         self.progress = Progress(config.training.monitor, config.training.patience)
         self.monitored = f"{config.features.labels[0].name}/{config.training.monitor}"
         self.best: Evaluation | None = None
@@ -40,7 +42,7 @@ class Validation:
         after_step: Callable[[], int],
     ) -> Evaluated:
         """Score the stream, log it at `place`, move patience and schedule on (collective). Raises Interrupted, InputError."""
-        evaluation = evaluate(pipeline, stream, self.features, self.env, after_step)
+        evaluation = evaluate(pipeline, stream, self.features, self.env, after_step, self.skipped)
         self.log.evaluation("valid", {**place, **evaluation.metrics})
         value = evaluation.metrics[self.monitored]
         best = self.progress.observe(value)

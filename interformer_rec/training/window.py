@@ -37,19 +37,20 @@ class Window:
         """Time that training has had in this window."""
         return self.before + time.perf_counter() - self.start - self.paused
 
-    def exchange(self) -> dict[str, float]:
-        """Sum over ranks (waits for the device); empty afterwards."""
-        waited = torch.tensor(self.wait, dtype=torch.float64, device=self.device)
-        dist.all_reduce(waited)
+    def exchange(self, skipped: int = 0) -> tuple[dict[str, float], int]:
+        """Sum over ranks (waits for the device), and of the rows that each has `skipped`; the window is empty afterwards."""
+        sums = torch.tensor([self.wait, skipped], dtype=torch.float64, device=self.device)
+        dist.all_reduce(sums)
+        waited, all_skipped = sums.tolist()
         record = self.metrics.compute()
         seconds = self.seconds
         self.steps, self.wait, self.before, self.paused, self.start = 0, 0.0, 0.0, 0.0, time.perf_counter()
-        return {
-            **record,
+        record |= {
             "seconds": seconds,
             "samples_per_second": record["rows"] / seconds,
-            "data_wait_share": float(waited) / dist.get_world_size() / seconds,
+            "data_wait_share": waited / dist.get_world_size() / seconds,
         }
+        return record, int(all_skipped)
 
     def state(self) -> dict[str, Any]:
         """Of all ranks, for a checkpoint in the middle of a window (collective); JSON-able."""

@@ -141,8 +141,8 @@ def test_tables_come_in_file_order_with_all_input_columns(path, world_size):
         loader = make(path, rank=rank, world_size=world_size, batch_size=50, labels=False)
         pairs = list(loader.tables())
         assert len(pairs) == loader.steps
-        for batch, table in pairs:
-            assert table.num_rows == batch.rows and batch.labels.shape[1] == 0
+        for batch, (table, good) in pairs:
+            assert table.num_rows == batch.rows == good.sum() and batch.labels.shape[1] == 0
             assert table.column_names == ["row", "number", "past", "label", "note"]
             assert table["row"].to_pylist() == batch.dense[: batch.rows, 0].long().tolist()
             seen += table["row"].to_pylist()
@@ -153,8 +153,9 @@ def test_tables_come_in_file_order_with_all_input_columns(path, world_size):
 def test_tables_of_skipped_rows_stay_aligned(tmp_path):
     rows = pa.table({"row": [0, -1, 2], "number": [0.0, 1.0, 2.0], "past": [[1], [2], [3]], "label": [0, 1, 0]})
     pq.write_table(rows, tmp_path / "a.parquet")
-    ((batch, table),) = make(str(tmp_path), on_bad_row="skip").tables()
-    assert table["row"].to_pylist() == [0, 2] and batch.dense[:, 0].tolist() == [0, 2]
+    ((batch, (table, good)),) = make(str(tmp_path), on_bad_row="skip").tables()
+    assert table["row"].to_pylist() == [0, -1, 2] and good.tolist() == [True, False, True]
+    assert batch.dense[:, 0].tolist() == [0, 2]
 
 
 def test_an_error_in_a_worker_comes_after_the_batches_before_it(tmp_path):

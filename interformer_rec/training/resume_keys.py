@@ -64,7 +64,7 @@ TABLE = (
     ),
     Row(
         MAY,
-        _below("data", "valid test batch_size eval_batch_size workers prefetch on_bad_row"),
+        _below("data", "valid test batch_size eval_batch_size workers prefetch on_bad_row max_bad_rows"),
         "rows that are left of an epoch are cut into batches anew; best metrics of other validation files are compared with new ones",
     ),
     Row(

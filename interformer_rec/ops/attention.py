@@ -16,6 +16,8 @@ from interformer_rec.ops.backend import takes_triton
 from interformer_rec.ops.jagged import JaggedLayout
 from interformer_rec.ops.rotary import rotary_table, rotate
 
+MOST_TURNS = 1 << 17  # ages that the kernels' table has: max_length may be far more than any history has
+
 
 class Rotary(NamedTuple):
     """How queries and keys turn by age, for all layers of a batch."""
@@ -29,6 +31,7 @@ class Rotary(NamedTuple):
 def rotary_of(layout: JaggedLayout, heads: int, channels: int, base: float, longest: int, like: Tensor) -> Rotary:
     """The turns of a batch's tokens. `longest`: events of the longest history there can be; older ones would turn as that old."""
     if takes_triton(like, channels):
+        longest = min(longest, MOST_TURNS)
         return Rotary(base, layout.ages.clamp(max=longest), longest + 1, None)
     table = rotary_table(layout.ages, 2 * heads, channels, base, like.dtype)
     return Rotary(base, layout.ages, longest + 1, table)

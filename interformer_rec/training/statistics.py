@@ -11,14 +11,14 @@ from interformer_rec.schema import FeatureSchema
 
 
 class LengthStatistics:
-    """One histogram a sequence group, of this rank's share of the rows; lengths are after truncation to max_length."""
+    """One histogram a sequence group, of this rank's share of the rows; lengths are after truncation to max_length.
+
+    A histogram reaches to the longest history seen: max_length may be far more than any history has."""
 
     def __init__(self, features: FeatureSchema, epoch: int = 0) -> None:
         self.epoch = epoch  # the first one of whole rows (data.unroll)
         self.keys = {group.name: f"{group.name}.{group.columns[0].name}" for group in features.sequences}
-        self.histograms: dict[str, np.ndarray] = {
-            group.name: np.zeros(group.max_length + 1, np.int64) for group in features.sequences
-        }
+        self.histograms: dict[str, np.ndarray] = {group.name: np.zeros(1, np.int64) for group in features.sequences}
         self.events = {name: np.zeros_like(histogram) for name, histogram in self.histograms.items()}
 
     def add(self, batch: Batch, epoch: int) -> None:
@@ -28,8 +28,10 @@ class LengthStatistics:
             return
         lengths = batch.sequences.lengths().view(len(keys), -1).numpy()
         for group, key in self.keys.items():
-            histogram = (self.histograms if epoch == self.epoch else self.events)[group]
-            histogram += np.bincount(lengths[keys.index(key)], minlength=len(histogram))
+            histograms = self.histograms if epoch == self.epoch else self.events
+            counts = np.bincount(lengths[keys.index(key)], minlength=len(histograms[group]))
+            counts[: len(histograms[group])] += histograms[group]
+            histograms[group] = counts
 
     def state_dict(self) -> dict[str, dict[str, list[int]]]:
         """For a checkpoint, JSON-able."""

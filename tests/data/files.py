@@ -52,6 +52,13 @@ def every_kind() -> FeatureSchema:
     )
 
 
+def with_max_length(events: int) -> FeatureSchema:
+    """every_kind with another max_length of its histories."""
+    plain = every_kind()
+    groups = [group.model_copy(update={"max_length": events}) for group in plain.sequences]
+    return plain.model_copy(update={"sequences": tuple(groups)})
+
+
 def every_kind_rows() -> pa.Table:
     """Four rows with nulls, empty lists and a history longer than its max_length."""
     return pa.table(

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from interformer_rec.errors import InputError
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.positions import Positions
@@ -16,6 +17,10 @@ from interformer_rec.model.baselines.transformer import TransformerBlocks
 from interformer_rec.model.embedded import Events
 from interformer_rec.model_kinds import BSTConfig
 from interformer_rec.schema import FeatureSchema
+
+MOST_WIDE = (
+    1 << 18
+)  # numbers that `concat` may lay side by side: the first layer of the head has 1,024 weights for each
 
 
 class BehaviorTransformer(nn.Module):
@@ -34,6 +39,11 @@ class BehaviorTransformer(nn.Module):
         )
         self.pooling, self.longest = options.pooling, longest
         self.width = width * (longest + 1) if options.pooling == "concat" else width
+        if self.width > MOST_WIDE:
+            raise InputError(
+                f"model.pooling: concat gives the head {self.width:,} numbers a row, (max_length {longest:,} + 1) x {width}; at most "
+                f"{MOST_WIDE:,} can be. Set max_length to {MOST_WIDE // width - 1:,} or less, or model.pooling: mean"
+            )
 
     def forward(self, events: Events, candidate_BW: Tensor) -> tuple[Tensor, None]:
         """-> (B, self.width)."""

@@ -11,13 +11,16 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from interformer_rec.errors import DamagedError
 
 LONGEST_NAME = 255  # bytes of one component; what ext4, XFS and S3 tools take
 LARGEST_JSON = 64 << 20  # bytes; a manifest of 60 TB in pieces of 16 MiB has 40 MB
 MOST_DIGITS = 40
+M = TypeVar("M", bound=BaseModel)
 
 
 def own_name(name: object, source: str, folders: tuple[str, ...] = ()) -> str:
@@ -99,6 +102,16 @@ def json_object(content: bytes, source: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DamagedError(f"{source} cannot be read: it holds a {type(found).__name__}, not a JSON object")
     return found
+
+
+def conform(content: dict[str, Any], model: type[M], source: str) -> M:
+    """The JSON object as `model`, a class that is strict. Raises DamagedError that names the first key that does not fit."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(map(str, first["loc"])) or "(top level)"
+        raise DamagedError(f"{source} cannot be read: {key:.200}: {first['msg']}") from None
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from interformer_rec.data.arrays import flat
 from interformer_rec.data.counts import Counted, Counts, count_ids
@@ -28,8 +28,8 @@ from interformer_rec.data.dense import Moments, transform
 from interformer_rec.data.kinds import check_kinds
 from interformer_rec.data.meaning import Meaning, meaning_of
 from interformer_rec.data.source import Source, open_source
-from interformer_rec.errors import InputError
-from interformer_rec.files import json_object, own_name, refuse_link_out, write_whole
+from interformer_rec.errors import DamagedError
+from interformer_rec.files import conform, json_object, own_name, refuse_link_out, write_whole
 from interformer_rec.schema import DenseFeature, FeatureSchema
 
 FORMAT = 2  # of the saved folder
@@ -62,35 +62,78 @@ class Fitted:
             "moments": {name: moments._asdict() for name, moments in self.moments.items()},
             "meaning": self.meaning.to_dict(),
         }
-        write_whole(
-            folder / "fitted.json", json.dumps(values, indent=2) + "\n"
-        )  # last, so that a folder with it is whole
+        # Last, so that a folder with it is whole.
+        write_whole(folder / "fitted.json", json.dumps(values, indent=2) + "\n")
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Fitted:
-        """The inverse of `save`. Raises InputError if the folder is not whole."""
+        """The inverse of `save`. Raises DamagedError if the folder is not whole."""
         folder = Path(directory)
+        where = str(folder / "fitted.json")
         try:
-            where = str(folder / "fitted.json")
             values = json_object(Path(where).read_bytes(), where)
-            if values["format"] != FORMAT:
-                raise InputError(
-                    f"{str(folder)!r} was saved in format {values['format']}; this release reads format {FORMAT}"
+            if values.get("format") != FORMAT:
+                raise DamagedError(
+                    f"{str(folder)!r} was saved in format {values.get('format')!r:.80}; this release reads format {FORMAT}"
                 )
-            for file in values["vocabularies"].values():
-                refuse_link_out(folder, own_name(file, where), where)
-            tables = {name: pq.read_table(folder / file) for name, file in values["vocabularies"].items()}
-            return cls(
-                table_rows=values["table_rows"],
+            saved = conform(values, _Saved, where)
+            tables = {name: _vocabulary(folder, file, where) for name, file in saved.vocabularies.items()}
+            found = cls(
+                table_rows=saved.table_rows,
                 vocabularies={name: table["id"].combine_chunks() for name, table in tables.items()},
                 counts={name: table["count"].to_numpy() for name, table in tables.items()},
-                moments={name: Moments(**pair) for name, pair in values["moments"].items()},
-                meaning=Meaning.from_dict(values["meaning"]),
+                moments={name: Moments(pair.mean, pair.std) for name, pair in saved.moments.items()},
+                meaning=Meaning.from_dict(saved.meaning),
             )
-        except (OSError, AttributeError, KeyError, TypeError, ValidationError, pa.ArrowException) as error:
-            raise InputError(
+        except DamagedError:
+            raise
+        except (OSError, AttributeError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+            raise DamagedError(
                 f"cannot read the fitted vocabularies in {str(folder)!r}: {error}; was the run cut short?"
             ) from None
+        found._require_rows(where)
+        return found
+
+    def _require_rows(self, where: str) -> None:
+        """Raises DamagedError where a vocabulary has not the rows that its table was made for."""
+        tables = self.meaning.features.tables if self.meaning is not None else {}
+        for name, ids in self.vocabularies.items():
+            special = tables[name].special_rows if name in tables else 0
+            rows = self.table_rows.get(name, -1)
+            if (name in tables and rows != special + len(ids)) or rows < len(ids):
+                raise DamagedError(
+                    f"{where}: table {name!r} has {rows} rows, its vocabulary {len(ids)}: one was cut short"
+                )
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _Moments(_Strict):
+    mean: float
+    std: Annotated[float, Field(ge=0)]
+
+
+class _Saved(_Strict):
+    """fitted.json."""
+
+    format: int
+    table_rows: dict[str, Annotated[int, Field(ge=0, lt=1 << 48)]]
+    vocabularies: dict[str, str]
+    moments: dict[str, _Moments]
+    meaning: dict[str, Any]
+
+
+def _vocabulary(folder: Path, file: str, where: str) -> pa.Table:
+    """Columns id and count of one table. Raises DamagedError, OSError or pa.ArrowException."""
+    refuse_link_out(folder, own_name(file, where), where)
+    table = pq.read_table(folder / file, columns=["id", "count"], partitioning=None)
+    table.validate(full=True)
+    ids, counts = table["id"], table["count"]
+    if ids.null_count or counts.null_count or not pa.types.is_integer(counts.type):
+        raise DamagedError(f"{str(folder / file)!r} is no vocabulary: it has {table.schema.to_string()!r:.100}")
+    return table
 
 
 def _file(table: str) -> str:

@@ -14,6 +14,7 @@ So every row is read exactly once, and every rank knows, without asking, how man
 from __future__ import annotations
 
 import itertools
+import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -21,11 +22,14 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from interformer_rec.data.balance import spread, together
-from interformer_rec.errors import InputError
+from interformer_rec.errors import DamagedError, InputError
 
 Interval = tuple[int, int]  # positions start .. stop-1 of the epoch's sequence
+MOST_ROWS = 1 << 62
+MOST_RANKS = 1 << 20
 
 
 class Span(NamedTuple):
@@ -48,7 +52,7 @@ class Cursor:
     seed: int
     shuffle_rows: int
     layout: int  # checksum of the row groups' sizes: another data set would silently give other rows
-    balance: str = "none"  # checkpoints from before it existed do not have it
+    balance: str = "none"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -56,17 +60,21 @@ class Cursor:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Cursor:
-        """The inverse of `to_dict`, also after a trip through JSON."""
-        balance = values.get("balance", "none")
-        if isinstance(balance, bool):  # as older checkpoints have it
-            balance = "events" if balance else "none"
-        return cls(
-            **{
-                **values,
-                "balance": balance,
-                "intervals": tuple((int(start), int(stop)) for start, stop in values["intervals"]),
-            }
-        )
+        """The inverse of `to_dict`, also after a trip through JSON. Raises DamagedError for what it never returns."""
+        try:
+            cursor = _CURSOR.validate_json(json.dumps(values), strict=True)
+        except (TypeError, ValueError) as error:
+            raise DamagedError(f"the place in the epoch that a checkpoint holds cannot be read: {error}") from None
+        edges = [edge for interval in cursor.intervals for edge in interval]
+        rising = all(first <= second for first, second in itertools.pairwise([0, *edges, MOST_ROWS]))
+        counts = all(0 <= count < MOST_ROWS for count in (cursor.epoch, cursor.step, cursor.shuffle_rows))
+        sizes = 0 < cursor.batch_size < MOST_ROWS and 0 < cursor.world_size <= MOST_RANKS
+        if not (rising and counts and sizes and cursor.seed >= 0):
+            raise DamagedError(f"the place in the epoch that a checkpoint holds cannot be: {cursor!r:.200}")
+        return cursor
+
+
+_CURSOR = TypeAdapter(Cursor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,6 +210,8 @@ class Plan:
                     f"cannot resume inside epoch {cursor.epoch}: the {what} changed since the checkpoint{values}; "
                     f"restore it, or start a new run"
                 )
+        if any(stop > int(self.group_rows.sum()) for _, stop in cursor.intervals):
+            raise DamagedError(f"the place in epoch {cursor.epoch} that a checkpoint holds is behind the last row")
         before = replace(
             self,
             epoch=cursor.epoch,

@@ -8,7 +8,8 @@ is JSON: nothing is ever unpickled. The manifest is written last, so a folder wi
                               dense.safetensors         dense weights, Adam moments, moving average, from rank 0
                               state.json                step, epoch, cursor, schedule, windows, versions, shapes of the tables
                               run/config.yaml           what else a new machine needs: config and vocabularies
-                              manifest.json             size and checksums of every file, name of the base
+                              manifest.json             size and checksums of every file, name and checksum of the base
+                              evaluated.json            after an evaluation: its value and the state that it changed
 
 An incremental checkpoint holds, of every followed shard, `...|rows` (n,) and the weight and state of these rows only; the
 rest is in its base.
@@ -27,14 +28,23 @@ import torch.distributed as dist
 from interformer_rec import stack
 from interformer_rec.distributed import tensor_file
 from interformer_rec.distributed.environment import Environment
-from interformer_rec.distributed.manifest import MANIFEST, Manifest
+from interformer_rec.distributed.manifest import MANIFEST, Base, Manifest
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.state import dense_parameters, local_state
 from interformer_rec.distributed.tensor_file import Checked, Part
 from interformer_rec.distributed.touched import TouchedRows
 from interformer_rec.storage import Storage, patiently
+from interformer_rec.strict_json import finite
 
 FULL_ABOVE = 0.5  # share of a shard's rows above which an incremental checkpoint holds all of them
+
+
+@dataclass(frozen=True)
+class Written:
+    """A checkpoint that is whole: bytes over all ranks, SHA-256 of its manifest."""
+
+    nbytes: int
+    sha256: str
 
 
 class SaveError(RuntimeError):
@@ -49,7 +59,7 @@ class Content:
     dense: Mapping[str, Part]  # {} but on rank 0
     state: dict[str, Any]
     attachments: Mapping[str, Path]  # name in the checkpoint -> local file; {} but on rank 0
-    base: str | None = None
+    base: Base | None = None
 
     @property
     def nbytes(self) -> int:
@@ -78,7 +88,7 @@ def collect(
     state: dict[str, Any],
     attachments: Mapping[str, Path] | None = None,
     touched: TouchedRows | None = None,
-    base: str | None = None,
+    base: Base | None = None,
 ) -> Content:
     """This rank's part, as views. With `base`: of the shards that `touched` follows the touched rows only."""
     tables: dict[str, Part] = {}
@@ -115,23 +125,24 @@ def write(
     env: Environment,
     group: dist.ProcessGroup | None = None,
     beat: Callable[[], None] = lambda: None,
-) -> int:
-    """Write `folder` (collective over `group`, a gloo group); returns the bytes over all ranks. `beat`: called once a piece.
+) -> Written:
+    """Write `folder` (collective over `group`, a gloo group). `beat`: called once a piece.
 
     Raises SaveError on all ranks, with the message of the rank that failed (disk full, permission denied, ...).
     """
     errors = everywhere(env, lambda: _prepare(folder) if env.is_main else {}, group)[1]
     files: dict[str, dict[str, Any]] = {}
+    committed: list[dict[str, Any]] = []
     if not errors:
         written, errors = everywhere(env, lambda: _write_files(folder, content, env, beat), group)
         files = {name: entry for part in written for name, entry in part.items()}
     if not errors:
         manifest = Manifest(folder, files, content.base)
-        errors = everywhere(env, lambda: _commit(manifest) if env.is_main else {}, group)[1]
+        committed, errors = everywhere(env, lambda: _commit(manifest) if env.is_main else {}, group)
     if errors:
         everywhere(env, lambda: _discard(folder) if env.is_main else {}, group)  # a full disk wants its space back
         raise SaveError(f"checkpoint {folder.location!r} was not written: {'; '.join(errors)}")
-    return sum(entry["bytes"] for entry in files.values())
+    return Written(sum(entry["bytes"] for entry in files.values()), committed[0]["sha256"])
 
 
 def everywhere(
@@ -167,10 +178,14 @@ def _write_files(folder: Storage, content: Content, env: Environment, beat: Call
     entries = {name: tensor_file.write(folder, name, content.tables, beat)}
     if env.is_main:
         entries["dense.safetensors"] = tensor_file.write(folder, "dense.safetensors", content.dense, beat)
-        entries["state.json"] = _write_bytes(folder, "state.json", json.dumps(content.state, indent=1).encode(), beat)
+        entries["state.json"] = _write_bytes(folder, "state.json", _json(content.state), beat)
         for name, path in content.attachments.items():
             entries[name] = _write_bytes(folder, name, path.read_bytes(), beat)
     return entries
+
+
+def _json(state: dict[str, Any]) -> bytes:
+    return json.dumps(finite(state), indent=1, allow_nan=False).encode()
 
 
 def _write_bytes(folder: Storage, name: str, content: bytes, beat: Callable[[], None]) -> dict[str, Any]:
@@ -184,8 +199,7 @@ def _write_bytes(folder: Storage, name: str, content: bytes, beat: Callable[[], 
 
 
 def _commit(manifest: Manifest) -> dict[str, Any]:
-    manifest.write()
-    return {}
+    return {"sha256": manifest.write()}
 
 
 def _dense_parts(parallel: Parallel) -> dict[str, Part]:

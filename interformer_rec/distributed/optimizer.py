@@ -18,6 +18,7 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from interformer_rec.distributed.average import DenseAverage
+from interformer_rec.distributed.best_so_far import BestSoFar
 from interformer_rec.errors import InputError
 from interformer_rec.optimizer_config import DenseOptimizer, EmbeddingOptimizer, Schedule
 
@@ -44,10 +45,8 @@ class LearningRate:
     def __init__(self, options: Schedule, total_steps: int, higher_is_better: bool) -> None:
         self.options = options
         self.total_steps = total_steps
-        self.sign = 1.0 if higher_is_better else -1.0
         self.plateau = 1.0
-        self.best = -math.inf
-        self.stalled = 0
+        self.best = BestSoFar(higher_is_better)
 
     def factor(self, step: int) -> float:
         """Factor for the 0-based step."""
@@ -60,28 +59,22 @@ class LearningRate:
         return ramp * self.plateau
 
     def observe(self, metric: float) -> None:
-        """Tell the plateau schedule a new value of the monitored metric."""
+        """Move the plateau schedule by a new value of the monitored metric."""
         if self.options.kind != "plateau" or math.isnan(metric):
             return
-        if self.sign * metric > self.best:
-            self.best, self.stalled = self.sign * metric, 0
-            return
-        self.stalled += 1
-        if self.stalled > self.options.patience:
+        self.best.observe(metric)
+        if self.best.stalled > self.options.patience:
             self.plateau = max(self.options.min_factor, self.plateau * self.options.factor)
-            self.stalled = 0
+            self.best.stalled = 0
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {
-            "plateau": self.plateau,
-            "best": self.best if math.isfinite(self.best) else 0.0,
-            "stalled": self.stalled,
-        }
+        return {"plateau": self.plateau, "best": self.best.state_dict()}
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`."""
-        self.plateau, self.best, self.stalled = state["plateau"], state["best"], int(state["stalled"])
+        self.plateau = state["plateau"]
+        self.best.load_state_dict(state["best"])
 
 
 class RunOptimizer:

@@ -5,13 +5,13 @@ Every piece that is read is compared with its checksum, so damage is found befor
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.distributed as dist
+from pydantic import BaseModel, ConfigDict, Field
 
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.evaluated import Evaluated
@@ -21,14 +21,41 @@ from interformer_rec.distributed.state import dense_parameters, local_state
 from interformer_rec.distributed.tables import Shard
 from interformer_rec.distributed.tensor_file import TensorFile
 from interformer_rec.errors import DamagedError, InputError
+from interformer_rec.files import conform, json_object
 from interformer_rec.storage import Storage
+
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
 def read_state(folder: Storage) -> dict[str, Any]:
     """The JSON part of a checkpoint, with what its evaluation changed. Raises DamagedError."""
-    state = json.loads(Manifest.read(folder).content("state.json"))
-    evaluated = Evaluated.read(folder)
+    manifest = Manifest.read(folder)
+    state = _state(manifest)
+    try:
+        evaluated = Evaluated.read(manifest)
+    except DamagedError:  # then it was not evaluated yet
+        evaluated = None
     return state if evaluated is None else {**state, **evaluated.state}
+
+
+class _Kept(BaseModel):
+    """The part of state.json that `load` uses; the trainer has more there."""
+
+    model_config = ConfigDict(strict=True)
+
+    tables: dict[str, Annotated[list[Count], Field(min_length=2, max_length=2)]]
+    optimizer_steps: Count
+    averaged_steps: Count
+    epoch: Count = 0
+    cursor: dict[str, Any] | None = None
+
+
+def _state(manifest: Manifest) -> dict[str, Any]:
+    """Raises DamagedError."""
+    where = manifest.storage.folder("state.json").location
+    state = json_object(manifest.content("state.json"), where)
+    conform(state, _Kept, where)
+    return state
 
 
 def load(folder: Storage, parallel: Parallel, env: Environment, weights_only: bool = False) -> None:
@@ -59,7 +86,7 @@ def load(folder: Storage, parallel: Parallel, env: Environment, weights_only: bo
 def _load(folder: Storage, parallel: Parallel, weights_only: bool) -> None:
     manifest = Manifest.read(folder)
     manifest.require_sizes()
-    state = json.loads(manifest.content("state.json"))
+    state = _state(manifest)
     shapes = state["tables"]
     rectangles = _rectangles(manifest)
     for shard, parts in local_state(parallel):
@@ -81,7 +108,7 @@ def _load(folder: Storage, parallel: Parallel, weights_only: bool) -> None:
     if "epoch" in state:  # of the epoch that was the last to begin
         parallel.begin_epoch(max(0, state["epoch"] - (state.get("cursor") is None)))
     if parallel.optimizer.average is not None:
-        parallel.optimizer.average.steps = state.get("averaged_steps", 0)  # earlier releases kept no average
+        parallel.optimizer.average.steps = state["averaged_steps"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +128,12 @@ class Rectangle:
         if self.changes is None:
             yield from self.file.rows(self.key, start, stop)
             return
-        changed = self.changes.tensor(self.key.rpartition("|")[0] + "|rows")
+        changed = self.changes.tensor(_rows_key(self.key))
+        steps = torch.diff(changed, prepend=torch.tensor([-1]), append=torch.tensor([self.height]))
+        if bool((steps <= 0).any()):
+            raise DamagedError(
+                f"the changed rows of {self.key!r} in an incremental checkpoint are out of order or range"
+            )
         for first, piece in self.file.rows(self.key, start, stop):
             low, high = torch.searchsorted(changed, torch.tensor([first, first + len(piece)])).tolist()
             for begin, values in self.changes.rows(self.key, low, high):
@@ -119,13 +151,36 @@ def _rectangles(manifest: Manifest) -> dict[tuple[str, str], list[Rectangle]]:
         place, _, name = key.rpartition("|")
         if name == "rows":
             continue
-        changes = newer[key] if f"{place}|rows" in newer else None
-        file = older[key] if changes is not None else newer.get(key) or older[key]
-        table, row, column = place.rsplit("|", 2)
-        width = file.shape(f"{place}|weight")[1]  # a row-wise accumulator has no columns of its own
-        rectangle = Rectangle(int(row), int(column), file.shape(key)[0], width, key, file, changes)
-        found.setdefault((table, name), []).append(rectangle)
+        changes = newer.get(key) if f"{place}|rows" in newer else None
+        file = older.get(key) if changes is not None else newer.get(key) or older[key]
+        parts = place.rsplit("|", 2)
+        if file is None or len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts[1:]):
+            raise DamagedError(f"{manifest.storage.location} has a tensor {key!r:.80} that is no part of a table")
+        rectangle = _rectangle(key, int(parts[1]), int(parts[2]), file, changes)
+        found.setdefault((parts[0], name), []).append(rectangle)
     return found
+
+
+def _rectangle(key: str, row: int, column: int, file: TensorFile, changes: TensorFile | None) -> Rectangle:
+    """Raises DamagedError where the shapes do not fit each other."""
+    weight, own = file.shape(f"{key.rpartition('|')[0]}|weight"), file.shape(key)
+    fits = len(weight) == 2 and own in (weight, weight[:1])  # a row-wise accumulator has no columns of its own
+    fits = fits and file.dtype(key).is_floating_point
+    if fits and changes is not None:
+        rows = changes.shape(_rows_key(key))
+        fits = (
+            len(rows) == 1 and changes.dtype(_rows_key(key)) == torch.int64 and changes.shape(key) == (*rows, *own[1:])
+        )
+        fits = fits and changes.dtype(key) == file.dtype(key)
+    if not fits:
+        raise DamagedError(
+            f"the tensor {key!r:.80} of a checkpoint has shape {list(own)}, its table's weight {list(weight)}"
+        )
+    return Rectangle(row, column, weight[0], weight[1], key, file, changes)
+
+
+def _rows_key(key: str) -> str:
+    return key.rpartition("|")[0] + "|rows"
 
 
 def _keys(manifest: Manifest) -> dict[str, TensorFile]:
@@ -145,11 +200,15 @@ def _fill(shard: Shard, name: str, tensor: torch.Tensor, rectangles: list[Rectan
     if per_row:
         tensor.zero_()
     covered = 0
+    seen: list[tuple[int, int, int, int]] = []
     for part in rectangles:
         top, bottom = max(part.row, shard.row), min(part.row + part.height, shard.row + rows)
         left, right = max(part.column, shard.column), min(part.column + part.width, shard.column + columns)
         if top >= bottom or left >= right:
             continue
+        if any(top < b and a < bottom and left < d and c < right for a, b, c, d in seen):
+            raise DamagedError(f"checkpoint {folder.location!r} has {name} of table {shard.table!r} twice")
+        seen.append((top, bottom, left, right))
         covered += (bottom - top) * (right - left)
         for first, values in part.rows(top - part.row, bottom - part.row):
             start = first + part.row - shard.row
@@ -179,13 +238,16 @@ def _load_dense(manifest: Manifest, parallel: Parallel, weights_only: bool) -> N
                 f"here: it belongs to another model config"
             )
         averaged = stored.pop(f"average|{name}", weight)
+        moments = {key.partition("|")[0]: value for key, value in stored.items() if key.partition("|")[2] == name}
+        del moments["weight"]
+        wrong = [k for k, v in moments.items() if v.shape != (parameter.shape if k != "step" else ())]
+        if wrong or averaged.shape != parameter.shape or not weight.is_floating_point():
+            raise DamagedError(f"checkpoint {manifest.storage.location!r}: parameter {name} and its moments do not fit")
         parameter.copy_(averaged if weights_only else weight)
         if average is not None:
             average.tensors[parameter].copy_(averaged)
         if weights_only:
             continue
-        moments = {key.split("|")[0]: value for key, value in stored.items() if key.endswith(f"|{name}")}
-        del moments["weight"]
         if moments:
             state = {k: v.to(parameter.device if k != "step" else "cpu") for k, v in moments.items()}
             parallel.optimizer.dense.state[parameter] = state

@@ -21,10 +21,11 @@ from interformer_rec.distributed.checkpoint import Content, SaveError, collect, 
 from interformer_rec.distributed.checkpoints import Checkpoints
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.evaluated import Evaluated
-from interformer_rec.distributed.manifest import MANIFEST
+from interformer_rec.distributed.manifest import MANIFEST, Base, Manifest
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.tensor_file import PIECE, Part
 from interformer_rec.distributed.touched import TouchedRows
+from interformer_rec.errors import DamagedError
 from interformer_rec.host_memory import free_memory
 from interformer_rec.storage import Storage
 
@@ -54,7 +55,7 @@ class Saver:
         # Its own group: the thread's messages must not meet those of training.
         self.group = dist.new_group(backend="gloo")
         self.touched = TouchedRows(parallel.model) if full_every > 1 else None
-        self._base: str | None = None  # the last full checkpoint, once it is whole
+        self._base: Base | None = None  # the last full checkpoint, once it is whole
         self._since_full = 0
         self._memory: dict[str, Part] = {}
         self._thread: threading.Thread | None = None
@@ -62,7 +63,7 @@ class Saver:
         self._failure: BaseException | None = None
         self._record: dict[str, Any] | None = None
 
-    def save(self, state: dict[str, Any], best: bool = False) -> None:
+    def save(self, state: dict[str, Any]) -> None:
         """Save `state` and the model as they are now; `state["step"]` names the checkpoint.
 
         Raises SaveError, on all ranks, for this checkpoint or, where writing goes on in a thread, for the one before.
@@ -79,9 +80,9 @@ class Saver:
             content = content.on_host(self._memory)
         record["host_bytes"] = (content.nbytes if copied else 0) + PIECE
         if copied:
-            self._start(lambda: self._write(content, best, record, self._count))
+            self._start(lambda: self._write(content, record, self._count))
         else:
-            self._guarded(lambda: self._write(content, best, record, self.beat))
+            self._guarded(lambda: self._write(content, record, self.beat))
         if base is None and self.touched is not None:
             self.touched.clear()
         record["stall_seconds"] = time.perf_counter() - began
@@ -143,19 +144,22 @@ class Saver:
         except BaseException as error:  # raised again by wait, in the thread that trains
             self._failure = error
 
-    def _write(self, content: Content, best: bool, record: dict[str, Any], beat: Callable[[], None]) -> None:
+    def _write(self, content: Content, record: dict[str, Any], beat: Callable[[], None]) -> None:
         began = time.perf_counter()
         folder = self.checkpoints.folder(record["step"])
-        record["bytes"] = write(folder, content, self.env, self.group, beat)
-        _, errors = everywhere(self.env, lambda: self._note(folder.name, best), self.group)
+        written = write(folder, content, self.env, self.group, beat)
+        record["bytes"] = written.nbytes
+        _, errors = everywhere(self.env, lambda: self._tidy(folder.name), self.group)
         record["write_seconds"] = time.perf_counter() - began
         if content.base is None:
-            self._base = folder.name
+            self._base = Base(folder.name, written.sha256)
         else:
             self._since_full += 1
         self._record = record
-        if errors:  # a disk that is full by now, say; the checkpoint itself is whole, and `--resume` finds it
-            raise SaveError(f"checkpoint {folder.location!r} was not noted in index.json: {'; '.join(errors)}")
+        if errors:  # the checkpoint itself is whole, and `--resume` finds it
+            raise SaveError(
+                f"checkpoint {folder.location!r} was written, but older ones were not removed: {'; '.join(errors)}"
+            )
 
     def _conclude(self, step: int, evaluated: Evaluated) -> None:
         folder = self.checkpoints.folder(step)
@@ -166,16 +170,19 @@ class Saver:
     def _add(self, folder: Storage, evaluated: Evaluated) -> dict[str, Any]:
         # without a manifest the checkpoint could not be written, and the run goes on all the same
         if self.env.is_main and folder.size(MANIFEST) is not None:
-            evaluated.write(folder)
-            self.checkpoints.note(folder.name, evaluated.best, self.keep)
+            try:
+                evaluated.write(Manifest.read(folder))
+            except DamagedError as error:
+                raise OSError(str(error)) from error
+            self.checkpoints.tidy(folder.name, self.keep)
         return {}
 
     def _count(self) -> None:
         self._pieces += 1
 
-    def _note(self, name: str, best: bool) -> dict[str, Any]:
+    def _tidy(self, name: str) -> dict[str, Any]:
         if self.env.is_main:
-            self.checkpoints.note(name, best, self.keep)
+            self.checkpoints.tidy(name, self.keep)
         return {}
 
     def _room(self, content: Content) -> bool:

@@ -8,6 +8,7 @@ three pieces of `PIECE` bytes; every piece has a checksum in the manifest that i
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from interformer_rec.errors import DamagedError
+from interformer_rec.files import LARGEST_JSON, json_object
 from interformer_rec.storage import Sink, Storage, patiently
 
 PIECE = 16 << 20  # bytes
@@ -33,6 +35,8 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+_FIELDS = {"dtype", "shape", "data_offsets"}
+MOST_ROWS = 1 << 40
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -197,24 +201,39 @@ class TensorFile:
     def __init__(self, storage: Storage, name: str, entry: dict[str, Any]) -> None:
         """Reads the header. Raises DamagedError."""
         self._bytes = Verified(storage, name, entry)
+        self._where = storage.folder(name).location
         (length,) = struct.unpack("<Q", self._bytes.read(0, 8))
-        self._header: dict[str, Any] = json.loads(self._bytes.read(8, 8 + length))
-        self._header.pop("__metadata__", None)
         self._start = 8 + length
+        if length > min(LARGEST_JSON, entry["bytes"] - 8):
+            raise DamagedError(f"{self._where} cannot be read: its header is said to have {length:,} bytes")
+        header = json_object(bytes(self._bytes.read(8, self._start)), self._where)
+        header.pop("__metadata__", None)
+        left = entry["bytes"] - self._start
+        self._stored = {key: _stored(key, value, left, self._where) for key, value in header.items()}
 
     def keys(self) -> list[str]:
         """Names of the tensors."""
-        return list(self._header)
+        return list(self._stored)
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Shape of a tensor."""
-        return tuple(self._header[key]["shape"])
+        """Shape of a tensor. Raises DamagedError if there is none of that name."""
+        return self._tensor(key).shape
+
+    def dtype(self, key: str) -> torch.dtype:
+        """Type of a tensor. Raises DamagedError if there is none of that name."""
+        return self._tensor(key).dtype
+
+    def _tensor(self, key: str) -> _Stored:
+        if key not in self._stored:
+            raise DamagedError(f"{self._where} lacks the tensor {key!r}")
+        return self._stored[key]
 
     def rows(self, key: str, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Rows start .. stop-1 in pieces: (first row, tensor). Raises DamagedError."""
-        shape, dtype = self.shape(key), DTYPES[self._header[key]["dtype"]]
+        stored = self._tensor(key)
+        shape, dtype = stored.shape, stored.dtype
         stride = torch.Size(shape[1:]).numel() * dtype.itemsize
-        base = self._start + self._header[key]["data_offsets"][0]
+        base = self._start + stored.begin
         step = max(1, PIECE // max(1, stride))
         for first in range(start, stop, step):
             last = min(stop, first + step)
@@ -224,9 +243,40 @@ class TensorFile:
 
     def tensor(self, key: str) -> torch.Tensor:
         """A whole tensor. Raises DamagedError."""
-        shape = self.shape(key)
-        dtype = DTYPES[self._header[key]["dtype"]]
+        stored = self._tensor(key)
+        shape, dtype = stored.shape, stored.dtype
         if 0 in shape:
             return torch.empty(shape, dtype=dtype)
-        begin, end = (self._start + offset for offset in self._header[key]["data_offsets"])
-        return torch.frombuffer(self._bytes.read(begin, end), dtype=dtype).view(shape)
+        content = self._bytes.read(self._start + stored.begin, self._start + stored.end)
+        return torch.frombuffer(content, dtype=dtype).view(shape)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Where a tensor lies, counted from the end of the header."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def _stored(key: str, value: Any, left: int, where: str) -> _Stored:
+    """A line of the header of a file that has `left` bytes behind it. Raises DamagedError."""
+    fields = value if isinstance(value, dict) else {}
+    dtype = DTYPES.get(fields["dtype"]) if isinstance(fields.get("dtype"), str) else None
+    shape, offsets = (_sizes(fields.get(name)) for name in ("shape", "data_offsets"))
+    if dtype is None or shape is None or offsets is None or len(offsets) != 2 or fields.keys() != _FIELDS:
+        raise DamagedError(f"{where} cannot be read: its header has {key!r:.80} as {value!r:.80}")
+    begin, end = offsets
+    if end > left or end - begin != math.prod(shape) * dtype.itemsize or max(shape, default=0) > MOST_ROWS:
+        raise DamagedError(
+            f"{where} cannot be read: {key!r:.80} of shape {shape!r:.80} lies at {begin} to {end} of {left}"
+        )
+    return _Stored(dtype, shape, begin, end)
+
+
+def _sizes(values: Any) -> tuple[int, ...] | None:
+    """Integers from 0 on, as JSON has them; None for anything else."""
+    fits = isinstance(values, list) and len(values) <= 8 and all(type(value) is int and value >= 0 for value in values)
+    return tuple(values) if fits else None

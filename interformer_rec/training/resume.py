@@ -21,6 +21,7 @@ from interformer_rec.schema import FeatureSchema
 from interformer_rec.storage import Storage
 from interformer_rec.training.resume_keys import DECISIONS, NEW_RUN
 from interformer_rec.training.run_folder import ATTACHED, COMPLETE, RunFolder, attached_config
+from interformer_rec.training.saved_state import checked_state
 from interformer_rec.training.stopping import Progress
 
 
@@ -41,7 +42,8 @@ def resumed(config: RunConfig, folder: RunFolder) -> Resumed:
     for name in folder.checkpoints.newest_first():
         checkpoint = folder.checkpoints.storage.folder(name)
         try:
-            before, state = _saved_config(checkpoint, config), read_state(checkpoint)
+            before = _saved_config(checkpoint, config)
+            state = checked_state(read_state(checkpoint), checkpoint.location)
         except DamagedError:
             continue
         _require_same_meaning(before, config, folder)

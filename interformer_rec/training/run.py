@@ -10,10 +10,11 @@ import pyarrow as pa
 import torch.distributed as dist
 
 from interformer_rec.config import RunConfig
+from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment, process_group
-from interformer_rec.distributed.restore import load
 from interformer_rec.training.evaluation import Evaluation
 from interformer_rec.training.evaluation import evaluate as run_evaluation
+from interformer_rec.training.located import Located
 from interformer_rec.training.measured import FILE as MEASURED
 from interformer_rec.training.report import write_report
 from interformer_rec.training.resume import Resumed, resumed
@@ -79,19 +80,25 @@ def _nothing_to_do(env: Environment, folder: RunFolder, step: int) -> int:
 
 def _finish(config: RunConfig, env: Environment, folder: RunFolder, start: Start) -> None:
     """Test once, with the best checkpoint, and write evaluation.json."""
-    trainer, test = start.trainer, start.loaders.get("test")
-    found: dict[str, Evaluation] = {}
-    if trainer.validation.best is not None:
-        found["valid"] = trainer.validation.best
-    best = env.on_main(folder.checkpoints.best)
-    if test is not None and best is not None:
-        load(folder.checkpoints.storage.folder(best), start.parallel, env, weights_only=True)
-        found["test"] = run_evaluation(start.pipeline, test.batches(), config.features, env)
-        start.log.evaluation(
-            "test", {"epoch": trainer.position.epoch, "step": trainer.position.step, **found["test"].metrics}
-        )
+    found: dict[str, dict[str, Any]] = {}
+    best = env.on_main(lambda: Located.among(folder.checkpoints))
+    if best.candidates:
+        state = best.load(start.parallel, env)
+        if (warning := best.warning()) is not None:
+            start.log.message(warning)
+        if (valid := start.loaders.get("valid")) is not None:  # of the same weights as the test
+            evaluation = state["evaluation"]
+            found["valid"] = evaluation or _evaluate(config, env, start, valid).to_dict()
+        if (test := start.loaders.get("test")) is not None:
+            tested = _evaluate(config, env, start, test)
+            start.log.evaluation("test", {"epoch": state["epoch"], "step": state["step"], **tested.metrics})
+            found["test"] = tested.to_dict()
     if env.is_main:
-        folder.write_json("evaluation.json", {split: item.to_dict() for split, item in found.items()})
+        folder.write_json("evaluation.json", found)
+
+
+def _evaluate(config: RunConfig, env: Environment, start: Start, loader: Loader) -> Evaluation:
+    return run_evaluation(start.pipeline, loader.batches(), config.features, env)
 
 
 def _data_facts(config: RunConfig, start: Start) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A run's folder: what is where, what of it goes into a checkpoint and comes back out of one. In and out: files.
 
-runs/NAME/config.yaml  features/  checkpoints/{step-*, index.json}  metrics.jsonl  tensorboard/
+runs/NAME/config.yaml  features/  checkpoints/step-*  metrics.jsonl  tensorboard/
           data.json  plan.json  environment.json  measured.json  evaluation.json  report.html  complete.json
 """
 
@@ -21,9 +21,11 @@ from interformer_rec.files import json_object, write_whole
 from interformer_rec.found_config import read_config, require_open, run_folder_config
 from interformer_rec.storage import Storage
 from interformer_rec.strict_json import finite
+from interformer_rec.training.located import Located, require_one
 from interformer_rec.training.run_lock import RunLock, RunLost
 
 ATTACHED = "run/"  # where a checkpoint keeps files of the run folder
+FEATURES = f"{ATTACHED}features/"
 COMPLETE = "complete.json"  # {"step": N}, written last: training has ended there, and all of the above belongs to it
 
 
@@ -95,8 +97,8 @@ class RunFolder:
 
     def attachments(self) -> dict[str, Path]:
         """Name in a checkpoint -> file: what another machine needs to go on, or to serve, from the checkpoint alone."""
-        features = {f"{ATTACHED}features/{path.name}": path for path in sorted(self.features.iterdir())}
-        return {f"{ATTACHED}config.yaml": self.config, **features}
+        names = ["fitted.json", *sorted(path.name for path in self.features.glob("*.parquet"))]
+        return {f"{ATTACHED}config.yaml": self.config, **{f"{FEATURES}{name}": self.features / name for name in names}}
 
 
 def attached_config(checkpoint: Storage, trust: bool = False, like: RunConfig | None = None) -> RunConfig:
@@ -108,15 +110,14 @@ def attached_config(checkpoint: Storage, trust: bool = False, like: RunConfig | 
 def unpack_features(checkpoint: Storage, folder: Path) -> None:
     """Write the vocabularies of a checkpoint into a folder, as `Fitted.load` wants them. Raises InputError."""
     manifest = Manifest.read(checkpoint)
-    prefix = f"{ATTACHED}features/"
     folder.mkdir(parents=True, exist_ok=True)
     # fitted.json last: a folder with it is whole.
-    for name in sorted(manifest.names(prefix), key=lambda name: name.endswith(".json")):
-        write_whole(folder / name.removeprefix(prefix), manifest.content(name))
+    for name in sorted(manifest.entries(FEATURES), key=lambda name: (name.endswith(".json"), name)):
+        write_whole(folder / name.removeprefix(FEATURES), manifest.content(name))
 
 
-def locate(path: str, trust: bool = False) -> Storage:
-    """A run folder or one of its checkpoints, as named by the user -> the checkpoint to use (of a run, its best).
+def locate(path: str, trust: bool = False) -> Located:
+    """A run folder or one of its checkpoints, as named by the user -> the checkpoint to use (of a run, its best that is whole).
 
     `trust`: open whatever the run's config names. Raises InputError.
     """
@@ -124,12 +125,8 @@ def locate(path: str, trust: bool = False) -> Storage:
     if config is not None:
         if not trust:
             require_open(config, ("training", "checkpoint", "path"), path, "Name the checkpoint in the run's place")
-        folder = RunFolder(config, path)
-        name = folder.checkpoints.best()
-        if name is None:
-            raise InputError(f"run {path!r} has no checkpoint yet: train it first")
-        return folder.checkpoints.storage.folder(name)
+        return require_one(Located.among(RunFolder(config, path).checkpoints), path)
     given = Storage.open(path)
     if given.size(MANIFEST) is None:
         raise InputError(f"{path!r} is neither a run folder (with config.yaml) nor a checkpoint (with {MANIFEST})")
-    return given
+    return Located([given])

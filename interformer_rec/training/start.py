@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import platform
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,13 +24,14 @@ from interformer_rec.data.overlap import refuse_overlap
 from interformer_rec.data.source import open_source
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
-from interformer_rec.distributed.restore import load, read_state
-from interformer_rec.errors import DamagedError, InputError
+from interformer_rec.errors import InputError
+from interformer_rec.files import write_whole
 from interformer_rec.training.build import build_parallel, eval_loader, train_loader
 from interformer_rec.training.measured import Recorder
 from interformer_rec.training.measured_heap import give_back
 from interformer_rec.training.pipeline import Pipeline
 from interformer_rec.training.progress import RunLog
+from interformer_rec.training.restored import continue_from_newest, kept_features
 from interformer_rec.training.run_folder import RunFolder, unpack_features
 from interformer_rec.training.same_run import plan_facts, require_same
 from interformer_rec.training.trainer import Trainer
@@ -50,6 +49,9 @@ class Start:
     log: RunLog  # its files are not open yet
     trainer: Trainer
     resumed: bool  # from a checkpoint
+    features_from: (
+        str | None
+    )  # the checkpoint to copy the vocabularies from: the run folder has not the ones that are used
 
 
 def prepare(config: RunConfig, env: Environment, folder: RunFolder, resume: bool) -> Start:
@@ -58,7 +60,7 @@ def prepare(config: RunConfig, env: Environment, folder: RunFolder, resume: bool
         lambda: refuse_overlap(config.data.train, {"data.valid": config.data.valid, "data.test": config.data.test})
     )
     saved = env.on_main(folder.checkpoints.newest_first) if resume else []
-    fitted = env.on_main(lambda: _fit(config, folder, saved))
+    fitted, features_from = env.on_main(lambda: _fit(config, folder, saved))
     loaders = {"train": train_loader(config, env, fitted)}
     for split, path in (("valid", config.data.valid), ("test", config.data.test)):
         if path is not None:
@@ -75,9 +77,9 @@ def prepare(config: RunConfig, env: Environment, folder: RunFolder, resume: bool
         log.message(note)
     valid = loaders.get("valid")
     trainer = Trainer(config, env, parallel, pipeline, loaders["train"], valid, folder, log, recorder)
-    _continue(folder, saved, parallel, env, trainer, log)
+    continue_from_newest(folder, saved, parallel, env, trainer, log)
     log.total_steps = parallel.optimizer.rate.total_steps = trainer.total_steps
-    return Start(fitted, loaders, parallel, pipeline, recorder, log, trainer, bool(saved))
+    return Start(fitted, loaders, parallel, pipeline, recorder, log, trainer, bool(saved), features_from)
 
 
 def write_start(config: RunConfig, env: Environment, folder: RunFolder, start: Start) -> None:
@@ -85,50 +87,24 @@ def write_start(config: RunConfig, env: Environment, folder: RunFolder, start: S
     dist.barrier(device_ids=[env.device.index] if env.device.type == "cuda" else None)
     if not env.is_main:
         return
-    if not (start.resumed and (folder.features / "fitted.json").exists()):
+    if start.features_from is not None:
+        start.log.message(f"vocabularies in {str(folder.features)!r} are taken from checkpoint {start.features_from}")
+        unpack_features(folder.checkpoints.storage.folder(start.features_from), folder.features)
+    elif not start.resumed:
         start.fitted.save(folder.features)
-    folder.config.write_text(run_config.to_yaml(config), encoding="utf-8")
+    write_whole(folder.config, run_config.to_yaml(config))
     folder.write_json("plan.json", start.parallel.plan)
     folder.write_json("environment.json", _environment(env, start.parallel))
 
 
-def _fit(config: RunConfig, folder: RunFolder, saved: list[str]) -> Fitted:
-    """Vocabularies and statistics from the training files; a resumed run keeps the ones it started with."""
-    if not saved:
-        if config.data.train is None:
-            raise InputError(
-                "data.train is not set: name the training files in the config, or with --set data.train=PATH"
-            )
-        source = open_source(config.data.train, config.data.max_decoded_bytes)
-        return fit(config.features, source, config.data.workers)
-    if (folder.features / "fitted.json").exists():
-        return Fitted.load(folder.features)
-    with tempfile.TemporaryDirectory() as temporary:  # another machine: the checkpoints are all there is
-        unpack_features(folder.checkpoints.storage.folder(saved[0]), Path(temporary))
-        return Fitted.load(temporary)
-
-
-def _continue(
-    folder: RunFolder, saved: list[str], parallel: Parallel, env: Environment, trainer: Trainer, log: RunLog
-) -> None:
-    """Load the newest of the checkpoints that is whole and name the others; nothing if there are none.
-
-    Raises InputError if there are checkpoints and all of them are damaged.
-    """
-    damaged = []
-    for name in saved:
-        checkpoint = folder.checkpoints.storage.folder(name)
-        try:
-            load(checkpoint, parallel, env)
-            trainer.restore(read_state(checkpoint))
-        except DamagedError as error:
-            log.message(f"damaged checkpoint passed over: {error}")
-            damaged.append(str(error))
-            continue
-        log.message(f"continuing from {checkpoint.location} at step {trainer.position.step}")
-        return
-    if damaged:
-        raise InputError(f"run {str(folder.path)!r} has no checkpoint that is whole: {'; '.join(damaged)}")
+def _fit(config: RunConfig, folder: RunFolder, saved: list[str]) -> tuple[Fitted, str | None]:
+    """Vocabularies and statistics from the training files; a resumed run keeps the ones it started with (restored.py)."""
+    if saved:
+        return kept_features(folder, saved)
+    if config.data.train is None:
+        raise InputError("data.train is not set: name the training files in the config, or with --set data.train=PATH")
+    source = open_source(config.data.train, config.data.max_decoded_bytes)
+    return fit(config.features, source, config.data.workers), None
 
 
 def _environment(env: Environment, parallel: Parallel) -> dict[str, Any]:

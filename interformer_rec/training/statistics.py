@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from interformer_rec.batch import Batch
+from interformer_rec.errors import DamagedError
 from interformer_rec.schema import FeatureSchema
 
 
@@ -41,10 +42,14 @@ class LengthStatistics:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict()`; checkpoints from before data.unroll have the rows' alone."""
+        """Continue from `state_dict()`. Raises DamagedError for one of other sequences."""
         for name, histograms in (("rows", self.histograms), ("events", self.events)):
-            of = state.get(name, state if name == "rows" and "rows" not in state else {})
-            histograms.update({group: np.array(counts, np.int64) for group, counts in of.items()})
+            saved = {group: np.array(counts, np.int64) for group, counts in state[name].items()}
+            if {g: len(counts) for g, counts in saved.items()} != {g: len(counts) for g, counts in histograms.items()}:
+                raise DamagedError(
+                    "the state of the history lengths in a checkpoint is of other sequences than the run's"
+                )
+            histograms.update(saved)
 
     def to_dict(self) -> dict[str, dict[str, float]]:
         """group -> mean, p50, p95, p99, max, empty (share of rows); groups without rows are left out."""

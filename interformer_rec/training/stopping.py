@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from types import FrameType
 
 import torch
 import torch.distributed as dist
+
+from interformer_rec.distributed.best_so_far import BestSoFar
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HIGHER_IS_BETTER = {"auc": True, "gauc": True, "logloss": False, "ne": False}
@@ -69,36 +70,14 @@ class StopAgreement:
         return next((number for number, told in zip(STOP_SIGNALS, asked, strict=True) if told), 0)
 
 
-class Progress:
+class Progress(BestSoFar):
     """Best value of the monitored metric and how long it has stalled."""
 
     def __init__(self, monitor: str, patience: int | None) -> None:
-        self.higher = HIGHER_IS_BETTER[monitor]
+        super().__init__(HIGHER_IS_BETTER[monitor])
         self.patience = patience
-        self.best = math.nan
-        self.stalled = 0
-
-    def observe(self, value: float) -> bool:
-        """Tell it a new value; True if it is the best so far. NaN never is, except before any number was seen."""
-        better = not math.isnan(value) and (
-            math.isnan(self.best) or ((value > self.best) == self.higher and value != self.best)
-        )
-        if better:
-            self.best, self.stalled = value, 0
-        else:
-            self.stalled += 1
-        return better
 
     @property
     def exhausted(self) -> bool:
         """Patience is used up."""
         return self.patience is not None and self.stalled > self.patience
-
-    def state_dict(self) -> dict[str, float | None]:
-        """JSON-able."""
-        return {"best": None if math.isnan(self.best) else self.best, "stalled": self.stalled}
-
-    def load_state_dict(self, state: dict[str, float | None]) -> None:
-        """Continue from `state_dict()`."""
-        self.best = math.nan if state["best"] is None else float(state["best"])
-        self.stalled = int(state["stalled"] or 0)

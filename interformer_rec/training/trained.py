@@ -11,12 +11,12 @@ from interformer_rec.config import RunConfig
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.source import open_source
 from interformer_rec.distributed.environment import Environment, process_group
-from interformer_rec.distributed.restore import load
 from interformer_rec.found_config import data_to_evaluate
 from interformer_rec.optimizer_config import EmbeddingOptimizer, OptimizerConfig
 from interformer_rec.storage import Storage
 from interformer_rec.training.build import build_parallel, eval_loader
 from interformer_rec.training.evaluation import evaluate as run_evaluation
+from interformer_rec.training.located import Located
 from interformer_rec.training.pipeline import Pipeline
 from interformer_rec.training.prediction import Output, score_columns, write_scores
 from interformer_rec.training.run_folder import attached_config, locate, unpack_features
@@ -31,16 +31,16 @@ def evaluate(path: str, data: str | None = None, overrides: Sequence[str] = (), 
     `overrides`: a.b=c, see scoring_settings.py. `trust`: the run is the user's own, so its config may name what is opened
     (found_config.py).
     """
-    weights = locate(path, trust)
-    config = with_settings(attached_config(weights, trust), overrides, "evaluate")
+    located = locate(path, trust)
+    config = with_settings(located.read(lambda found: attached_config(found, trust)), overrides, "evaluate")
     files = data or data_to_evaluate(path, config, trust)
     with process_group(config.training.device) as env:
-        fitted, pipeline = _restore(config, env, weights)
+        fitted, pipeline = _restore(config, env, located)
         loader = eval_loader(config, files, env, fitted)
         require_same(env, plan_facts({"--data": loader}))
         skipped = SkippedRows(loader, config.data.max_bad_rows, "the files to evaluate on", env)
         metrics = run_evaluation(pipeline, loader.batches(), config.features, env, skipped=skipped).metrics
-        return {"checkpoint": weights.location, "data": files, **metrics, **_bad_rows(skipped)}
+        return {"checkpoint": located.checkpoint.location, "data": files, **metrics, **_bad_rows(skipped)}
 
 
 def predict(
@@ -56,19 +56,19 @@ def predict(
     `out`, a path or URI, is one file if it ends in .parquet (one rank only); else a folder with one part a rank, rows in the input's
     order. A bad row that data.on_bad_row skips is there, its score null.
     """
-    weights = locate(path, trust)
-    config = with_settings(attached_config(weights, trust), overrides, "predict")
+    located = locate(path, trust)
+    config = with_settings(located.read(lambda found: attached_config(found, trust)), overrides, "predict")
     with process_group(config.training.device) as env:
         source, output = open_source(data, config.data.max_decoded_bytes), Output.find(out)
         present = source.columns.whole(()).schema.names
         columns = score_columns((label.name for label in config.features.labels), score_column, present)
         env.on_main(lambda: output.refuse_existing(env.world_size))
-        fitted, pipeline = _restore(config, env, weights)
+        fitted, pipeline = _restore(config, env, located)
         loader = eval_loader(config, source, env, fitted, labels=False)
         require_same(env, plan_facts({"--data": loader}))
         skipped = SkippedRows(loader, config.data.max_bad_rows, "--data", env)
         written = write_scores(pipeline, loader, columns, output, env, skipped)
-        return {"checkpoint": weights.location, "data": data, "out": out, **written, **_bad_rows(skipped)}
+        return {"checkpoint": located.checkpoint.location, "data": data, "out": out, **written, **_bad_rows(skipped)}
 
 
 def _bad_rows(skipped: SkippedRows) -> dict[str, Any]:
@@ -77,16 +77,19 @@ def _bad_rows(skipped: SkippedRows) -> dict[str, Any]:
     return {"bad_rows": reasons} if reasons else {}
 
 
-def _restore(config: RunConfig, env: Environment, weights: Storage) -> tuple[Fitted, Pipeline]:
+def _restore(config: RunConfig, env: Environment, located: Located) -> tuple[Fitted, Pipeline]:
     """The model of a run with the weights of a checkpoint (averaged, where it has an average), on this world size and plan."""
-    require_same(env, {"checkpoint": weights.location, **run_facts(config)})
-    fitted = env.on_main(lambda: _unpacked(weights))
+    require_same(env, {"checkpoint": located.candidates[0].location, **run_facts(config)})
+    located.agree(env)
+    fitted = env.on_main(lambda: located.read(_unpacked))
+    located.agree(env)
     # SGD has no state: no memory for accumulators (or an average) that nobody reads, and it exists on every device.
     stateless = OptimizerConfig(embedding=EmbeddingOptimizer(kind="sgd"))
     planned_here = config.sharding.model_copy(update={"plan": None})  # a plan file is for the training job's ranks
     config = config.model_copy(update={"optimizer": stateless, "sharding": planned_here})
     parallel = build_parallel(config, env, fitted)
-    load(weights, parallel, env, weights_only=True)
+    located.load(parallel, env)
+    located.warn(env)
     return fitted, Pipeline(parallel, env, config.training.precision)
 
 

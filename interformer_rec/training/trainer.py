@@ -227,7 +227,7 @@ class Trainer:
         loader = self.validation.loader
         if loader is None:
             self.position.evaluate = False
-            self._save(best=True)
+            self._save()
             return 0
         self.position.evaluate = True
         if self.saved_at != self.position.step:
@@ -253,13 +253,13 @@ class Trainer:
             self._save()
             self.window.paused += time.perf_counter() - began
 
-    def _save(self, best: bool = False) -> None:
+    def _save(self) -> None:
         self._at("saving a checkpoint")
         self.recorder.close()
         self._wait_for_saving()
         self.folder.require(self.env)
         self.saved_at = self.position.step
-        self._guard(lambda: self.saver.save(self._state(), best))
+        self._guard(lambda: self.saver.save(self._state()))
 
     def _wait_for_saving(self) -> None:
         self._guard(self.saver.wait)

@@ -1,4 +1,4 @@
-"""What the validation set says in the course of a run. In: the model at some step; out: its metrics, which are best, when to stop.
+"""What the validation set says in the course of a run. In: the model at some step; out: its metrics, their best value, when to stop.
 
 The state of all this is saved before an evaluation, with the checkpoint, and added to the checkpoint after it (distributed/evaluated.py).
 """
@@ -12,10 +12,11 @@ from interformer_rec.batch import Batch
 from interformer_rec.config import RunConfig
 from interformer_rec.data.loader import Loader
 from interformer_rec.data.plan import Cursor
+from interformer_rec.distributed.best_so_far import BestSoFar
 from interformer_rec.distributed.environment import Environment
-from interformer_rec.distributed.evaluated import Evaluated
+from interformer_rec.distributed.evaluated import Evaluated, Score
 from interformer_rec.distributed.optimizer import LearningRate
-from interformer_rec.training.evaluation import Evaluation, evaluate
+from interformer_rec.training.evaluation import evaluate
 from interformer_rec.training.pipeline import Pipeline
 from interformer_rec.training.progress import RunLog
 from interformer_rec.training.skipped import SkippedRows
@@ -32,7 +33,6 @@ class Validation:
         self.skipped = SkippedRows(loader, config.data.max_bad_rows, "data.valid", env) if loader else None
         self.progress = Progress(config.training.monitor, config.training.patience)
         self.monitored = f"{config.features.labels[0].name}/{config.training.monitor}"
-        self.best: Evaluation | None = None
 
     def run(
         self,
@@ -45,11 +45,10 @@ class Validation:
         evaluation = evaluate(pipeline, stream, self.features, self.env, after_step, self.skipped)
         self.log.evaluation("valid", {**place, **evaluation.metrics})
         value = evaluation.metrics[self.monitored]
-        best = self.progress.observe(value)
+        self.progress.observe(value)
         self.rate.observe(value)
-        if best:
-            self.best = evaluation
-        return Evaluated(best, {"evaluate": False, **self.state_dict()})
+        score = Score(self.monitored, self.progress.higher, value)
+        return Evaluated(score, {"evaluate": False, **self.state_dict(), "evaluation": evaluation.to_dict()})
 
     @property
     def exhausted(self) -> bool:
@@ -59,15 +58,15 @@ class Validation:
     def state_dict(self) -> dict[str, Any]:
         """JSON-able; part of a checkpoint's state."""
         return {
+            "monitor": self.monitored,
             "schedule": self.rate.state_dict(),
             "progress": self.progress.state_dict(),
-            "best_evaluation": self.best.to_dict() if self.best else None,
+            "evaluation": None,  # of the weights beside it: not yet
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a checkpoint's state."""
-        self.rate.load_state_dict(state["schedule"])
-        self.progress.load_state_dict(state["progress"])
-        if state["best_evaluation"]:
-            metrics = dict(state["best_evaluation"])
-            self.best = Evaluation(calibration_bins=metrics.pop("calibration_bins"), metrics=metrics)
+        """Continue from a checkpoint's state; the best value of another metric says nothing about this one."""
+        same = state["monitor"] == self.monitored
+        unseen = BestSoFar(self.progress.higher).state_dict()
+        self.rate.load_state_dict(state["schedule"] if same else {**state["schedule"], "best": unseen})
+        self.progress.load_state_dict(state["progress"] if same else unseen)

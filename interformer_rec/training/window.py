@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from interformer_rec.data.plan import Cursor
+from interformer_rec.errors import DamagedError
 from interformer_rec.training.metrics import WindowMetrics
 from interformer_rec.training.pipeline import Step
 
@@ -59,12 +61,19 @@ class Window:
         return {"steps": self.steps, "seconds": self.seconds, "ranks": gathered}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from `state()`: every rank its own sums; where the ranks are others, rank 0 has them all."""
+        """Continue from `state()`: every rank its own sums; where the ranks are others, rank 0 has them all.
+
+        Raises DamagedError for one of other labels.
+        """
+        size = len(self.metrics.state())
+        if any(len(sums) != size for sums in state["ranks"]):
+            raise DamagedError("the state of the log window in a checkpoint is of other labels than the run's")
+        ranks = [[math.nan if value is None else value for value in sums] for sums in state["ranks"]]
         self.steps, self.before = state["steps"], state["seconds"]
-        if len(state["ranks"]) == dist.get_world_size():
-            self.metrics.load_state(state["ranks"][dist.get_rank()])
+        if len(ranks) == dist.get_world_size():
+            self.metrics.load_state(ranks[dist.get_rank()])
         elif dist.get_rank() == 0:
-            self.metrics.load_state([sum(values) for values in zip(*state["ranks"], strict=True)])
+            self.metrics.load_state([sum(values) for values in zip(*ranks, strict=True)])
 
     def restart_clock(self) -> None:
         """Time before now is nobody's: an evaluation, the start."""

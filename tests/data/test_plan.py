@@ -65,13 +65,6 @@ def test_rows_of_a_group_follow_each_other_in_a_unit_and_groups_are_shuffled():
     assert rows != sorted(rows)
 
 
-def test_a_cursor_of_before_balance_had_names_is_read():
-    plan = plan_epoch(GROUP_ROWS, batch_size=4, seed=3, shuffle_rows=20, balance="events")
-    saved = plan.cursor(2).to_dict()
-    assert Cursor.from_dict({**saved, "balance": True}) == plan.cursor(2)
-    assert Cursor.from_dict({**saved, "balance": False}).balance == "none"
-
-
 def test_seed_and_epoch_change_the_order_and_nothing_else_does():
     def order(**options) -> list[int]:
         return flat(all_rows(plan_epoch(GROUP_ROWS, batch_size=8, shuffle_rows=20, **options)))
@@ -141,9 +134,3 @@ def test_a_cursor_of_something_else_is_refused(changed, named):
     cursor = plan_epoch(**options).cursor(1)
     with pytest.raises(InputError, match=named):
         plan_epoch(**{**options, **changed}).remaining(cursor)
-
-
-def test_a_cursor_from_before_balancing_is_of_a_plain_shuffle():
-    plan = plan_epoch(GROUP_ROWS, batch_size=8, shuffle_rows=20)
-    old = {key: value for key, value in plan.cursor(2).to_dict().items() if key != "balance"}
-    assert all_rows(plan.remaining(Cursor.from_dict(old))) == [of_rank[2:] for of_rank in all_rows(plan)]

@@ -100,6 +100,8 @@ def _lose(folder):
 def _change_manifest(folder, change):
     content = json.loads((folder / "manifest.json").read_text())
     change(content)
+    del content["crc32"]
+    content["crc32"] = zlib.crc32(json.dumps(content, sort_keys=True).encode())
     (folder / "manifest.json").write_text(json.dumps(content))
 
 
@@ -136,7 +138,7 @@ def _of_the_future(folder):
         (_other_model, r"'bag_a' has shape \[12, 64\] there and \[11, 64\] here"),
         (_unfinished, "manifest.json is missing: the checkpoint was never finished"),
         (_half_a_manifest, "manifest.json cannot be read"),
-        (_of_the_future, "has format 9; this release reads format 2"),
+        (_of_the_future, "has format 9; this release reads format 3"),
     ],
 )
 def test_a_bad_checkpoint_says_what_is_wrong(saved, tmp_path, change, message):

@@ -13,7 +13,8 @@ from interformer_rec.distributed import checkpoint
 from interformer_rec.distributed import saver as saver_module
 from interformer_rec.distributed.checkpoint import Content, SaveError, write
 from interformer_rec.distributed.checkpoints import Checkpoints
-from interformer_rec.distributed.manifest import Manifest, damage
+from interformer_rec.distributed.evaluated import Evaluated, Score
+from interformer_rec.distributed.manifest import Base, Manifest, damage
 from interformer_rec.distributed.restore import load
 from interformer_rec.distributed.saver import Saver
 from interformer_rec.distributed.tensor_file import PIECE, Part
@@ -52,7 +53,7 @@ def _save_slowly(env, folder, asynchronous):
     saver.save({"step": 3})
     finished = (Path(folder) / "step-00000003" / "manifest.json").exists()
     train(env, parallel, 3, 6)  # must not reach the file
-    saver.save({"step": 6}, best=True)
+    saver.save({"step": 6})
     saver.wait()
     return state, whole_state(env, parallel), finished, records
 
@@ -95,7 +96,8 @@ def _save_increments(env, folder, kind):
 def test_increments_hold_the_touched_rows_and_load_like_full_ones(tmp_path, kind):
     states = on_ranks(2, _save_increments, str(tmp_path), kind)[0]
     manifests = [Manifest.read(Storage.open(tmp_path / f"step-{step:08d}")) for step in range(5)]
-    assert [manifest.base for manifest in manifests] == [None, *["step-00000000"] * 3, None]
+    first = Base("step-00000000", manifests[0].sha256)
+    assert [manifest.base for manifest in manifests] == [None, first, first, first, None]
     keys = set(manifests[1].tensor_file("rank-00000.safetensors").keys())
     assert "seq_a|0|0|rows" in keys and "bag_b|0|0|rows" not in keys  # data-parallel: all rows
 
@@ -120,6 +122,10 @@ def _load_same_plan(env, folder, kind, states):
         equal(whole_state(env, parallel), expected)
 
 
+def evaluated(value: float, monitor: str = "click/auc", higher: bool = True) -> Evaluated:
+    return Evaluated(Score(monitor, higher, value), {"evaluation": {monitor: value}})
+
+
 def test_what_is_kept(tmp_path):
     """The newest two, the best, and the full ones that these build on; nothing unfinished."""
 
@@ -128,7 +134,8 @@ def test_what_is_kept(tmp_path):
         saver = Saver(Checkpoints(tmp_path), parallel, env, full_every=3, keep=2)
         (tmp_path / "step-00000099").mkdir()  # a killed run's
         for step in range(8):
-            saver.save({"step": step}, best=step == 1)
+            saver.save({"step": step})
+            saver.conclude(step, evaluated(1.0 if step == 1 else 0.5))
         saver.wait()
 
     on_one(save)
@@ -160,7 +167,7 @@ def test_a_failure_is_raised_by_the_next_call_on_all_ranks(tmp_path):
     messages = on_ranks(2, _fail_once, str(tmp_path))
     assert len(set(messages)) == 1 and "step-00000002' was not written: rank 0" in messages[0]
     assert Checkpoints(tmp_path).newest_first() == ["step-00000003", "step-00000001"]
-    assert Manifest.read(Storage.open(tmp_path / "step-00000003")).base == "step-00000001"
+    assert Manifest.read(Storage.open(tmp_path / "step-00000003")).base.name == "step-00000001"
 
 
 def test_without_room_on_the_host_it_writes_while_training_waits(tmp_path, monkeypatch):

@@ -17,6 +17,8 @@ def change_manifest(checkpoint: Path, change: Callable[[dict[str, Any]], object]
     path = checkpoint / "manifest.json"
     content = json.loads(path.read_text())
     change(content)
+    del content["crc32"]
+    content["crc32"] = zlib.crc32(json.dumps(content, sort_keys=True).encode())
     path.write_text(json.dumps(content))
 
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from interformer_rec.data.fit import Fitted
+from interformer_rec.data.fit import FORMAT, Fitted
 from interformer_rec.distributed.manifest import Manifest
 from interformer_rec.errors import DamagedError
 from interformer_rec.files import own_name, refuse_link_out
@@ -67,7 +67,8 @@ def test_a_link_inside_is_taken_and_one_out_is_not(tmp_path):
 def test_vocabularies_are_read_from_their_folder_only(name, tmp_path):
     pq.write_table(pa.table({"id": ["secret"], "count": [1]}), tmp_path / "outside.parquet")
     (tmp_path / "features").mkdir()
-    content = {"format": 1, "table_rows": {"user": 3}, "vocabularies": {"user": name}, "moments": {}}
+    content = {"format": FORMAT, "table_rows": {"user": 3}, "vocabularies": {"user": name}}
+    content |= {"moments": {}, "meaning": None}
     (tmp_path / "features" / "fitted.json").write_text(json.dumps(content))
     with pytest.raises(DamagedError, match=r"fitted\.json has the file name .* is refused"):
         Fitted.load(tmp_path / "features")
@@ -94,7 +95,7 @@ def test_a_checkpoint_is_unpacked_into_its_folder_only(trained_run, tmp_path, na
 @pytest.mark.parametrize("name", ["../../outside", "/tmp/hostile-base", ".", "..", "step-00000008/../../outside"])
 def test_a_base_is_beside_its_checkpoint(trained_run, tmp_path, name):
     checkpoint = copied(trained_run, tmp_path / "run")
-    change_manifest(checkpoint, lambda content: content.update(base=name))
+    change_manifest(checkpoint, lambda content: content.update(base={"name": name, "sha256": "0" * 64}))
     with pytest.raises(DamagedError, match=r"manifest\.json has the file name .* is refused"):
         Manifest.read(Storage.open(checkpoint))
 

@@ -1,6 +1,5 @@
 """Runs that stop, by a signal, a kill or an error, and go on: the same weights, the same metrics, every row once."""
 
-import json
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ import torch
 
 from interformer_rec import config
 from interformer_rec.distributed.checkpoint import SaveError
+from interformer_rec.distributed.checkpoints import Checkpoints
 from interformer_rec.distributed.manifest import Manifest
 from interformer_rec.errors import InputError
 from interformer_rec.storage import Storage
@@ -31,8 +31,7 @@ def test_a_signal_saves_and_resume_finishes(small, tmp_path, number):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, errors
     step = records(folder, "train")[-1]["step"]
-    last = json.loads((folder / "checkpoints" / "index.json").read_text())["last"]
-    assert last == f"step-{step:08d}"
+    assert Checkpoints(folder / "checkpoints").newest_first()[0] == f"step-{step:08d}"
     assert run.train(config.load(folder / "config.yaml", [f"training.max_steps={step + 7}"]), resume=True) == 0
     steps = [r["step"] for r in records(folder, "train")]
     assert steps == list(range(1, step + 8))
@@ -107,9 +106,17 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run_or_not(small, tmp_pat
     assert run.train(small("training.max_steps=3", "data.test=null", "training.checkpoint.on_error=continue")) == 0
 
 
-def test_an_index_that_cannot_be_written_leaves_the_checkpoint(small, tmp_path):
-    (tmp_path / "run" / "checkpoints" / "index.json").mkdir(parents=True)
-    with pytest.raises(SaveError, match=r"step-00000003' was not noted in index.json: rank 0"):
+def test_older_ones_that_cannot_be_removed_leave_the_checkpoint(small, tmp_path, monkeypatch):
+    remove = Storage.remove
+
+    def refuse(storage, name):
+        if name.startswith("step-00000099"):
+            raise PermissionError(13, "not yours", name)
+        remove(storage, name)
+
+    monkeypatch.setattr(Storage, "remove", refuse)
+    (tmp_path / "run" / "checkpoints" / "step-00000099").mkdir(parents=True)
+    with pytest.raises(SaveError, match=r"step-00000003' was written, but older ones were not removed: rank 0"):
         run.train(small("training.max_steps=3", "data.test=null"))
     assert (tmp_path / "run" / "checkpoints" / "step-00000003" / "manifest.json").exists()
 

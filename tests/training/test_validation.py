@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from interformer_rec.distributed.checkpoints import Checkpoints
 from interformer_rec.distributed.evaluated import FILE
 from interformer_rec.errors import InputError
 from interformer_rec.training import run
@@ -36,6 +36,6 @@ def test_a_bad_row_in_valid_loses_no_epoch(small, synthetic, tmp_path, asynchron
     assert run.train(small(*overrides), resume=True) == 0
     assert [r["step"] for r in records(tmp_path / "run", "valid")] == [12, 24]
     assert sum(r["rows"] for r in records(tmp_path / "run", "train")) == 2 * 1501
-    index = json.loads((tmp_path / "run" / "checkpoints" / "index.json").read_text())
+    best = Checkpoints(tmp_path / "run" / "checkpoints").best()
     losses = [r["label/auc"] for r in records(tmp_path / "run", "valid")]
-    assert index["best"] == ("step-00000012" if losses[0] >= losses[1] else "step-00000024")
+    assert best == ("step-00000012" if losses[0] >= losses[1] else "step-00000024")

@@ -112,7 +112,8 @@ class CheckpointConfig(Strict):
     """When and where a run's state is saved; an evaluation and the end of an epoch always save."""
 
     path: Location | None = Field(
-        None, description="folder or fsspec URI (s3://, gs://, ...); default: checkpoints/ in the run folder"
+        None,
+        description="folder or fsspec URI (s3://, gs://, ...); a relative path is in the run folder; default: checkpoints/ there",
     )
     every_steps: Count | None = Field(None, description="also save every N steps")
     keep: Count = Field(2, description="newest ones that stay, beside the best")

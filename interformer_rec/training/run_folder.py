@@ -37,7 +37,7 @@ class RunFolder:
         self.path = Path(path) if path is not None else config.run_dir
         self.config = self.path / "config.yaml"
         self.features = self.path / "features"
-        self.checkpoints = Checkpoints(config.training.checkpoint.path or self.path / "checkpoints")
+        self.checkpoints = Checkpoints(_checkpoints_place(self.path, config.training.checkpoint.path))
         self._hang_seconds = config.training.hang_seconds
         self._lock: RunLock | None = None
 
@@ -99,6 +99,13 @@ class RunFolder:
         """Name in a checkpoint -> file: what another machine needs to go on, or to serve, from the checkpoint alone."""
         names = ["fitted.json", *sorted(path.name for path in self.features.glob("*.parquet"))]
         return {f"{ATTACHED}config.yaml": self.config, **{f"{FEATURES}{name}": self.features / name for name in names}}
+
+
+def _checkpoints_place(run: Path, place: str | None) -> str | Path:
+    """training.checkpoint.path; a relative one is in the run folder, wherever that is now and whatever the working folder is."""
+    if place is None:
+        return run / "checkpoints"
+    return place if "://" in place else run.absolute() / Path(place).expanduser()
 
 
 def attached_config(checkpoint: Storage, trust: bool = False, like: RunConfig | None = None) -> RunConfig:

@@ -14,6 +14,7 @@ from interformer_rec.errors import InputError
 from interformer_rec.storage import Storage
 from interformer_rec.training import run, trained
 from interformer_rec.training.lock_file import NAME
+from interformer_rec.training.run_folder import RunFolder
 from interformer_rec.training.run_lock import RunLock, RunLost, whoami
 from interformer_rec.training.trainer import Trainer
 from tests.training.test_start import snapshot
@@ -86,3 +87,22 @@ def test_readers_take_no_lock(small: Callable[..., RunConfig], tmp_path: Path) -
     lock.take()
     assert trained.evaluate(str(tmp_path / "run"))["rows"] == 150
     lock.release()
+
+
+def test_a_relative_place_for_checkpoints_is_in_the_run_folder(
+    small: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the run is started, and wherever the run folder is moved to."""
+
+    def place(value: str, path: Path | None = None) -> str:
+        return RunFolder(small(f"training.checkpoint.path={value}"), path).checkpoints.storage.location
+
+    for folder in (tmp_path, Path("/")):
+        monkeypatch.chdir(folder)
+        assert place("ck/rel") == f"{tmp_path}/run/ck/rel"
+        assert place("ck/rel", tmp_path / "moved") == f"{tmp_path}/moved/ck/rel"
+        assert place("/abs/ck") == "/abs/ck" and place("memory://ck/x") == "memory://ck/x"
+    monkeypatch.chdir(tmp_path)
+    assert place("ck", Path("moved")) == f"{tmp_path}/moved/ck"
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert place("~/ck") == f"{tmp_path}/home/ck"

@@ -5,6 +5,7 @@ The state of all this is saved before an evaluation, with the checkpoint, and ad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,11 +17,14 @@ from interformer_rec.distributed.best_so_far import BestSoFar
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.evaluated import Evaluated, Score
 from interformer_rec.distributed.optimizer import LearningRate
+from interformer_rec.errors import InputError
 from interformer_rec.training.evaluation import evaluate
 from interformer_rec.training.pipeline import Pipeline
 from interformer_rec.training.progress import RunLog
 from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.stopping import Progress
+
+FALLBACK = "logloss"  # defined wherever there is a row, and a score is finite
 
 
 class Validation:
@@ -31,8 +35,9 @@ class Validation:
     ) -> None:
         self.features, self.env, self.rate, self.loader, self.log = config.features, env, rate, loader, log
         self.skipped = SkippedRows(loader, config.data.max_bad_rows, "data.valid", env) if loader else None
-        self.progress = Progress(config.training.monitor, config.training.patience)
-        self.monitored = f"{config.features.labels[0].name}/{config.training.monitor}"
+        self.label, self.wanted = config.features.labels[0].name, config.training.monitor
+        self.patience = config.training.patience
+        self._watch(self.wanted)
 
     def run(
         self,
@@ -44,11 +49,38 @@ class Validation:
         """Score the stream, log it at `place`, move patience and schedule on (collective). Raises Interrupted, InputError."""
         evaluation = evaluate(pipeline, stream, self.features, self.env, after_step, self.skipped)
         self.log.evaluation("valid", {**place, **evaluation.metrics})
+        self._choose(evaluation.metrics)
         value = evaluation.metrics[self.monitored]
         self.progress.observe(value)
         self.rate.observe(value)
         score = Score(self.monitored, self.progress.higher, value)
         return Evaluated(score, {"evaluate": False, **self.state_dict(), "evaluation": evaluation.to_dict()})
+
+    def _watch(self, metric: str) -> None:
+        """Best checkpoint, patience and plateau schedule follow this metric; nothing is known of it yet."""
+        self.monitored = f"{self.label}/{metric}"
+        self.progress = Progress(metric, self.patience)
+        self.rate.best = BestSoFar(self.progress.higher)
+
+    def _choose(self, metrics: dict[str, float]) -> None:
+        """Watch the metric of the config, or FALLBACK where the rows do not define that one; says so when it changes."""
+        if not math.isnan(metrics[f"{self.label}/{self.wanted}"]):
+            metric, why = self.wanted, f"data.valid defines {self.label}/{self.wanted} again"
+        elif not math.isnan(metrics[f"{self.label}/{FALLBACK}"]):
+            metric, why = FALLBACK, self._undefined(metrics[f"{self.label}/base_rate"])
+        else:
+            raise InputError(
+                f"{self.label}/{self.wanted} and {self.label}/{FALLBACK} are not defined: a score of data.valid is not finite"
+            )
+        if self.monitored != f"{self.label}/{metric}":
+            self._watch(metric)
+            self.log.message(
+                f"{why}: the best checkpoint, patience and the plateau schedule go by {self.monitored} from here on"
+            )
+
+    def _undefined(self, base_rate: float) -> str:
+        rows = "no group has rows of both classes" if 0 < base_rate < 1 else f"all rows have the label {base_rate:g}"
+        return f"warning: training.monitor {self.label}/{self.wanted} is not defined on data.valid ({rows})"
 
     @property
     def exhausted(self) -> bool:
@@ -66,6 +98,8 @@ class Validation:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint's state; the best value of another metric says nothing about this one."""
+        if state["monitor"] == f"{self.label}/{FALLBACK}":  # until an evaluation defines the metric of the config
+            self._watch(FALLBACK)
         same = state["monitor"] == self.monitored
         unseen = BestSoFar(self.progress.higher).state_dict()
         self.rate.load_state_dict(state["schedule"] if same else {**state["schedule"], "best": unseen})

@@ -103,7 +103,9 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run_or_not(small, tmp_pat
     with pytest.raises(SaveError, match=r"was not written: rank 0: .*step-00000003"):
         run.train(small("training.max_steps=3", "data.test=null"))
     (tmp_path / "run" / "config.yaml").unlink()
-    assert run.train(small("training.max_steps=3", "data.test=null", "training.checkpoint.on_error=continue")) == 0
+    with pytest.raises(SaveError, match="trained to step 3, and has no checkpoint"):
+        run.train(small("training.max_steps=3", "data.test=null", "training.checkpoint.on_error=continue"))
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_older_ones_that_cannot_be_removed_leave_the_checkpoint(small, tmp_path, monkeypatch):

@@ -52,7 +52,7 @@ def test_a_run_stops_as_soon_as_there_are_too_many(small, synthetic, tmp_path):
     assert run.train(small(*SKIP, f"data.train={bad}", "data.max_bad_rows=0.3"), resume=True) == 0
 
 
-@pytest.mark.parametrize("split", ["train", "valid"])
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_a_split_of_bad_rows_only_is_no_result(small, synthetic, tmp_path, split):
     source = synthetic / ("train" if split == "train" else f"{split}.parquet")
     bad = without_labels(source, tmp_path / "bad.parquet", range(1501))

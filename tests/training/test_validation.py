@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from interformer_rec.distributed.checkpoints import Checkpoints
 from interformer_rec.distributed.evaluated import FILE
 from interformer_rec.errors import InputError
 from interformer_rec.training import run
+from interformer_rec.training.run_folder import RunFolder
 from tests.training.runs import records
 
 
@@ -39,3 +41,65 @@ def test_a_bad_row_in_valid_loses_no_epoch(small, synthetic, tmp_path, asynchron
     best = Checkpoints(tmp_path / "run" / "checkpoints").best()
     losses = [r["label/auc"] for r in records(tmp_path / "run", "valid")]
     assert best == ("step-00000012" if losses[0] >= losses[1] else "step-00000024")
+
+
+def test_a_bad_row_in_test_leaves_the_report_and_is_tested_again(small, synthetic, tmp_path, capfd):
+    bad = with_labels(synthetic / "test.parquet", tmp_path / "bad.parquet", lambda i, y: None if i == 149 else y)
+    overrides = ("training.epochs=1", "training.max_steps=3")
+    with pytest.raises(
+        InputError, match=r"report is written; the test failed: .*bad.parquet.*row 149 of the file.*--resume"
+    ):
+        run.train(small(*overrides, f"data.test={bad}"))
+    folder = tmp_path / "run"
+    assert json.loads((folder / "evaluation.json").read_text()).keys() == {"valid"}
+    for name in ("data.json", "measured.json", "report.html"):
+        assert (folder / name).exists(), name
+    assert not (folder / "complete.json").exists()
+    assert run.train(small(*overrides), resume=True) == 0
+    assert json.loads((folder / "evaluation.json").read_text()).keys() == {"valid", "test"}
+    assert (folder / "complete.json").exists() and len(records(folder, "test")) == 1
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+@pytest.mark.parametrize("column", ["label", "item_id"])
+def test_the_columns_of_every_split_are_checked_before_the_first_step(small, synthetic, tmp_path, split, column):
+    table = pq.read_table(synthetic / f"{split}.parquet")
+    for name, changed in (
+        ("missing", table.drop_columns([column])),
+        ("binary", table.set_column(0, column, pa.array([b"x"] * len(table))) if column == "label" else None),
+    ):
+        if changed is None:
+            continue
+        pq.write_table(changed, tmp_path / f"{name}.parquet")
+        with pytest.raises(InputError, match=rf"column '{column}'.*{name}.parquet"):
+            run.train(small(f"data.{split}={tmp_path}/{name}.parquet"))
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_monitor_that_is_not_defined_falls_back_and_says_so(small, synthetic, tmp_path, capfd):
+    """Validation rows of one class have no AUC: patience and the best checkpoint go by logloss, until there is an AUC again."""
+    ones = with_labels(synthetic / "valid.parquet", tmp_path / "ones.parquet", lambda i, y: 1)
+    overrides = ("data.test=null", "training.patience=0", "training.checkpoint.keep=9")
+    frozen = ("optimizer.dense.lr=1e-30", "optimizer.embedding.lr=1e-30")
+    assert run.train(small(*overrides, *frozen, f"data.valid={ones}", "training.epochs=9")) == 0
+    said = capfd.readouterr().err
+    assert said.count("training.monitor label/auc is not defined on data.valid (all rows have the label 1)") == 1
+    assert "go by label/logloss from here on" in said
+    folder = tmp_path / "run"
+    assert [record["step"] for record in records(folder, "valid")] == [12, 24]  # the second is no better
+    best = RunFolder(small()).checkpoints.best()
+    assert best == "step-00000012"
+    more = ("training.patience=5", "training.epochs=9", "training.max_steps=30")
+    assert run.train(small(*overrides, *more), resume=True) == 0
+    assert "data.valid defines label/auc again" in capfd.readouterr().err
+    assert RunFolder(small()).checkpoints.best() == "step-00000030"
+
+
+def test_rows_without_weight_are_no_evaluation(small, synthetic, tmp_path):
+    table = pq.read_table(synthetic / "valid.parquet")
+    pq.write_table(table.append_column("w", pa.array([0.0] * len(table))), tmp_path / "valid.parquet")
+    table = pq.read_table(synthetic / "train")
+    pq.write_table(table.append_column("w", pa.array([1.0] * len(table))), tmp_path / "train.parquet")
+    files = (f"data.train={tmp_path}/train.parquet", f"data.valid={tmp_path}/valid.parquet", "data.test=null")
+    with pytest.raises(InputError, match="nothing was evaluated: all 150 rows have weight 0"):
+        run.train(small(*files, "features.weight=w", "training.max_steps=2"))

@@ -1,0 +1,95 @@
+"""The end of a training run. In: a run that has trained; out: metrics of its best checkpoint, and the run folder's last files.
+
+The test comes last, and whatever does not need it is written before: one bad row among the test's files loses nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from interformer_rec.config import RunConfig
+from interformer_rec.data.loader import Loader
+from interformer_rec.distributed.checkpoint import SaveError
+from interformer_rec.distributed.environment import Environment
+from interformer_rec.errors import InputError
+from interformer_rec.training.evaluation import Evaluation
+from interformer_rec.training.evaluation import evaluate as run_evaluation
+from interformer_rec.training.located import Located
+from interformer_rec.training.measured import FILE as MEASURED
+from interformer_rec.training.report import write_report
+from interformer_rec.training.run_folder import COMPLETE, RunFolder
+from interformer_rec.training.skipped import SkippedRows
+from interformer_rec.training.start import Start
+
+
+class Ending:
+    """Writes the files of a run that has trained, as often as there is something new to write; all methods are collective."""
+
+    def __init__(self, config: RunConfig, env: Environment, folder: RunFolder, start: Start) -> None:
+        self.config, self.env, self.folder, self.start = config, env, folder, start
+        self.measured = start.recorder.gather(start.parallel)
+        self.report: Path | None = None  # once it is written; on rank 0
+
+    def stopped(self) -> None:
+        """After a signal: `--resume` goes on, and ends the run some day."""
+        self._write(None)
+
+    def complete(self) -> None:
+        """Validate and test with the best checkpoint. Raises InputError where a file does not let it, SaveError without a checkpoint."""
+        found: dict[str, Any] = {}
+        best = self.env.on_main(lambda: Located.among(self.folder.checkpoints))
+        if not best.candidates:
+            self._write(found)
+            damaged = f" that can be read: {'; '.join(best.damaged)}" if best.damaged else ""
+            raise SaveError(
+                f"run {str(self.folder.path)!r} was trained to step {self.start.trainer.position.step}, and has no checkpoint{damaged}. "
+                "The messages above say why none was written; the weights are lost. Name another training.checkpoint.path and train again"
+            )
+        state = best.load(self.start.parallel, self.env)
+        if (warning := best.warning()) is not None:
+            self.start.log.message(warning)
+        if (valid := self.start.loaders.get("valid")) is not None:  # of the same weights as the test
+            found["valid"] = state["evaluation"] or self._evaluate("data.valid", valid).to_dict()
+        self._write(found)
+        if (test := self.start.loaders.get("test")) is not None:
+            try:
+                tested = self._evaluate("data.test", test)
+            except InputError as error:
+                raise InputError(
+                    f"training is done and saved, and the report is written; the test failed: {error}. Then --resume, which tests again"
+                ) from error
+            self.start.log.evaluation("test", {"epoch": state["epoch"], "step": state["step"], **tested.metrics})
+            found["test"] = tested.to_dict()
+            self._write(found)
+        if self.env.is_main:
+            self.folder.write_json(COMPLETE, {"step": self.start.trainer.position.step})
+
+    def _evaluate(self, name: str, loader: Loader) -> Evaluation:
+        skipped = SkippedRows(loader, self.config.data.max_bad_rows, name, self.env)
+        return run_evaluation(self.start.pipeline, loader.batches(), self.config.features, self.env, skipped=skipped)
+
+    def _write(self, evaluation: dict[str, Any] | None) -> None:
+        facts = self._data_facts()
+        self.folder.require(self.env)
+        if not self.env.is_main:
+            return
+        if evaluation is not None:
+            self.folder.write_json("evaluation.json", evaluation)
+        self.folder.write_json("data.json", facts)
+        self.folder.write_json(MEASURED, self.measured)
+        self.report = write_report(self.folder.path)
+
+    def _data_facts(self) -> dict[str, Any]:
+        """Rows, skipped rows, tables and history lengths, for the report (collective)."""
+        facts: dict[str, Any] = {}
+        for split, loader in self.start.loaders.items():
+            skipped = SkippedRows(loader, self.config.data.max_bad_rows, split, self.env)
+            path = getattr(self.config.data, split)
+            facts[split] = {"path": path, "rows": loader.rows, "bad_rows": skipped.reasons()}
+        facts["tables"] = {
+            name: {"rows": self.start.fitted.table_rows[name], "ids": table.ids}
+            for name, table in self.config.features.tables.items()
+        }
+        facts["sequences"] = self.start.trainer.lengths.to_dict()
+        return facts

@@ -45,7 +45,7 @@ class LengthStatistics:
         """Continue from `state_dict()`. Raises DamagedError for one of other sequences."""
         for name, histograms in (("rows", self.histograms), ("events", self.events)):
             saved = {group: np.array(counts, np.int64) for group, counts in state[name].items()}
-            if {g: len(counts) for g, counts in saved.items()} != {g: len(counts) for g, counts in histograms.items()}:
+            if saved.keys() != histograms.keys() or not all(len(counts) for counts in saved.values()):
                 raise DamagedError(
                     "the state of the history lengths in a checkpoint is of other sequences than the run's"
                 )

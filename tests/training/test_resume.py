@@ -103,6 +103,8 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run_or_not(small, tmp_pat
     with pytest.raises(SaveError, match=r"was not written: rank 0: .*step-00000003"):
         run.train(small("training.max_steps=3", "data.test=null"))
     (tmp_path / "run" / "config.yaml").unlink()
+    (tmp_path / "run" / "checkpoints").mkdir(exist_ok=True)
+    (tmp_path / "run" / "checkpoints" / "step-00000003").write_text("a file where the folder should be")
     with pytest.raises(SaveError, match="trained to step 3, and has no checkpoint"):
         run.train(small("training.max_steps=3", "data.test=null", "training.checkpoint.on_error=continue"))
     assert (tmp_path / "run" / "report.html").exists()

@@ -151,6 +151,8 @@ def main() -> None:
     parser.add_argument("--scaling", choices=("weak", "strong"), default="weak")
     parser.add_argument("--json")
     options = parser.parse_args()
+    if options.lengths and options.config:
+        parser.error("--lengths makes synthetic data for each length: leave CONFIG out, or --lengths")
     if options.lengths and min(options.lengths) < 1:
         parser.error(f"--lengths {min(options.lengths)}: a longest history has at least 1 event")
     torch.set_num_threads(1)

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from interformer_rec import __version__
 from interformer_rec.errors import InputError
-from interformer_rec.planning.arguments import plan_arguments
+from interformer_rec.planning.arguments import add_plan_arguments, plan_call
 from interformer_rec.strict_json import finite
 
 # The only place where a command meets its code.
@@ -109,24 +109,8 @@ def predict(args: argparse.Namespace) -> int:
 
 def plan(args: argparse.Namespace) -> int:
     """Print a sharding plan for a cluster, what differs between two plan files, or what a run says about its prediction."""
-    if args.config == "diff":
-        if len(args.others) != 2:
-            raise InputError(
-                "plan diff: name the two plan files, for example: interformer plan diff before.json after.json"
-            )
-        return call("plan diff", *args.others, args.json)
-    if args.config == "score":
-        if len(args.others) != 1:
-            raise InputError("plan score: name one run folder, for example: interformer plan score runs/kuairand_pure")
-        return call("plan score", args.others[0], args.cluster, out=args.out, as_json=args.json, trust=args.trust_run)
-    if args.others or args.cluster is None:
-        raise InputError("plan: one CONFIG and --cluster NAME_OR_FILE, or: plan diff A B, or: plan score RUN")
-    return call(
-        "plan", args.config, args.cluster, overrides=args.set, nodes=args.nodes, batch_size=args.batch_size,
-        constraints=args.constraints, reserve=args.reserve, objective=args.objective, rows=args.rows, lengths=args.lengths,
-        statistics=args.statistics, prices=args.price, what_if=args.what_if, why=args.why, out=args.out, html=args.html,
-        as_json=args.json,
-    )  # fmt: skip
+    command, positional, named = plan_call(args)
+    return call(command, *positional, **named)
 
 
 def options(pairs: list[str]) -> dict[str, str]:
@@ -185,9 +169,7 @@ def parser() -> argparse.ArgumentParser:
     _config_arguments(one)
     one.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run")
 
-    one = add(plan, "Plan the tables' sharding for a cluster: memory, time, reasons. No GPU needed.")
-    plan_arguments(one)
-    _trust_argument(one)
+    add_plan_arguments(add(plan, "Plan the tables' sharding for a cluster: memory, time, reasons. No GPU needed."))
 
     one = add(evaluate, "Metrics of a trained model.")
     _scoring_arguments(one, "Parquet files with labels; default: the test data of the run", required=False)

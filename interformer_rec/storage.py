@@ -235,6 +235,19 @@ def write_file(location: str, content: bytes | str) -> None:
         raise InputError(f"cannot write {location!r}: {getattr(error, 'strerror', None) or error}") from None
 
 
+def read_file(location: str, what: str) -> bytes:
+    """The content of an input that the user named: a path or URI. Raises InputError that says `what` it is, the place and the reason."""
+    if "://" not in location:
+        location = os.path.realpath(os.path.expanduser(location))
+    try:
+        file = Storage.open(location)
+        if file.local is not None:
+            return file.local.read_bytes()
+        return file.folder("..").get(file.name)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"cannot read {what} {location!r}: {getattr(error, 'strerror', None) or error}") from None
+
+
 def _flush_folder(path: Path) -> None:
     """A rename is on the disk when its folder is."""
     descriptor = os.open(path, os.O_RDONLY)

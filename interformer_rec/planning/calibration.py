@@ -7,7 +7,6 @@ is made up for by its share, so the file is good for this machine, and best for 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
 import yaml
@@ -18,6 +17,7 @@ from interformer_rec.planning.place import placed_of_plan
 from interformer_rec.planning.problem import Problem
 from interformer_rec.planning.score import REST, RUNTIME, STEP, Score
 from interformer_rec.planning.timing import FORWARD_OPERATORS, StepTime, dense_parts
+from interformer_rec.storage import write_file
 
 MIB = 1 << 20
 TELLING = (
@@ -47,17 +47,13 @@ def calibrate(score: Score) -> Cluster:
 
 
 def write_cluster(path: str, cluster: Cluster) -> None:
-    """As YAML that load_cluster reads. Raises InputError where it cannot be written."""
-    target = Path(path)
-    if target.suffix not in (".yaml", ".yml"):
+    """As YAML that load_cluster reads, to a path or URI, whole or not at all. Raises InputError where it cannot be written."""
+    address = path.partition("?")[0] if "://" in path else path
+    if not address.endswith((".yaml", ".yml")):
         raise InputError(f"--out {path!r}: a cluster file ends in .yaml")
-    text = yaml.safe_dump(cluster.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True, width=120)
-    part = Path(f"{path}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(target)
-    except OSError as error:
-        raise InputError(f"cannot write the cluster to {path!r}: {error.strerror}") from None
+    write_file(
+        path, yaml.safe_dump(cluster.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True, width=120)
+    )
 
 
 def _efficiency(score: Score) -> tuple[Efficiency, dict[str, str]]:

@@ -7,13 +7,14 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 
 from interformer_rec.config import load
+from interformer_rec.config_base import LARGEST
 from interformer_rec.errors import InputError
 from interformer_rec.model.embedded import table_dims
 from interformer_rec.planning import plan_file, terminal
@@ -27,13 +28,15 @@ from interformer_rec.planning.what_if import Outcome, fewest_nodes, parse_sweep,
 from interformer_rec.planning.wishes import TableKind, load_wishes
 from interformer_rec.strict_json import finite
 
+NAMED = 20  # names in a message
+
 
 def plan(
     config_path: str,
     cluster: str,
     *,
     overrides: Sequence[str] = (),
-    nodes: int = 1,
+    nodes: int | None = None,
     batch_size: int | None = None,
     constraints: str | None = None,
     reserve: float = RESERVE,
@@ -48,7 +51,7 @@ def plan(
     html: str | None = None,
     as_json: bool = False,
 ) -> int:
-    """Plan and print; 0. `objective`: time, or gpus (the fewest nodes that fit; `nodes` is not looked at).
+    """Plan and print; 0. `nodes`: 1 if not given. `objective`: time, or gpus (the fewest nodes that fit).
 
     `rows` (TABLE=N), `lengths` (LIST=MEAN), `statistics` (a file): sizes that the data need not be asked for (sizes.find_sizes).
     `prices` (CLUSTER=N): of a node and hour. `why`: tables whose rejected options are printed. `out`, `html`: files to
@@ -57,21 +60,26 @@ def plan(
     _hush()
     if objective not in ("time", "gpus"):
         raise InputError(f"--objective {objective!r} is neither time (fastest step) nor gpus (fewest nodes that fit)")
-    priced = numbers("--price", prices)
+    if objective == "gpus" and nodes is not None:
+        raise InputError("--objective gpus looks for the number of nodes: leave --nodes out, or take --objective time")
+    asked = parse_sweep(what_if)
+    _refuse_ignored(asked, out, html, why, objective)
+    priced = numbers("--price", prices, above=0)
+    clusters = {name: _load(name, priced) for name in [cluster, *asked.get("cluster", [])]}
+    _require("--price", priced, [known.name for known in clusters.values()], "cluster is asked about; there is")
     problem = question(
-        config_path, _load(cluster, priced), overrides=overrides, nodes=nodes, batch_size=batch_size, constraints=constraints,
-        reserve=reserve, rows=rows, lengths=lengths, statistics=statistics,
+        config_path, clusters[cluster], overrides=overrides, nodes=1 if nodes is None else nodes, batch_size=batch_size,
+        constraints=constraints, reserve=reserve, rows=rows, lengths=lengths, statistics=statistics,
     )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 160)
-    if what_if:
-        outcomes = _sweep(problem, parse_sweep(what_if), priced)
+    _require("--why", why, problem.tables, "table; the config has")
+    if asked:
+        swept = [clusters[name] for name in asked.get("cluster", [cluster])]
+        outcomes = _sweep(problem, asked, swept)
         _show(console, outcomes, as_json)
         if html:
             _write_swept_page(problem, objective, why, html, outcomes)
         return 0
-    unknown = [name for name in why if name not in problem.tables]
-    if unknown:
-        raise InputError(f"--why {unknown[0]}: no such table; the config has {', '.join(problem.tables)}")
     placed = answer(problem, objective)
     reports = explain(placed, EXPLAINED if as_json or out or html or why else 0, first=why)
     content: dict[str, Any] = plan_file.to_dict(placed, reports) if as_json or out or html else {}
@@ -88,6 +96,26 @@ def plan(
     if html:
         console.print(f"wrote {html}")
     return 0
+
+
+def _refuse_ignored(
+    asked: Mapping[str, object], out: str | None, html: str | None, why: Sequence[str], objective: str
+) -> None:
+    """A sweep is a row for each job: what is about one plan has no meaning, but for the page, which has both."""
+    if asked and out:
+        raise InputError("--out writes one plan, and --what-if makes a row for each of several: leave one of them out")
+    if asked and not html and (why or objective != "time"):
+        option = "--why" if why else "--objective"
+        raise InputError(
+            f"{option} is about one plan, and --what-if makes a row for each of several: leave one of them out"
+        )
+
+
+def _require(option: str, given: Iterable[str], known: Iterable[str], no_such: str) -> None:
+    names = list(known)
+    for name in given:
+        if name not in names:
+            raise InputError(f"{option} {name}: no such {no_such} {', '.join(names[:NAMED])}")
 
 
 def _write_swept_page(problem: Problem, objective: str, why: Sequence[str], path: str, outcomes: list[Outcome]) -> None:
@@ -117,8 +145,8 @@ def question(
 ) -> Problem:
     """The Problem of a config file on a cluster; arguments as in `plan`. Raises InputError for anything that cannot be."""
     config = load(config_path, list(overrides))
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"--batch-size {batch_size}: at least 1 row a rank")
+    if batch_size is not None and not 1 <= batch_size <= LARGEST:
+        raise InputError(f"--batch-size {batch_size}: from 1 to {LARGEST} rows a rank")
     if not 0 <= reserve < 1:
         raise InputError(f"--reserve {reserve}: a share of device memory, from 0 to below 1")
     cluster.ranks(nodes)
@@ -128,22 +156,27 @@ def question(
     dims = table_dims(features, config.model.embedding_dim, config.model.embedding_sets)
     kinds = {name: TableKind(name, name not in features.sequence_tables, dims[name]) for name in features.tables}
     wishes = load_wishes(constraints, config.sharding, kinds)
-    counts = {name: int(count) for name, count in numbers("--rows", rows).items()}
+    counts = {name: int(count) for name, count in numbers("--rows", rows, whole=True).items()}
     sizes = find_sizes(config, config_path, statistics, counts, numbers("--lengths", lengths))
     return Problem(config, cluster, nodes, batch_size or config.data.batch_size, sizes, wishes, reserve)
 
 
-def numbers(option: str, pairs: Sequence[str]) -> dict[str, float]:
-    """["item=1e9"] -> {"item": 1e9}. Raises InputError."""
-    found = {}
+def numbers(option: str, pairs: Sequence[str], *, whole: bool = False, above: float = -1.0) -> dict[str, float]:
+    """["item=1e9"] -> {"item": 1e9}: each once, at least 0 or more than `above`, `whole` where said. Raises InputError."""
+    found: dict[str, float] = {}
     for pair in pairs:
-        name, _, text = pair.partition("=")
+        name, _, text = pair.rpartition("=")
         try:
-            found[name] = float(text)
+            value = float(text)
         except ValueError:
-            found[name] = math.nan
-        if not name or not 0 <= found[name] < math.inf:
+            value = math.nan
+        if not name or not max(0, above) <= value < math.inf:
             raise InputError(f"{option} {pair}: write NAME=NUMBER, for example {option} item=1e6")
+        if value == above or (whole and value != int(value)):
+            raise InputError(f"{option} {pair}: the number must be {'whole' if whole else f'more than {above:g}'}")
+        if name in found:
+            raise InputError(f"{option} {name} is given twice: {found[name]:g} and {value:g}")
+        found[name] = value
     return found
 
 
@@ -167,8 +200,7 @@ def compare(first: str, second: str, as_json: bool = False) -> int:
     return 0
 
 
-def _sweep(problem: Problem, asked: Mapping[str, list[str]], prices: Mapping[str, float]) -> list[Outcome]:
-    clusters = [_load(name, prices) for name in asked.get("cluster", [])] or [problem.cluster]
+def _sweep(problem: Problem, asked: Mapping[str, list[str]], clusters: Sequence[Cluster]) -> list[Outcome]:
     nodes = [int(count) for count in asked.get("nodes", [problem.nodes])]
     batches = [int(count) for count in asked.get("batch", [problem.batch_size])]
     for cluster in clusters:

@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from interformer_rec.errors import InputError
+from interformer_rec.storage import write_file
 from interformer_rec.strict_json import finite
 
 HERE = Path(__file__).parent
@@ -24,27 +25,17 @@ SMALLEST_ITEM = 2**16  # bytes; items of memory below it on every rank are left 
 
 
 def write_page(plan: Mapping[str, Any], path: str | Path, sweep: Sequence[Mapping[str, Any]] | None = None) -> None:
-    """Write the page, whole or not at all. `plan`: as plan_file.to_dict makes it; `sweep`: what_if.Outcome as dicts.
+    """Write the page to a path or URI, whole or not at all. `plan`: as plan_file.to_dict makes it; `sweep`: what_if.Outcome as dicts.
 
     The same plan gives the same bytes. Raises InputError where `plan` lacks what a page shows, or `path` cannot be written.
     """
-    _write(render(plan, sweep), path)
-
-
-def _write(page: str, path: str | Path) -> None:
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write the page to {str(path)!r}: {error.strerror}") from None
+    write_file(str(path), render(plan, sweep))
 
 
 def write_refusal(title: str, why: str, path: str | Path, sweep: Sequence[Mapping[str, Any]]) -> None:
     """The page of a job without a plan: `why` there is none, as DoesNotFit says it, and what was planned instead (`sweep`)."""
     data = {"title": title, "why": why, "sweep": list(sweep)}
-    _write(_html(finite(data), ("plan_parts.js", "plan_sweep.js")), path)
+    write_file(str(path), _html(finite(data), ("plan_parts.js", "plan_sweep.js")))
 
 
 def render(plan: Mapping[str, Any], sweep: Sequence[Mapping[str, Any]] | None = None) -> str:

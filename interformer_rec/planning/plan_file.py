@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,9 +29,12 @@ from torchrec.distributed.types import EmbeddingModuleShardingPlan, ParameterSha
 
 from interformer_rec import __version__
 from interformer_rec.distributed.sharding import TableInfo, tables_of
+from interformer_rec.distributed.sharding_types import not_possible
 from interformer_rec.errors import InputError
 from interformer_rec.planning.explain import TableReport, explain, what_would_help
 from interformer_rec.planning.place import Placed
+from interformer_rec.planning.wishes import Kernel
+from interformer_rec.storage import read_file, write_file
 
 FORMAT = 1
 
@@ -65,7 +67,7 @@ class TablePlan(_Loose):
     """Where one table lies."""
 
     sharding: str
-    kernel: str
+    kernel: Kernel
     shards: list[tuple[int, int, int, int, int]]  # rank, first row, first column, rows, columns
     ms: float = 0.0
 
@@ -156,21 +158,14 @@ def _table(option: ShardingOption, report: TableReport) -> dict[str, Any]:
 
 
 def write_plan(path: str, content: dict[str, Any]) -> None:
-    """Write the JSON, whole or not at all. Raises InputError where it cannot be written."""
-    part = Path(f"{path}.part")
-    try:
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write the plan to {path!r}: {error.strerror}") from None
+    """Write the JSON to a path or URI, whole or not at all. Raises InputError where it cannot be written."""
+    write_file(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_plan(path: str) -> PlanFile:
-    """Raises InputError if it is no plan of a format this release knows."""
+    """From a path or URI. Raises InputError if it is no plan of a format this release knows."""
     try:
-        return PlanFile.model_validate_json(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read plan {path!r}: {error.strerror}") from None
+        return PlanFile.model_validate_json(read_file(path, "plan"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "(file)"
@@ -243,10 +238,26 @@ def _differences(
             for field in TablePrint.model_fields
             if getattr(planned, field) != getattr(here, field)
         ]
-        copies = told.ranks if plan.tables[name].sharding == "data_parallel" else 1
-        if sum(s[3] * s[4] for s in plan.tables[name].shards) != copies * planned.rows * planned.dim:
-            wrong.append(f"table {name!r}: its shards do not cover it")
+        wrong += [f"table {name!r}: {text}" for text in _misplaced(plan.tables[name], planned, told)]
     return wrong
+
+
+def _misplaced(table: TablePlan, shape: TablePrint, job: Fingerprint) -> list[str]:
+    """What is wrong with where a table lies, whoever wrote the file."""
+    if (reason := not_possible(shape.pooled, table.sharding, job.device)) is not None:
+        return [reason]
+    copies = job.ranks if table.sharding == "data_parallel" else 1
+    outside = [
+        shard for shard in table.shards
+        if not 0 <= shard[0] < job.ranks or min(shard) < 0 or shard[1] + shard[3] > shape.rows or shard[2] + shard[4] > shape.dim
+    ]  # fmt: skip
+    if outside:
+        return [f"shard {list(outside[0])} lies outside of the table or the job"]
+    corners = {shard[1:3] for shard in table.shards if shard[3] * shard[4]}
+    full = sum(shard[3] * shard[4] > 0 for shard in table.shards)
+    if sum(s[3] * s[4] for s in table.shards) != copies * shape.rows * shape.dim or len(corners) * copies != full:
+        return ["its shards do not cover it"]
+    return []
 
 
 def diff(first: str, second: str) -> dict[str, Any]:

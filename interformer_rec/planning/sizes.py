@@ -7,7 +7,6 @@ config, the files of data.train (fitted and sampled), the schema with a stated a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +15,17 @@ from typing import Any
 import numpy as np
 
 from interformer_rec.config import RunConfig
+from interformer_rec.config_base import LARGEST
 from interformer_rec.data.arrays import lists
 from interformer_rec.data.fit import fit
 from interformer_rec.data.source import open_source
-from interformer_rec.errors import InputError
+from interformer_rec.errors import DamagedError, InputError
+from interformer_rec.files import json_object
 from interformer_rec.schema import FeatureSchema
+from interformer_rec.storage import read_file
 
 ASSUMED_BAG = 10.0  # ids of a bag nobody has counted
+MOST_ROWS = 1 << 40  # of a table: 128 TiB at the default width
 SAMPLE_ROWS = 200_000  # rows whose list lengths are counted
 
 
@@ -106,9 +109,11 @@ def find_sizes(
     found = _Found(config.features)
     found.take_user(dict(rows or {}), dict(lengths or {}))
     beside = Path(config_path).parent / "statistics" / f"{Path(config_path).stem}.json" if config_path else None
-    for path, needed in ((statistics, True), (config.run_dir / "data.json", False), (beside, False)):
-        if path is not None and not found.complete and (needed or Path(path).is_file()):
-            found.take_file(Path(path))
+    if statistics is not None:
+        found.take_file(statistics)
+    for path in (config.run_dir / "data.json", beside):
+        if path is not None and not found.complete and path.is_file():
+            found.take_file(str(path))
     found.take_schema()
     if not found.complete and config.data.train is not None:
         found.take_data(config)
@@ -120,7 +125,32 @@ def find_sizes(
             f"{found.why} Give them with --rows {missing[0]}=1000000, a statistics file (--statistics, for example the data.json "
             f"of a run), num_embeddings in the schema, or set data.train to files that can be read"
         )
+    for name in config.features.tables:
+        if found.rows[name] > MOST_ROWS:
+            source = found.sources[f"rows of {name}"]
+            raise InputError(f"table {name!r} has {found.rows[name]} rows ({source}); a plan takes up to {MOST_ROWS}")
     return Sizes({name: found.rows[name] for name in config.features.tables}, found.lengths, found.sources)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"rows {value!r}: a whole number from 1")
+    return value
+
+
+def _lengths(entry: Mapping[str, object]) -> Lengths:
+    """Of a statistics file's group. Raises ValueError, KeyError, TypeError."""
+    values = {}
+    for key in ("mean", "p50", "p95", "p99", "max", "empty"):
+        value = entry[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LARGEST:
+            raise ValueError(f"{key} {value!r}: a number from 0 to {LARGEST}")
+        values[key] = float(value)
+    if values["mean"] > values["max"] or values["empty"] > 1:
+        raise ValueError(
+            f"mean {values['mean']:g} is above max {values['max']:g}, or empty {values['empty']:g} above 1"
+        )
+    return Lengths(**values)
 
 
 class _Found:
@@ -157,23 +187,22 @@ class _Found:
         }
         self._lengths(spread, "given with --lengths")
 
-    def take_file(self, path: Path) -> None:
+    def take_file(self, path: str) -> None:
+        content = read_file(path, "statistics file")
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
+            tree = json_object(content, repr(path))
             tree = tree.get("statistics", tree)
-            rows = {name: int(entry["rows"]) for name, entry in tree.get("tables", {}).items()}
-            keys = ("mean", "p50", "p95", "p99", "max", "empty")
-            lengths = {
-                name: Lengths(**{key: float(entry[key]) for key in keys})
-                for name, entry in tree.get("sequences", {}).items()
-            }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            rows = {name: _whole(entry["rows"]) for name, entry in tree.get("tables", {}).items()}
+            lengths = {name: _lengths(entry) for name, entry in tree.get("sequences", {}).items()}
+        except DamagedError as error:
+            raise InputError(f"statistics file {error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"statistics file {str(path)!r} cannot be read: {error!r}; it needs tables.NAME.rows and sequences.GROUP with "
+                f"statistics file {path!r} cannot be used: {error!r}; it needs tables.NAME.rows and sequences.GROUP with "
                 f"mean, p50, p95, p99, max, empty, as the data.json of a run has them"
             ) from None
-        self._rows(rows, str(path))
-        self._lengths(lengths, str(path))
+        self._rows(rows, path)
+        self._lengths(lengths, path)
 
     def take_schema(self) -> None:
         sized = {n: t.special_rows + t.num_embeddings for n, t in self.features.tables.items() if t.num_embeddings}

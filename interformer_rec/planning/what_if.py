@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from interformer_rec.config_base import LARGEST
 from interformer_rec.errors import InputError
 from interformer_rec.planning.cluster import GIB, Cluster
 from interformer_rec.planning.place import Placed, place
@@ -199,10 +200,13 @@ def parse_sweep(parts: Sequence[str]) -> dict[str, list[str]]:
     """["nodes=1,2,4", "batch=1024"] -> values by name. Names: nodes, batch, cluster. Raises InputError."""
     found: dict[str, list[str]] = {}
     for part in parts:
-        name, equals, values = part.partition("=")
-        if name not in ("nodes", "batch", "cluster") or not equals or not values:
+        name, equals, text = part.partition("=")
+        values = [value.strip() for value in text.split(",")]
+        if name not in ("nodes", "batch", "cluster") or not equals or not all(values):
             raise InputError(f"--what-if {part!r}: write nodes=1,2,4 or batch=512,1024 or cluster=dgx-h100,dgx-b200")
-        found[name] = [value.strip() for value in values.split(",") if value.strip()]
-        if name != "cluster" and not all(value.isdigit() and int(value) >= 1 for value in found[name]):
-            raise InputError(f"--what-if {part!r}: {name} needs whole numbers from 1, divided by commas")
+        if name in found:
+            raise InputError(f"--what-if: {name} is given twice; write all its values after one {name}=")
+        if name != "cluster" and not all(value.isdecimal() and 1 <= int(value[:20]) <= LARGEST for value in values):
+            raise InputError(f"--what-if {part!r}: {name} needs whole numbers from 1 to {LARGEST}, divided by commas")
+        found[name] = values
     return found

@@ -13,6 +13,7 @@ from interformer_rec.planning.command import compare, numbers, plan
 from interformer_rec.planning.place import DoesNotFit
 from interformer_rec.planning.plan_file import read_plan
 from interformer_rec.planning.terminal import ranks_text
+from interformer_rec.storage import read_file
 from tests.planning.cases import CONFIG
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -103,8 +104,30 @@ def test_diff_on_the_screen(small: str, capsys: pytest.CaptureFixture[str], tmp_
         ({"why": ["usr"]}, "--why usr: no such table"),
         ({"constraints": "/nowhere.yaml"}, "cannot read constraints file"),
         ({"overrides": ["optimizer.embedding.kind=adam"]}, "adam, which FBGEMM has for CUDA only"),
-        ({"overrides": ["sharding.tables={user: row_wise}"]}, "leave table 'user' no option"),
+        (
+            {"overrides": ["sharding.tables={user: row_wise}"]},
+            "sharding.tables.user is row_wise, but table 'user' is pooled",
+        ),
         ({"what_if": ["nodes=0"]}, "--what-if"),
+        ({"nodes": -1}, "1 to 4096 nodes, not -1"),
+        ({"nodes": 10**30}, "1 to 4096 nodes"),
+        ({"batch_size": 2**63}, "from 1 to 2147483647 rows a rank"),
+        ({"reserve": float("nan")}, "--reserve nan"),
+        ({"reserve": -0.1}, "--reserve -0.1"),
+        ({"rows": ["user=0"]}, "--rows user=0: must be at least 1"),
+        (
+            {"rows": [f"user={2**63}"]},
+            "table 'user' has 9223372036854775808 rows (given with --rows); a plan takes up to",
+        ),
+        ({"rows": ["usr=5"]}, "--rows names 'usr'"),
+        ({"lengths": ["watch=5"]}, "--lengths names 'watch'"),
+        ({"prices": ["dgx-h1000=5"]}, "--price dgx-h1000: no such cluster is asked about; there is cpu"),
+        ({"prices": ["dgx-h100=5"], "what_if": ["cluster=dgx-b200"]}, "there is cpu, dgx-b200"),
+        ({"why": ["usr"], "what_if": ["nodes=1"], "html": "x"}, "--why usr: no such table"),
+        ({"why": ["user"], "what_if": ["nodes=1"]}, "--why is about one plan, and --what-if"),
+        ({"out": "x", "what_if": ["nodes=1"]}, "--out writes one plan, and --what-if"),
+        ({"objective": "gpus", "nodes": 2}, "--objective gpus looks for the number of nodes"),
+        ({"what_if": ["nodes=1", "nodes=2"]}, "nodes is given twice"),
     ],
 )
 def test_bad_input(small: str, options: dict, part: str):
@@ -112,13 +135,47 @@ def test_bad_input(small: str, options: dict, part: str):
         plan(small, **({"cluster": "cpu"} | options))
 
 
-def test_an_out_file_that_cannot_be_written(small: str):
-    with pytest.raises(InputError, match="cannot write the plan"):
-        plan(small, "cpu", out="/nowhere/p.json")
+@pytest.mark.parametrize("option", ["out", "html"])
+def test_a_file_that_cannot_be_written(small: str, option: str):
+    with pytest.raises(InputError, match=r"cannot write .*p.json"):
+        plan(small, "cpu", **{option: f"{small}/p.json"})
+
+
+def test_plans_and_pages_go_to_any_store_and_come_back(small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out, page = "memory://plans/p.json", "memory://plans/p.html"
+    assert plan(small, "cpu", out=out, html=page) == 0
+    assert f"sharding.plan={out}" in capsys.readouterr().out
+    assert read_file(page, "page").startswith(b"<!doctype html>")
+    assert read_plan(out).cluster == "cpu"
+    assert plan(small, "cpu", statistics=out, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["sources"]["rows of user"] == out
+    assert compare(out, out) == 0
+    with pytest.raises(InputError, match=r"cannot read plan 'memory://plans/absent.json'"):
+        compare(out, "memory://plans/absent.json")
+    with pytest.raises(InputError, match=r"cannot read statistics file 'memory://plans/absent.json'"):
+        plan(small, "cpu", statistics="memory://plans/absent.json")
 
 
 def test_numbers():
-    assert numbers("--rows", ["a=1e9", "b=2"]) == {"a": 1e9, "b": 2}
+    assert numbers("--rows", ["a=1e9", "b=2"], whole=True) == {"a": 1e9, "b": 2}
+    assert numbers("--lengths", ["a=b=0"]) == {"a=b": 0}
+
+
+@pytest.mark.parametrize(
+    "option, pairs, more, part",
+    [
+        ("--rows", ["a=1.5"], {"whole": True}, "--rows a=1.5: the number must be whole"),
+        ("--rows", ["a=nan"], {"whole": True}, "write NAME=NUMBER"),
+        ("--rows", ["a=1e400"], {"whole": True}, "write NAME=NUMBER"),
+        ("--lengths", ["a=-1"], {}, "write NAME=NUMBER"),
+        ("--lengths", ["=1"], {}, "write NAME=NUMBER"),
+        ("--price", ["a=0"], {"above": 0}, "--price a=0: the number must be more than 0"),
+        ("--price", ["a=1", "a=2"], {"above": 0}, "--price a is given twice: 1 and 2"),
+    ],
+)
+def test_numbers_that_are_none(option: str, pairs: list[str], more: dict, part: str):
+    with pytest.raises(InputError, match=re.escape(part)):
+        numbers(option, pairs, **more)
 
 
 def test_ranks_text():

@@ -131,6 +131,30 @@ def test_a_plan_with_holes_is_refused(tmp_path: Path):
         load_plan(str(path), meta_task(str(tmp_path / "small.yaml")), ranks=2, ranks_per_node=2, device="cpu")
 
 
+ODD = {
+    "a rank that is not there": (lambda table: table["shards"][0].__setitem__(0, 2), "lies outside of the table or the job"),
+    "a rank below none": (lambda table: table["shards"][0].__setitem__(0, -1), "lies outside of the table or the job"),
+    "a shard below the table": (lambda table: table["shards"][0].__setitem__(1, 500), "lies outside of the table or the job"),
+    "two halves that are the same": (
+        lambda table: table.update(shards=[[0, 0, 0, 200, 8], [1, 0, 0, 200, 8]]), "its shards do not cover it"
+    ),
+    "a type that the device lacks": (lambda table: table.update(sharding="grid_shard"), "TorchRec has no grid_shard"),
+    "a type that is none": (lambda table: table.update(sharding="../x"), "TorchRec has no ../x"),
+    "a kernel that is none": (lambda table: table.update(kernel="quick"), "tables.item.kernel"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_a_plan_that_nobody_can_carry_out_is_refused(tmp_path: Path, case: str):
+    change, part = ODD[case]
+    path = Path(written(tmp_path))
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    change(tree["tables"]["item"])
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    with pytest.raises(InputError, match=part):
+        load_plan(str(path), meta_task(str(tmp_path / "small.yaml")), ranks=2, ranks_per_node=2, device="cpu")
+
+
 @pytest.mark.parametrize("text, part", [("{}", "format"), ("[1", "not a plan"), ('{"format": 2}', "format")])
 def test_files_that_are_no_plans(tmp_path: Path, text: str, part: str):
     (tmp_path / "p.json").write_text(text)

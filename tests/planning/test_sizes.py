@@ -88,7 +88,7 @@ def test_what_is_written_can_be_read(small: RunConfig, tmp_path: Path):
         ({"rows": {"user": 0}}, "at least 1"),
         ({"lengths": {"clicks": 13}}, "longer than its max_length, 12"),
         ({"lengths": {"user": 1}}, "--lengths names 'user'"),
-        ({"statistics": "nowhere.json"}, "cannot be read"),
+        ({"statistics": "nowhere.json"}, "cannot read statistics file"),
     ],
 )
 def test_bad_sizes(small: RunConfig, options: dict, part: str):
@@ -103,8 +103,8 @@ def test_tables_that_nobody_knows_are_named(tmp_path: Path):
         InputError, match=r"rows of 1 table\(s\) are not known: item.*data.train is not set.*--rows item="
     ):
         find_sizes(load(path))
-    with pytest.raises(InputError, match=r"data.train cannot be used: .*nowhere"):
-        find_sizes(load(path, ["data.train=/nowhere/x.parquet"]))
+    with pytest.raises(InputError, match=r"data.train cannot be used: .*not-there"):
+        find_sizes(load(path, ["data.train=not-there/x.parquet"]))
 
 
 @pytest.mark.parametrize(
@@ -125,3 +125,30 @@ def test_99_of_100_batches_stay_below_the_total():
     above = (drawn.sum(1) > lengths.batch_total(64)).mean()
     assert above <= 0.01
     assert Lengths.constant(5).batch_total(64) == 320
+
+
+@pytest.mark.parametrize(
+    "content, part",
+    [
+        ('{"tables": {"user": {"rows": 0}}}', "a whole number from 1"),
+        ('{"tables": {"user": {"rows": 1.5}}}', "a whole number from 1"),
+        ('{"tables": {"user": {"rows": true}}}', "a whole number from 1"),
+        ('{"tables": {"user": {"rows": NaN}}}', "NaN is no JSON number"),
+        ('{"tables": {"user": {"rows": 9223372036854775808}}}', "has 9223372036854775808 rows"),
+        ('{"tables": []}', "cannot be used"),
+        ("[" * 100_000, "nested too deeply"),
+        (
+            '{"sequences": {"clicks": {"mean": 9, "p50": 1, "p95": 1, "p99": 1, "max": 2, "empty": 0}}}',
+            "mean 9 is above max 2",
+        ),
+        (
+            '{"sequences": {"clicks": {"mean": -1, "p50": 1, "p95": 1, "p99": 1, "max": 2, "empty": 0}}}',
+            "mean -1: a number from 0",
+        ),
+        ('{"sequences": {"clicks": {"mean": 1}}}', "p50"),
+    ],
+)
+def test_statistics_files_of_odd_values(small: RunConfig, tmp_path: Path, content: str, part: str):
+    (tmp_path / "s.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=part):
+        find_sizes(small, statistics=str(tmp_path / "s.json"))

@@ -77,7 +77,22 @@ def test_parse_sweep():
     }
 
 
-@pytest.mark.parametrize("part", ["nodes", "nodes=", "gpus=1", "nodes=0", "nodes=1,x", "batch=-1", "batch=1.5"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "nodes",
+        "nodes=",
+        "gpus=1",
+        "nodes=0",
+        "nodes=1,x",
+        "batch=-1",
+        "batch=1.5",
+        "nodes=,",
+        "nodes=1,,2",
+        "nodes=\u00b2",
+        "batch=9999999999999999999999",
+    ],
+)
 def test_bad_sweeps(part):
     with pytest.raises(InputError, match="--what-if"):
         parse_sweep([part])

@@ -58,15 +58,9 @@ def plan(
     write as well, a plan and a page (with `what_if`: plan and sweep). Raises InputError; where nothing fits, with the smallest changes.
     """
     _hush()
-    if objective not in ("time", "gpus"):
-        raise InputError(f"--objective {objective!r} is neither time (fastest step) nor gpus (fewest nodes that fit)")
-    if objective == "gpus" and nodes is not None:
-        raise InputError("--objective gpus looks for the number of nodes: leave --nodes out, or take --objective time")
     asked = parse_sweep(what_if)
-    _refuse_ignored(asked, out, html, why, objective)
-    priced = numbers("--price", prices, above=0)
-    clusters = {name: _load(name, priced) for name in [cluster, *asked.get("cluster", [])]}
-    _require("--price", priced, [known.name for known in clusters.values()], "cluster is asked about; there is")
+    _refuse_ignored(asked, out, html, why, objective, nodes)
+    clusters = _clusters([cluster, *asked.get("cluster", [])], numbers("--price", prices, above=0))
     problem = question(
         config_path, clusters[cluster], overrides=overrides, nodes=1 if nodes is None else nodes, batch_size=batch_size,
         constraints=constraints, reserve=reserve, rows=rows, lengths=lengths, statistics=statistics,
@@ -99,9 +93,18 @@ def plan(
 
 
 def _refuse_ignored(
-    asked: Mapping[str, object], out: str | None, html: str | None, why: Sequence[str], objective: str
+    asked: Mapping[str, object],
+    out: str | None,
+    html: str | None,
+    why: Sequence[str],
+    objective: str,
+    nodes: int | None,
 ) -> None:
     """A sweep is a row for each job: what is about one plan has no meaning, but for the page, which has both."""
+    if objective not in ("time", "gpus"):
+        raise InputError(f"--objective {objective!r} is neither time (fastest step) nor gpus (fewest nodes that fit)")
+    if objective == "gpus" and nodes is not None:
+        raise InputError("--objective gpus looks for the number of nodes: leave --nodes out, or take --objective time")
     if asked and out:
         raise InputError("--out writes one plan, and --what-if makes a row for each of several: leave one of them out")
     if asked and not html and (why or objective != "time"):
@@ -216,13 +219,17 @@ def _show(console: Console, outcomes: list[Outcome], as_json: bool) -> None:
         terminal.show_sweep(console, outcomes)
 
 
-def _load(name: str, prices: Mapping[str, float]) -> Cluster:
-    cluster = load_cluster(name)
-    return (
-        cluster.model_copy(update={"price_per_node_hour": prices[cluster.name]})
-        if prices.get(cluster.name)
+def _clusters(names: Sequence[str], prices: Mapping[str, float]) -> dict[str, Cluster]:
+    """Every cluster that is asked about, by the user's name of it, at its price."""
+    found = {name: load_cluster(name) for name in names}
+    known = [cluster.name for cluster in found.values()]
+    _require("--price", prices, known, "cluster is asked about; there is")
+    return {
+        name: cluster.model_copy(update={"price_per_node_hour": prices[cluster.name]})
+        if cluster.name in prices
         else cluster
-    )
+        for name, cluster in found.items()
+    }
 
 
 def _hush() -> None:

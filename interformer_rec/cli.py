@@ -6,21 +6,19 @@ that `--help`, `doctor` and `config` start without loading torch. docs/decisions
 """
 
 import argparse
-import io
 import json
 import os
 import pkgutil
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from interformer_rec import __version__
+from interformer_rec.error_text import paragraph, print_in_any_locale, readable, say, write_torchruns_file
 from interformer_rec.errors import InputError
 from interformer_rec.planning.arguments import add_plan_arguments, plan_call
 from interformer_rec.strict_json import finite
@@ -39,7 +37,10 @@ CALLS = {
     "plan": "interformer_rec.planning.command:plan",
     "plan diff": "interformer_rec.planning.command:compare",
     "plan score": "interformer_rec.planning.score_command:score_run",
+    "print once": "interformer_rec.distributed.printed_once:print_once",
 }
+
+ON_RANKS = ("train", "evaluate", "predict")  # commands that one job runs on several ranks
 
 # What comes before a command's module is loaded: torch's import starts threads, TorchRec's needs FBGEMM or what stands in for it.
 BEFORE = {
@@ -206,7 +207,7 @@ def _config_arguments(command: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code; only argparse (--help, a wrong flag: 2) leaves by SystemExit."""
-    _print_in_any_locale()
+    print_in_any_locale()
     args = parser().parse_args(argv)
     debug = getattr(args, "debug", False)
     try:
@@ -223,46 +224,15 @@ def main(argv: list[str] | None = None) -> int:
     except BaseException as error:  # torch's CheckpointException derives from BaseException
         if debug:
             traceback.print_exc()
-        if isinstance(error, UnicodeEncodeError):
-            error = _not_encodable(error)
+        error = readable(error)
         text = paragraph(args.command, error, debug)
-        print(text, file=sys.stderr)
-        _tell_torchrun(text)
-        return 2 if isinstance(error, InputError) else 1
-
-
-def _print_in_any_locale() -> None:
-    """A name that the terminal's encoding lacks is printed as \\u1234; by default printing would end the command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _not_encodable(error: UnicodeEncodeError) -> InputError:
-    """A path whose characters the locale's encoding of file names does not have."""
-    return InputError(
-        f"a path cannot be written in the encoding of file names here, {sys.getfilesystemencoding()} ({error}): "
-        "set LC_ALL=C.UTF-8 or PYTHONUTF8=1, or use another path"
-    )
-
-
-def _tell_torchrun(text: str) -> None:
-    """Its summary of a job that failed then shows the message of the rank that failed first, of all hosts' ranks."""
-    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if file:
-        content = {"message": text, "extraInfo": {"timestamp": str(int(time.time()))}}
-        Path(file).write_text(json.dumps({"message": content}), encoding="utf-8")
-
-
-def paragraph(command: str, error: BaseException, debug: bool) -> str:
-    """The error for a reader: which command, on which rank, what, and where to see more."""
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    where = f" (rank {os.environ.get('RANK', '?')} of {ranks})" if ranks > 1 else ""
-    if isinstance(error, InputError):
-        return f"interformer {command}{where}: {error}"
-    # Not the user's doing as far as we know, so the type stays: it is what one searches for.
-    hint = "" if debug else "\nRun it with --debug for the traceback."
-    return f"interformer {command}{where} failed: {type(error).__name__}: {error}{hint}"
+        code = 2 if isinstance(error, InputError) else 1
+        if args.command in ON_RANKS and os.environ.get("WORLD_SIZE", "1") != "1":
+            text, code = call("print once", error, text, say)
+        else:
+            say(text)
+        write_torchruns_file(text)
+        return code
 
 
 if __name__ == "__main__":

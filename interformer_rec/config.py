@@ -141,6 +141,7 @@ class TrainingConfig(Strict):
     )
     log_every_steps: Count = 20
     checkpoint: CheckpointConfig = CheckpointConfig()
+    start_seconds: Seconds = Field(600, description="a rank waits so long for the others at the start")
     hang_seconds: Seconds = Field(600, description="a rank without progress for so long ends the job")
     stop_seconds: Seconds = Field(20, description="SIGTERM: the ranks agree to stop and save within this time")
     device: Literal["auto", "cpu", "cuda"] = "auto"

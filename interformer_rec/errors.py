@@ -9,7 +9,10 @@ class InputError(ValueError):
     The message is shown as it is, without a traceback, so it says what is wrong, where (file, key, row, value) and what
     to do about it. Anything that is our own mistake is an assert or another exception type. It holds no credential and no value that
     a config took from the environment for a path (redaction.py).
+    `rank`: the rank of a job that found it and prints it, where that is known; the others end with it.
     """
+
+    rank: int | None = None
 
     def __init__(self, message: object, *more: object) -> None:
         super().__init__(redact(str(message)), *more)

@@ -20,7 +20,7 @@ PACKAGE = "interformer_rec"
 ORDER = [
     ["redaction"],
     ["errors", "probe", "strict_json", "config_errors", "config_difference"],
-    ["stack", "filesystem", "files", "host_memory", "strict_yaml", "config_base"],
+    ["stack", "filesystem", "files", "host_memory", "error_text", "strict_yaml", "config_base"],
     ["storage", "fbgemm", "config_text"],
     ["schema"],
     ["model_config", "optimizer_config", "unroll_config", "table_width"],
@@ -64,6 +64,7 @@ NO_TORCHREC = {
     "found_config",
     "filesystem",
     "storage",
+    "error_text",
     "files",
     "doctor",
     "cli",

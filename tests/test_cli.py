@@ -27,6 +27,9 @@ def calls(monkeypatch):
     answers |= {"train": 0, "doctor": 0, "evaluate": {"auc": 0.75, "rows": 10}, "predict": {"rows": 3}}
 
     def call(name, *args, **options):
+        if name == "print once":
+            args[2](args[1])
+            return args[1], 1
         seen.append((name, *args))
         if isinstance(answers[name], BaseException):
             raise answers[name]

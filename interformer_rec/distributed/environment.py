@@ -8,7 +8,9 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import signal
+import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,13 +22,14 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from interformer_rec.distributed.rendezvous import Meeting, meet
 from interformer_rec.distributed.threads import share_cores
 from interformer_rec.errors import DamagedError, InputError
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 T = TypeVar("T")
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # a first batch from cold storage may take minutes on one rank
-AGENT_TIMEOUT = timedelta(minutes=1)  # torchrun's store is there before its ranks are
+START_SECONDS = 600.0  # the default of training.start_seconds
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,20 @@ class Environment:
         dist.broadcast_object_list(box, src=0, device=self.device)
         if box[1] is not None:
             kind, message = box[1]
-            raise kind(message)
+            found = kind(message)
+            found.rank = 0
+            raise found
         return box[0]
 
 
 @contextmanager
-def process_group(device: str = "auto", rendezvous: str = "env://") -> Iterator[Environment]:
+def process_group(
+    device: str = "auto", rendezvous: str = "env://", start_seconds: float = START_SECONDS
+) -> Iterator[Environment]:
     """Join the job (gloo on CPU, NCCL on CUDA) and leave it at the end. `rendezvous` is torch.distributed's init_method.
 
-    Raises InputError if `device` is cuda and there is no GPU, or if torchrun's variables are incomplete.
+    Waits `start_seconds` at most for the other ranks. Raises InputError if `device` is cuda and there is no GPU, if torchrun's
+    variables are incomplete or mean nothing, or if a rank does not come; what another rank raised if one failed.
     """
     env = _read_environment(device)
     _CHATTER.install()
@@ -71,37 +79,41 @@ def process_group(device: str = "auto", rendezvous: str = "env://") -> Iterator[
         torch.cuda.set_device(env.device)
     else:
         share_cores(env.local_world_size)
-    backend = "nccl" if env.device.type == "cuda" else "gloo"
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _end_with_the_agent()
-    if rendezvous == "env://" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        store = _store_of_this_attempt(env.world_size)
-        dist.init_process_group(
-            backend, store=store, rank=env.rank, world_size=env.world_size, timeout=COLLECTIVE_TIMEOUT
-        )
-    elif "WORLD_SIZE" in os.environ:
-        dist.init_process_group(
-            backend, rendezvous, rank=env.rank, world_size=env.world_size, timeout=COLLECTIVE_TIMEOUT
-        )
-    else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=COLLECTIVE_TIMEOUT)
+    meeting = meet(env.rank, env.world_size, start_seconds) if env.world_size > 1 and rendezvous == "env://" else None
     try:
+        _init(env, meeting, rendezvous, start_seconds)
         yield env
+    except BaseException as error:
+        if meeting is not None:
+            meeting.post(error)  # before the others' connections break
+        raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
-def _store_of_this_attempt(world_size: int) -> dist.Store:
-    """torchrun's store, without what earlier attempts have left in it.
-
-    torch 2.13 keeps one store for all attempts of a job and sets no prefix (pytorch issue 135712): ranks that start again would
-    read the addresses of dead ones and fail or wait for ever.
-    """
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = dist.TCPStore(host, port, is_master=False, timeout=AGENT_TIMEOUT)
-    store.set_timeout(COLLECTIVE_TIMEOUT)
-    return dist.PrefixStore(f"attempt {attempt} of {world_size} ranks", store)
+def _init(env: Environment, meeting: Meeting | None, rendezvous: str, start_seconds: float) -> None:
+    backend = "nccl" if env.device.type == "cuda" else "gloo"
+    size: dict[str, Any] = {"rank": env.rank, "world_size": env.world_size}
+    if meeting is None:
+        if env.world_size > 1:
+            dist.init_process_group(backend, rendezvous, timeout=COLLECTIVE_TIMEOUT, **size)
+        else:
+            dist.init_process_group(backend, store=dist.HashStore(), timeout=COLLECTIVE_TIMEOUT, **size)
+        return
+    limit = timedelta(seconds=start_seconds)
+    try:
+        meeting.raw.set_timeout(limit)
+        dist.init_process_group(backend, store=meeting.store, timeout=limit, **size)
+    except RuntimeError as error:
+        raise InputError(
+            f"all {env.world_size} ranks are there, but rank {env.rank} ({socket.gethostname()}) cannot connect to every other "
+            f"({str(error).splitlines()[0]}): has one ended, or does a firewall or GLOO_SOCKET_IFNAME keep them apart?"
+        ) from None
+    meeting.raw.set_timeout(COLLECTIVE_TIMEOUT)
+    dist.distributed_c10d._set_pg_timeout(COLLECTIVE_TIMEOUT)
 
 
 def _end_with_the_agent() -> None:
@@ -152,9 +164,8 @@ def _read_environment(device: str) -> Environment:
         raise InputError(
             f"environment has {', '.join(given)} but not {missing}: start with torchrun, or unset them all"
         )
-    rank, world_size, local_rank, local_world_size = (
-        int(os.environ.get(n, d)) for n, d in zip(names, "0101", strict=True)
-    )
+    rank, world_size, local_rank, local_world_size = (_whole_number(n, d) for n, d in zip(names, "0101", strict=True))
+    _check_sizes(rank, world_size, local_rank, local_world_size)
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "training.device is cuda, but torch sees no GPU here: run `interformer doctor`, or set training.device=cpu"
@@ -167,3 +178,28 @@ def _read_environment(device: str) -> Environment:
             )
         return Environment(rank, world_size, local_rank, local_world_size, torch.device("cuda", local_rank))
     return Environment(rank, world_size, local_rank, local_world_size, torch.device("cpu"))
+
+
+def _whole_number(name: str, default: str) -> int:
+    text = os.environ.get(name, default)
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise InputError(
+            f"environment variable {name} is {text!r}; it must be a whole number of 0 or more: start with torchrun"
+        )
+    return int(text)
+
+
+def _check_sizes(rank: int, world_size: int, local_rank: int, local_world_size: int) -> None:
+    for name, value, size_name, size in (
+        ("RANK", rank, "WORLD_SIZE", world_size),
+        ("LOCAL_RANK", local_rank, "LOCAL_WORLD_SIZE", local_world_size),
+    ):
+        if value >= size:
+            raise InputError(
+                f"environment variable {name} is {value}, but {size_name} is {size}: ranks are 0 to {size_name} - 1. Start with torchrun"
+            )
+    if local_world_size > world_size:
+        raise InputError(
+            f"LOCAL_WORLD_SIZE (processes of this host) is {local_world_size}, but WORLD_SIZE (of the job) is {world_size}: start with "
+            "torchrun"
+        )

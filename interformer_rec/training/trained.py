@@ -34,7 +34,7 @@ def evaluate(path: str, data: str | None = None, overrides: Sequence[str] = (), 
     located = locate(path, trust)
     config = with_settings(located.read(lambda found: attached_config(found, trust)), overrides, "evaluate")
     files = data or data_to_evaluate(path, config, trust)
-    with process_group(config.training.device) as env:
+    with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
         fitted, pipeline = _restore(config, env, located)
         loader = eval_loader(config, files, env, fitted)
         require_same(env, plan_facts({"--data": loader}))
@@ -58,7 +58,7 @@ def predict(
     """
     located = locate(path, trust)
     config = with_settings(located.read(lambda found: attached_config(found, trust)), overrides, "predict")
-    with process_group(config.training.device) as env:
+    with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
         source, output = open_source(data, config.data.max_decoded_bytes), Output.find(out)
         present = source.columns.whole(()).schema.names
         columns = score_columns((label.name for label in config.features.labels), score_column, present)

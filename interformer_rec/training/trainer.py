@@ -20,13 +20,13 @@ from interformer_rec.data.plan import Cursor
 from interformer_rec.distributed.checkpoint import SaveError
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
+from interformer_rec.distributed.rank_lost import RankLost, connection_was_lost
 from interformer_rec.distributed.saver import Saver
 from interformer_rec.errors import InputError
 from interformer_rec.training.evaluation import Interrupted
 from interformer_rec.training.measured import Recorder
 from interformer_rec.training.pipeline import Pipeline, Step
 from interformer_rec.training.progress import RunLog
-from interformer_rec.training.rank_lost import RankLost, connection_was_lost
 from interformer_rec.training.run_folder import RunFolder
 from interformer_rec.training.sanity import check_finite
 from interformer_rec.training.skipped import SkippedRows

@@ -1,0 +1,51 @@
+"""An error as its reader sees it. In: an exception; out: one paragraph on stderr, and in the file from which torchrun makes its summary."""
+
+import io
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from interformer_rec.errors import InputError
+
+
+def paragraph(command: str, error: BaseException, debug: bool) -> str:
+    """Which command, on which rank, what, and where to see more."""
+    ranks = os.environ.get("WORLD_SIZE", "1")
+    where = f" (rank {os.environ.get('RANK', '?')} of {ranks})" if ranks != "1" else ""
+    if isinstance(error, InputError):
+        return f"interformer {command}{where}: {error}"
+    # Not the user's doing as far as we know, so the type stays: it is what one searches for.
+    hint = "" if debug else "\nRun it with --debug for the traceback."
+    return f"interformer {command}{where} failed: {type(error).__name__}: {error}{hint}"
+
+
+def readable(error: BaseException) -> BaseException:
+    """The error, or what it means: a path may have characters that the locale's encoding of file names lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        return error
+    return InputError(
+        f"a path cannot be written in the encoding of file names here, {sys.getfilesystemencoding()} ({error}): "
+        "set LC_ALL=C.UTF-8 or PYTHONUTF8=1, or use another path"
+    )
+
+
+def say(text: str) -> None:
+    """On stderr, at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_in_any_locale() -> None:
+    """A name that the terminal's encoding lacks is printed as \\u1234; by default printing would end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def write_torchruns_file(text: str) -> None:
+    """Its summary of a job that failed then shows the message of the rank that failed first, of all hosts' ranks."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file:
+        content = {"message": text, "extraInfo": {"timestamp": str(int(time.time()))}}
+        Path(file).write_text(json.dumps({"message": content}), encoding="utf-8")

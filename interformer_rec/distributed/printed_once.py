@@ -6,10 +6,12 @@ never. On every other host one rank prints the error too, with the rank's name, 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import socket
 import time
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -41,6 +43,7 @@ def print_once(error: BaseException, text: str, say: Callable[[str], None]) -> t
         _follow(cause, followed, say, meeting)
         return followed, cause.code
     finally:
+        _disconnect(error)
         _leave(meeting)
 
 
@@ -88,6 +91,19 @@ def _follow(cause: Failure, text: str, say: Callable[[str], None], meeting: Meet
     elsewhere = here != cause.host and within(PRINT_SECONDS, lambda: meeting.store.add(f"said on {here}", 1) == 1)
     if not printed or elsewhere:
         say(text)
+
+
+def _disconnect(error: BaseException) -> None:
+    """Let go of the model and with it of gloo's connections: a rank that waits in a collective for this one then sees that it is gone.
+
+    The frames of the error hold them, and destroy_process_group closes nothing that is held.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        traceback.clear_frames(chain.__traceback__)
+        chain.__traceback__ = None
+        chain = chain.__cause__ or chain.__context__
+    gc.collect()
 
 
 def _leave(meeting: Meeting) -> None:

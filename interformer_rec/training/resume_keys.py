@@ -35,7 +35,8 @@ TABLE = (
     Row(
         MAY,
         _below(
-            "training", "epochs max_steps patience eval_every_steps log_every_steps hang_seconds stop_seconds device"
+            "training",
+            "epochs max_steps patience eval_every_steps log_every_steps start_seconds hang_seconds stop_seconds device",
         ),
         "how long, how often and where; a cosine schedule is stretched to the new end",
     ),

@@ -23,7 +23,10 @@ def train(config: RunConfig, resume: bool = False) -> int:
     changes no file of the run.
     """
     pa.set_memory_pool(pa.system_memory_pool())  # beside malloc Arrow would keep an idle pool of its own
-    with process_group(config.training.device, start_seconds=config.training.start_seconds) as env, ending_signals() if env.is_main else nullcontext():
+    with (
+        process_group(config.training.device, start_seconds=config.training.start_seconds) as env,
+        ending_signals() if env.is_main else nullcontext(),
+    ):
         require_same(env, run_facts(config, resume))
         folder = RunFolder(config)
         env.on_main(lambda: folder.claim(resume))

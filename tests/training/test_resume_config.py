@@ -56,7 +56,7 @@ MAY = [
     "training.epochs=9", "training.patience=5", "data.batch_size=64", "data.eval_batch_size=32", "data.valid=/elsewhere",
     "optimizer.dense.lr=0.5", "optimizer.embedding.lr=0.5", "optimizer.embedding.l2=0.1", "optimizer.dense.ema=0.9",
     "optimizer.schedule.kind=cosine", "model.dropout=0.5", "training.precision=bf16", "training.checkpoint.keep=7",
-    "sharding.default=row_wise", "training.hang_seconds=9", "features.labels.0.weight=2", "name=other",
+    "sharding.default=row_wise", "training.hang_seconds=9", "training.start_seconds=9", "features.labels.0.weight=2", "name=other",
     "features.tables.tags.embedding_dim=8",
 ]  # fmt: skip
 

@@ -17,6 +17,7 @@ from interformer_rec.distributed.manifest import Manifest
 from interformer_rec.distributed.restore import read_state
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import json_object
+from interformer_rec.found_config import is_local, read_config
 from interformer_rec.schema import FeatureSchema
 from interformer_rec.storage import Storage
 from interformer_rec.training.resume_keys import DECISIONS, NEW_RUN
@@ -39,6 +40,7 @@ def resumed(config: RunConfig, folder: RunFolder) -> Resumed:
 
     A run without a readable checkpoint goes on with any config: it begins again, or its start says what is damaged.
     """
+    _require_found(config, folder)
     for name in folder.checkpoints.newest_first():
         checkpoint = folder.checkpoints.storage.folder(name)
         try:
@@ -58,6 +60,25 @@ def resumed(config: RunConfig, folder: RunFolder) -> Resumed:
     return Resumed(config)
 
 
+def _require_found(config: RunConfig, folder: RunFolder) -> None:
+    """Raises InputError if this config finds no checkpoint, but the one in the run folder might: the run would begin again.
+
+    A store that only the run folder names is not opened.
+    """
+    if folder.checkpoints.newest_first() or not folder.config.exists():
+        return
+    try:
+        before = read_config(folder.config.read_bytes(), str(folder.config), like=config)
+    except (InputError, OSError):  # a start that was cut short: nothing is known
+        return
+    path, now = (one.training.checkpoint.path or str(folder.path / "checkpoints") for one in (before, config))
+    if path != now and (not is_local(path) or RunFolder(before, folder.path).checkpoints.newest_first()):
+        raise InputError(
+            f"run {str(folder.path)!r} has its checkpoints in {path!r}, and there are none in {now!r}, where training.checkpoint.path "
+            "looks for them now: restore that key, copy the checkpoints there, or start a new run with --set training.out=DIR"
+        )
+
+
 def _saved_config(checkpoint: Storage, config: RunConfig) -> RunConfig:
     """The config that a checkpoint's weights were trained with, and of its features what was fitted.
 
@@ -74,9 +95,10 @@ def _saved_config(checkpoint: Storage, config: RunConfig) -> RunConfig:
 
 
 def _require_same_meaning(before: RunConfig, config: RunConfig, folder: RunFolder) -> None:
-    found = [
-        c for c in differences(_explicit(before), _explicit(config)) if DECISIONS.get(c.pattern, NEW_RUN) == NEW_RUN
-    ]
+    pair = (before, config)
+    if before.model.embedding_dim == config.model.embedding_dim:  # else one word about it is enough
+        pair = (_explicit(before), _explicit(config))
+    found = [c for c in differences(*pair) if DECISIONS.get(c.pattern, NEW_RUN) == NEW_RUN]
     if not found:
         return
     cannot = "; a checkpoint has no weights for what is new" if any(c.before == ABSENT for c in found) else ""

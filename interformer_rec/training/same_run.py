@@ -15,6 +15,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,16 @@ def run_facts(config: RunConfig, resume: bool = False) -> Facts:
         **dict(_leaves(config.model_dump(mode="json"), "")),
         "--resume": resume,
         **{f"version of {name}": version for name, version in versions.items()},
+        "checksum of the source of interformer_rec": _source(),
+        **{name: value for name, value in os.environ.items() if name.startswith("INTERFORMER_")},
     }
+
+
+def _source() -> int:
+    """Of the package's modules: checkouts of one version need not be the same."""
+    root = Path(__file__).parents[1]
+    files = sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix())
+    return zlib.crc32(b"\0".join(file.read_bytes() for file in files))
 
 
 _RELEASES = ("torch", "torch_cuda", "torchrec", "fbgemm_cpu", "fbgemm_cuda")

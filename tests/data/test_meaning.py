@@ -144,6 +144,20 @@ def test_widths_and_layouts_are_no_difference(tmp_path, trained, types):
     assert batch.labels.tolist() == expected.labels.tolist() and batch.dense.tolist() == expected.dense.tolist()
 
 
+def test_the_key_of_a_partition_is_compared_like_a_column(tmp_path):
+    schema = features(ids="hash").model_dump()
+    tables = {**schema["tables"], "day": schema["tables"]["tag"]}
+    schema = FeatureSchema.model_validate({**schema, "tables": tables, "ids": [*schema["ids"], {"name": "day"}]})
+    for name, keys in (("train", ("1", "2")), ("other", ("mon", "tue"))):
+        for key in keys:
+            (tmp_path / name / f"day={key}").mkdir(parents=True)
+            file(tmp_path / name / f"day={key}", "part")
+    fitted = fit(schema, str(tmp_path / "train"))
+    assert fitted.meaning.kinds["day"] == "integer"
+    with pytest.raises(InputError, match=r"column 'day' of .*other/day=mon/.*holds string values.*on integer values"):
+        load(str(tmp_path / "other"), fitted, schema)
+
+
 def test_a_column_that_held_no_value_contradicts_nothing(tmp_path, trained):
     meaning = Meaning(trained.meaning.features, {**trained.meaning.kinds, "user": "null"})
     fitted = Fitted(trained.table_rows, meaning=meaning)

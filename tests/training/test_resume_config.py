@@ -187,6 +187,34 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_a_wider_model_is_said_once(began):
+    with pytest.raises(InputError) as caught:
+        compare(began, "model.embedding_dim=16")
+    assert "features.tables" not in str(caught.value)
+
+
+def test_checkpoints_that_are_not_where_the_config_looks_are_not_begun_anew(began, tmp_path):
+    elsewhere = f"training.checkpoint.path={tmp_path}/elsewhere"
+    with pytest.raises(
+        InputError, match=r"has its checkpoints in '.*/run/checkpoints', and there are none in '.*elsewhere'"
+    ):
+        compare(began, elsewhere)
+    shutil.copytree(began[1] / "checkpoints", tmp_path / "elsewhere")
+    assert compare(began, elsewhere)[0].complete is None
+
+
+def test_a_store_that_only_the_run_folder_names_is_not_opened(began, tmp_path):
+    tree, folder = began
+    shutil.copytree(folder, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    file = tmp_path / "run" / "config.yaml"
+    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+    saved["training"]["checkpoint"]["path"] = "s3://nobody.invalid/checkpoints"
+    file.write_text(yaml.safe_dump(saved), encoding="utf-8")
+    config = settings(tree, tmp_path / "run")
+    with pytest.raises(InputError, match=r"has its checkpoints in 's3://nobody.invalid/checkpoints'"):
+        resumed(config, RunFolder(config))
+
+
 def test_a_config_edited_in_the_run_folder_is_compared_with_the_checkpoint(began, tmp_path):
     _, folder = began
     shutil.copytree(folder, tmp_path / "run")

@@ -54,7 +54,7 @@ def test_a_difference_names_rank_key_and_both_values(small):
     }
     pairs = [(run_facts(one), run_facts(small(override))) for override in keys]
     pairs += [(run_facts(one), run_facts(one, resume=True)), (run_facts(one), run_facts(one))]
-    pairs += [(run_facts(one), {**run_facts(one), "version of torch": "0.1"})]
+    pairs += [(run_facts(one), {**run_facts(one), "version of torch": "0.1", "INTERFORMER_OPS": "torch"})]
     said = on_ranks(2, said_by, pairs)
     assert said[0] == said[1]  # nobody waits for a rank that has ended
     for text, expected in zip(said[0], keys.values(), strict=False):
@@ -62,12 +62,17 @@ def test_a_difference_names_rank_key_and_both_values(small):
     resume, same, version = said[0][len(keys) :]
     assert "--resume is false on rank 0 and true on rank 1" in resume and same == ""
     assert 'and "0.1" on rank 1' in version and "version of torch is" in version
+    assert 'INTERFORMER_OPS is not there on rank 0 and "torch" on rank 1' in version
 
 
 def test_facts_hold_the_whole_config_and_the_releases(small):
     facts = run_facts(small())
     assert facts["data.shuffle_rows"] == 500 and facts["features.sequences.0.columns.1.table"] == "category"
     assert facts["model.head"] == [16] and facts["data.unroll"] is None
+    assert (
+        facts["checksum of the source of interformer_rec"]
+        == run_facts(small())["checksum of the source of interformer_rec"]
+    )
     assert {f"version of {name}" for name in ("interformer_rec", "torch", "torchrec", "fbgemm_cpu", "numpy")} <= set(
         facts
     )

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from interformer_rec import config
 from interformer_rec.data.recipes.catalog import prepare
+from interformer_rec.training import run
+from tests.training.runs import SHORT, SMALL, settings
 
 OPTIONS = {"rows": "1501", "files": "3", "fields": "2", "groups": "2", "max_length": "12,6", "vocab": "60", "seed": "3"}
-SMALL = [
-    "data.batch_size=128",
-    "data.eval_batch_size=64",
-    "data.shuffle_rows=500",
-    "model.embedding_dim=8",
-    "model.d=8",
-    "model.layers=1",
-    "model.head=[16]",
-    "training.device=cpu",
-    "training.epochs=2",
-    "training.patience=null",
-    "training.log_every_steps=4",
-]
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +32,15 @@ def small(synthetic: Path, tmp_path: Path):
         return config.load(synthetic / "config.yaml", [*SMALL, f"training.out={tmp_path}/run", *overrides])
 
     return load
+
+
+@pytest.fixture(scope="session")
+def began(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """The config, as a tree, and the folder of a run that ended inside an epoch: two labels, two of everything else. Not to be changed."""
+    tree = yaml.safe_load((synthetic / "config.yaml").read_text(encoding="utf-8"))
+    tree["features"]["labels"] = [{"name": "label"}, {"name": "again", "column": "label", "weight": 0.2}]
+    tree["features"]["bags"].append({"name": "tags2", "column": "tags", "table": "tags"})
+    tree["features"]["candidate"] = ["item_id", "category"]
+    folder = tmp_path_factory.mktemp("began") / "run"
+    assert run.train(settings(tree, folder, *SHORT)) == 0
+    return tree, folder

@@ -5,9 +5,28 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from interformer_rec import config
+from interformer_rec.config import RunConfig
+from interformer_rec.training.resume import Resumed, resumed
+from interformer_rec.training.run_folder import RunFolder
 
+SMALL = [
+    "data.batch_size=128",
+    "data.eval_batch_size=64",
+    "data.shuffle_rows=500",
+    "model.embedding_dim=8",
+    "model.d=8",
+    "model.layers=1",
+    "model.head=[16]",
+    "training.device=cpu",
+    "training.epochs=2",
+    "training.patience=null",
+    "training.log_every_steps=4",
+]
 CLI = [sys.executable, "-m", "interformer_rec.cli"]
 TWO_RANKS = [
     sys.executable,
@@ -32,3 +51,23 @@ def save_config(small, tmp_path: Path, *overrides: str) -> Path:
     path = tmp_path / "config.yaml"
     path.write_text(config.to_yaml(small(*overrides)))
     return path
+
+
+SHORT = ["data.test=null", "training.max_steps=10", "training.checkpoint.every_steps=10", "data.on_bad_row=skip"]
+
+
+def settings(tree: dict[str, Any], folder: Path, *overrides: str) -> RunConfig:
+    """The config of a tree, small, with its run in `folder`."""
+    return config.parse_yaml(yaml.safe_dump(tree), "test", [*SMALL, f"training.out={folder}", *overrides])
+
+
+def compare(began: tuple[dict[str, Any], Path], *overrides: str, **features: Any) -> tuple[Resumed, RunConfig]:
+    """A run that `began` against its config with changes, as `train` compares them before it builds anything; and that config."""
+    tree, folder = began
+    changed = settings({**tree, "features": {**tree["features"], **features}}, folder, *overrides)
+    return resumed(changed, RunFolder(changed)), changed
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from interformer_rec import config as run_config
-from interformer_rec.config import RunConfig
 from interformer_rec.errors import InputError
 from interformer_rec.training import run
 from interformer_rec.training.resume import resumed
 from interformer_rec.training.run_folder import RunFolder
-from tests.training.conftest import SMALL
-
-EXTRA = ["data.test=null", "training.max_steps=10", "training.checkpoint.every_steps=10", "data.on_bad_row=skip"]
-
-
-@pytest.fixture(scope="module")
-def began(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """The config, as a tree, and the folder of a run that stopped inside an epoch: two labels, two of everything else."""
-    tree = yaml.safe_load((synthetic / "config.yaml").read_text(encoding="utf-8"))
-    tree["features"]["labels"] = [{"name": "label"}, {"name": "again", "column": "label", "weight": 0.2}]
-    tree["features"]["bags"].append({"name": "tags2", "column": "tags", "table": "tags"})
-    tree["features"]["candidate"] = ["item_id", "category"]
-    folder = tmp_path_factory.mktemp("began") / "run"
-    assert run.train(settings(tree, folder, *EXTRA)) == 0
-    return tree, folder
-
-
-def settings(tree: dict[str, Any], folder: Path, *overrides: str) -> RunConfig:
-    return run_config.parse_yaml(yaml.safe_dump(tree), "test", [*SMALL, f"training.out={folder}", *overrides])
-
-
-def compare(began, *overrides: str, **features: Any):
-    """The comparison alone, as `train` makes it before it builds anything."""
-    tree, folder = began
-    config = settings({**tree, "features": {**tree["features"], **features}}, folder, *overrides)
-    return resumed(config, RunFolder(config)), config
+from tests.training.runs import SHORT, compare, contents, settings
 
 
 def changed(began, kind: str, which: str, /, **keys: Any) -> dict[str, Any]:
@@ -169,7 +141,7 @@ def test_another_order_is_the_same_run_bit_for_bit(began, tmp_path, capfd):
     ends = []
     for name, source in (("same", tree), ("reversed", other_order(tree))):
         shutil.copytree(folder, tmp_path / name)
-        config = settings(source, tmp_path / name, *EXTRA, "training.max_steps=14")
+        config = settings(source, tmp_path / name, *SHORT, "training.max_steps=14")
         assert run.train(config, resume=True) == 0
         ends.append(tmp_path / name / "checkpoints" / "step-00000014")
     for file in ("rank-00000.safetensors", "dense.safetensors"):
@@ -181,38 +153,6 @@ def test_another_order_is_the_same_run_bit_for_bit(began, tmp_path, capfd):
     saved = run_config.load(tmp_path / "reversed" / "config.yaml")
     assert [label.name for label in saved.features.labels] == ["label", "again"]
     assert resumed(saved, RunFolder(saved)).notes == ()
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_a_wider_model_is_said_once(began):
-    with pytest.raises(InputError) as caught:
-        compare(began, "model.embedding_dim=16")
-    assert "features.tables" not in str(caught.value)
-
-
-def test_checkpoints_that_are_not_where_the_config_looks_are_not_begun_anew(began, tmp_path):
-    elsewhere = f"training.checkpoint.path={tmp_path}/elsewhere"
-    with pytest.raises(
-        InputError, match=r"has its checkpoints in '.*/run/checkpoints', and there are none in '.*elsewhere'"
-    ):
-        compare(began, elsewhere)
-    shutil.copytree(began[1] / "checkpoints", tmp_path / "elsewhere")
-    assert compare(began, elsewhere)[0].complete is None
-
-
-def test_a_store_that_only_the_run_folder_names_is_not_opened(began, tmp_path):
-    tree, folder = began
-    shutil.copytree(folder, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
-    file = tmp_path / "run" / "config.yaml"
-    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
-    saved["training"]["checkpoint"]["path"] = "s3://nobody.invalid/checkpoints"
-    file.write_text(yaml.safe_dump(saved), encoding="utf-8")
-    config = settings(tree, tmp_path / "run")
-    with pytest.raises(InputError, match=r"has its checkpoints in 's3://nobody.invalid/checkpoints'"):
-        resumed(config, RunFolder(config))
 
 
 def test_a_config_edited_in_the_run_folder_is_compared_with_the_checkpoint(began, tmp_path):
@@ -257,46 +197,3 @@ def test_training_files_with_another_kind_of_id_are_refused(began, tmp_path):
     with pytest.raises(InputError, match=r"column 'user_id' of .*train.parquet' holds string values.*integer values"):
         run.train(settings(tree, tmp_path / "run", f"data.train={tmp_path}/train.parquet"), resume=True)
     assert contents(tmp_path / "run") == before
-
-
-def test_a_complete_run_says_so_and_changes_no_file(began, tmp_path, capfd):
-    tree, folder = began
-    shutil.copytree(folder, tmp_path / "run")
-    before = contents(tmp_path / "run")
-    assert run.train(settings(tree, tmp_path / "run", *EXTRA), resume=True) == 0
-    assert "already complete at step 10, nothing to do" in capfd.readouterr().out
-    assert contents(tmp_path / "run") == before
-    with pytest.raises(InputError, match=r"model.d was 8"):  # a refusal comes first
-        run.train(settings(tree, tmp_path / "run", *EXTRA, "model.d=16"), resume=True)
-
-
-def test_an_end_that_was_cut_short_is_done(began, tmp_path, capfd):
-    tree, folder = began
-    shutil.copytree(folder, tmp_path / "run")
-    (tmp_path / "run" / "complete.json").unlink()
-    (tmp_path / "run" / "report.html").unlink()
-    assert run.train(settings(tree, tmp_path / "run", *EXTRA), resume=True) == 0
-    assert "already complete" not in capfd.readouterr().out
-    assert (tmp_path / "run" / "report.html").exists() and (tmp_path / "run" / "complete.json").exists()
-
-
-def test_a_run_with_steps_left_is_not_complete(began):
-    assert compare(began, *EXTRA)[0].complete == 10
-    assert compare(began, *EXTRA, "training.max_steps=11")[0].complete is None
-    assert compare(began, *EXTRA, "training.max_steps=null")[0].complete is None
-
-
-def test_a_run_that_patience_ended_is_complete_until_there_is_more_of_it(began, tmp_path):
-    still = [
-        "optimizer.dense.lr=1e-30",
-        "optimizer.embedding.lr=1e-30",
-        "training.eval_every_steps=3",
-        "data.test=null",
-    ]
-
-    def config(*overrides: str) -> RunConfig:
-        return settings(began[0], tmp_path / "run", *still, *overrides)
-
-    assert run.train(config("training.patience=0")) == 0
-    assert resumed(config("training.patience=0"), RunFolder(config())).complete == 6
-    assert resumed(config("training.patience=1"), RunFolder(config())).complete is None

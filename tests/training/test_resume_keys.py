@@ -32,7 +32,7 @@ def keys_of(annotation: Any, key: str) -> Iterator[str]:
         yield from keys(model, f"{key}.")
     if models and len(models) == len(members):
         return
-    (plain,) = [m for m in members if m not in models and m is not type(None)] or [None]
+    plain = next((m for m in members if m not in models and m is not type(None)), None)
     inside = [m for m in get_args(plain) if isinstance(m, type) and issubclass(m, BaseModel)]
     if get_origin(plain) is dict:
         yield f"{key}.*"

@@ -65,7 +65,9 @@ TABLE = (
     ),
     Row(
         MAY,
-        _below("data", "valid test batch_size eval_batch_size workers prefetch on_bad_row max_bad_rows"),
+        _below(
+            "data", "valid test batch_size eval_batch_size workers prefetch on_bad_row max_bad_rows max_decoded_bytes"
+        ),
         "rows that are left of an epoch are cut into batches anew; best metrics of other validation files are compared with new ones",
     ),
     Row(

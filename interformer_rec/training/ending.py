@@ -21,6 +21,7 @@ from interformer_rec.training.report import write_report
 from interformer_rec.training.run_folder import COMPLETE, RunFolder
 from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.start import Start
+from interformer_rec.training.writing import writing
 
 
 class Ending:
@@ -78,7 +79,8 @@ class Ending:
             self.folder.write_json("evaluation.json", evaluation)
         self.folder.write_json("data.json", facts)
         self.folder.write_json(MEASURED, self.measured)
-        self.report = write_report(self.folder.path)
+        with writing(self.folder.path):
+            self.report = write_report(self.folder.path)
 
     def _data_facts(self) -> dict[str, Any]:
         """Rows, skipped rows, tables and history lengths, for the report (collective)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from interformer_rec.strict_json import finite
+from interformer_rec.training.writing import CannotWrite, writing
 
 LOG_FILE = "metrics.jsonl"
 PLAIN_SECONDS = 10.0  # between two lines of steps where there is no terminal
@@ -51,9 +53,11 @@ class RunLog:
             return self
         from torch.utils.tensorboard import SummaryWriter  # on rank 0 only: it is slow to import
 
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        self._file = os.fdopen(_open_whole(self.run_dir / LOG_FILE), "ab", buffering=0)
-        self._board = SummaryWriter(str(self.run_dir / "tensorboard"))
+        with writing(self.run_dir):
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            self._file = os.fdopen(_open_whole(self.run_dir / LOG_FILE), "ab", buffering=0)
+            self._board = SummaryWriter(str(self.run_dir / "tensorboard"))
+        self._excepthook, threading.excepthook = threading.excepthook, self._thread_ended
         if self._bar:
             self._bar.start()
         return self
@@ -65,8 +69,20 @@ class RunLog:
             return
         if self._bar:
             self._bar.stop()
-        self._board.close()
         self._file.close()
+        try:
+            with writing(self.run_dir / "tensorboard"):
+                self._board.close()
+        except CannotWrite:
+            if error is None:
+                raise
+        finally:
+            threading.excepthook = self._excepthook
+
+    def _thread_ended(self, args: threading.ExceptHookArgs) -> None:
+        """TensorBoard's writer hands its error to the next call, which reports it: no traceback here."""
+        if not type(args.thread).__module__.startswith("tensorboard."):
+            self._excepthook(args)
 
     def train(self, record: dict[str, Any]) -> None:
         """A window of steps: epoch, step (of the run, the window's last), rows, seconds, loss, samples_per_second..."""
@@ -109,13 +125,15 @@ class RunLog:
         place = {"split": split, "epoch": record["epoch"], "step": record["step"]}
         values = {name: finite(value) for name, value in record.items() if name not in place}
         line = json.dumps({**place, **values}, allow_nan=False)
-        self._file.write(
-            line.encode() + b"\n"
-        )  # unbuffered and in one call: whatever ends us, the line is there or not
-        for name, value in values.items():
-            if isinstance(value, (int, float)):
-                self._board.add_scalar(f"{split}/{name}", value, int(place["step"]))
-        self._board.flush()
+        rest = line.encode() + b"\n"
+        with writing(self.run_dir / LOG_FILE):  # unbuffered, in one call: whatever ends us, the line is there or not
+            while rest:  # a disk that is getting full takes a part and then none
+                rest = rest[self._file.write(rest) :]
+        with writing(self.run_dir / "tensorboard"):
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    self._board.add_scalar(f"{split}/{name}", value, int(place["step"]))
+            self._board.flush()
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

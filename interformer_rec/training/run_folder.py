@@ -23,6 +23,7 @@ from interformer_rec.storage import Storage
 from interformer_rec.strict_json import finite
 from interformer_rec.training.located import Located, require_one
 from interformer_rec.training.run_lock import RunLock, RunLost
+from interformer_rec.training.writing import writing
 
 ATTACHED = "run/"  # where a checkpoint keeps files of the run folder
 FEATURES = f"{ATTACHED}features/"
@@ -85,8 +86,9 @@ class RunFolder:
             )
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write NAME into the folder, whole or not at all; numbers that are not finite become null."""
-        write_whole(self.path / name, json.dumps(finite(content), indent=1))
+        """Write NAME into the folder, whole or not at all; numbers that are not finite become null. Raises CannotWrite."""
+        with writing(self.path / name):
+            write_whole(self.path / name, json.dumps(finite(content), indent=1))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """What `write_json` wrote; None if it is not there or not whole."""

@@ -35,6 +35,7 @@ from interformer_rec.training.restored import continue_from_newest, kept_feature
 from interformer_rec.training.run_folder import RunFolder, unpack_features
 from interformer_rec.training.same_run import plan_facts, require_same
 from interformer_rec.training.trainer import Trainer
+from interformer_rec.training.writing import writing
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,17 @@ def write_start(config: RunConfig, env: Environment, folder: RunFolder, start: S
     dist.barrier(device_ids=[env.device.index] if env.device.type == "cuda" else None)
     if not env.is_main:
         return
-    if start.features_from is not None:
-        start.log.message(f"vocabularies in {str(folder.features)!r} are taken from checkpoint {start.features_from}")
-        unpack_features(folder.checkpoints.storage.folder(start.features_from), folder.features)
-    elif not start.resumed:
-        start.fitted.save(folder.features)
-    write_whole(folder.config, run_config.to_yaml(config))
-    folder.write_json("plan.json", start.parallel.plan)
-    folder.write_json("environment.json", _environment(env, start.parallel))
+    with writing(folder.path):
+        if start.features_from is not None:
+            start.log.message(
+                f"vocabularies in {str(folder.features)!r} are taken from checkpoint {start.features_from}"
+            )
+            unpack_features(folder.checkpoints.storage.folder(start.features_from), folder.features)
+        elif not start.resumed:
+            start.fitted.save(folder.features)
+        write_whole(folder.config, run_config.to_yaml(config))
+        folder.write_json("plan.json", start.parallel.plan)
+        folder.write_json("environment.json", _environment(env, start.parallel))
 
 
 def _fit(config: RunConfig, folder: RunFolder, saved: list[str]) -> tuple[Fitted, str | None]:

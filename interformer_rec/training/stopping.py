@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -13,20 +14,25 @@ import torch.distributed as dist
 
 from interformer_rec.distributed.best_so_far import BestSoFar
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HIGHER_IS_BETTER = {"auc": True, "gauc": True, "logloss": False, "ne": False}
 
 
 class StopRequest:
-    """Remembers the first SIGINT or SIGTERM; the ranks act on it together (StopAgreement)."""
+    """Remembers the first SIGINT, SIGTERM or SIGHUP; the ranks act on it together (StopAgreement)."""
 
     def __init__(self) -> None:
         self.signal = 0
 
     @contextmanager
     def listen(self) -> Iterator[StopRequest]:
-        """Take over both signals inside the block; a second SIGINT interrupts at once."""
-        previous = {number: signal.signal(number, self._notice) for number in STOP_SIGNALS}
+        """Take over the signals inside the block; a second SIGINT interrupts at once.
+
+        A SIGHUP that `nohup` lets the process ignore stays ignored; torchrun's workers have theirs from the agent, which means it.
+        """
+        ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN and "TORCHELASTIC_RUN_ID" not in os.environ
+        numbers = [number for number in STOP_SIGNALS if not (ignored and number == signal.SIGHUP)]
+        previous = {number: signal.signal(number, self._notice) for number in numbers}
         try:
             yield self
         finally:

@@ -28,7 +28,8 @@ from interformer_rec.training.measured import Recorder
 from interformer_rec.training.pipeline import Pipeline, Step
 from interformer_rec.training.progress import RunLog
 from interformer_rec.training.run_folder import RunFolder
-from interformer_rec.training.sanity import check_finite
+from interformer_rec.training.run_lock import RunLost
+from interformer_rec.training.sanity import NonFiniteLoss, check_finite
 from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.statistics import LengthStatistics
 from interformer_rec.training.stopping import StopAgreement, StopRequest
@@ -106,8 +107,11 @@ class Trainer:
                 return stopped_by
             except InputError as error:
                 raise InputError(f"after step {self.position.step}: {error}") from error
+            except NonFiniteLoss as error:
+                self.saver.finish(self.options.stop_seconds)
+                raise error.with_checkpoints(self.folder.checkpoints) from None
             except RuntimeError as error:
-                if not connection_was_lost(error):
+                if isinstance(error, RunLost) or not connection_was_lost(error):
                     raise
                 raise RankLost(self.position.step, self.watchdog.last_seen(), error) from error
             finally:
@@ -184,7 +188,7 @@ class Trainer:
             if self.position.step % self.options.log_every_steps == 0:
                 self._exchange()
             if self.position.step < last:  # at its end an evaluation saves
-                self._save_if_due()
+                self._save_if_due(step)
             stopping = stopping or self.agreement.step()
             self._at("training")
         check_finite(previous, self.position.step, self.env, self.folder.path)
@@ -246,9 +250,10 @@ class Trainer:
         self._guard(lambda: self.saver.conclude(self.position.step, evaluated))
         return 0
 
-    def _save_if_due(self) -> None:
+    def _save_if_due(self, step: Step[Cursor]) -> None:
         every = self.options.checkpoint.every_steps
         if every and self.position.step % every == 0:
+            check_finite(step, self.position.step, self.env, self.folder.path)  # weights of a broken step are not saved
             began = time.perf_counter()
             self._save()
             self.window.paused += time.perf_counter() - began

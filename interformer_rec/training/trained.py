@@ -9,7 +9,8 @@ from typing import Any
 
 from interformer_rec.config import RunConfig
 from interformer_rec.data.fit import Fitted
-from interformer_rec.data.source import open_source
+from interformer_rec.data.loader import Loader
+from interformer_rec.data.source import Source, open_source
 from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.found_config import data_to_evaluate
 from interformer_rec.optimizer_config import EmbeddingOptimizer, OptimizerConfig
@@ -35,9 +36,7 @@ def evaluate(path: str, data: str | None = None, overrides: Sequence[str] = (), 
     config = with_settings(located.read(lambda found: attached_config(found, trust)), overrides, "evaluate")
     files = data or data_to_evaluate(path, config, trust)
     with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
-        fitted, pipeline = _restore(config, env, located)
-        loader = eval_loader(config, files, env, fitted)
-        require_same(env, plan_facts({"--data": loader}))
+        loader, pipeline = _restore(config, env, located, files)
         skipped = SkippedRows(loader, config.data.max_bad_rows, "the files to evaluate on", env)
         metrics = run_evaluation(pipeline, loader.batches(), config.features, env, skipped=skipped).metrics
         return {"checkpoint": located.checkpoint.location, "data": files, **metrics, **_bad_rows(skipped)}
@@ -63,9 +62,7 @@ def predict(
         present = source.columns.whole(()).schema.names
         columns = score_columns((label.name for label in config.features.labels), score_column, present)
         env.on_main(lambda: output.refuse_existing(env.world_size))
-        fitted, pipeline = _restore(config, env, located)
-        loader = eval_loader(config, source, env, fitted, labels=False)
-        require_same(env, plan_facts({"--data": loader}))
+        loader, pipeline = _restore(config, env, located, source, labels=False)
         skipped = SkippedRows(loader, config.data.max_bad_rows, "--data", env)
         written = write_scores(pipeline, loader, columns, output, env, skipped)
         return {"checkpoint": located.checkpoint.location, "data": data, "out": out, **written, **_bad_rows(skipped)}
@@ -77,12 +74,19 @@ def _bad_rows(skipped: SkippedRows) -> dict[str, Any]:
     return {"bad_rows": reasons} if reasons else {}
 
 
-def _restore(config: RunConfig, env: Environment, located: Located) -> tuple[Fitted, Pipeline]:
-    """The model of a run with the weights of a checkpoint (averaged, where it has an average), on this world size and plan."""
+def _restore(
+    config: RunConfig, env: Environment, located: Located, data: str | Source, labels: bool = True
+) -> tuple[Loader, Pipeline]:
+    """The model of a run with the weights of a checkpoint (averaged, where it has an average), on this world size and plan, and its data.
+
+    Files that the model was not trained for are refused before its weights are read.
+    """
     require_same(env, {"checkpoint": located.candidates[0].location, **run_facts(config)})
     located.agree(env)
     fitted = env.on_main(lambda: located.read(_unpacked))
     located.agree(env)
+    loader = eval_loader(config, data, env, fitted, labels)
+    require_same(env, plan_facts({"--data": loader}))
     # SGD has no state: no memory for accumulators (or an average) that nobody reads, and it exists on every device.
     stateless = OptimizerConfig(embedding=EmbeddingOptimizer(kind="sgd"))
     planned_here = config.sharding.model_copy(update={"plan": None})  # a plan file is for the training job's ranks
@@ -90,7 +94,7 @@ def _restore(config: RunConfig, env: Environment, located: Located) -> tuple[Fit
     parallel = build_parallel(config, env, fitted)
     located.load(parallel, env)
     located.warn(env)
-    return fitted, Pipeline(parallel, env, config.training.precision)
+    return loader, Pipeline(parallel, env, config.training.precision)
 
 
 def _unpacked(weights: Storage) -> Fitted:

@@ -21,6 +21,7 @@ from interformer_rec import __version__
 from interformer_rec.error_text import paragraph, print_in_any_locale, readable, say, write_torchruns_file
 from interformer_rec.errors import InputError
 from interformer_rec.planning.arguments import add_plan_arguments, plan_call
+from interformer_rec.redaction import redact
 from interformer_rec.strict_json import finite
 
 # The only place where a command meets its code.
@@ -132,7 +133,7 @@ def show(title: str, values: Mapping[str, Any], as_json: bool = False) -> None:
         return
     table = Table(title=title, title_justify="left", show_header=False)
     for name, value in values.items():
-        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
+        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else redact(str(value)))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
@@ -223,7 +224,7 @@ def main(argv: list[str] | None = None) -> int:
         raise
     except BaseException as error:  # torch's CheckpointException derives from BaseException
         if debug:
-            traceback.print_exc()
+            print(redact(traceback.format_exc()), end="", file=sys.stderr)
         error = readable(error)
         text = paragraph(args.command, error, debug)
         code = 2 if isinstance(error, InputError) else 1

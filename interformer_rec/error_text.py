@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from interformer_rec.errors import InputError
+from interformer_rec.redaction import redact
 
 
 def paragraph(command: str, error: BaseException, debug: bool) -> str:
@@ -15,10 +16,10 @@ def paragraph(command: str, error: BaseException, debug: bool) -> str:
     ranks = os.environ.get("WORLD_SIZE", "1")
     where = f" (rank {os.environ.get('RANK', '?')} of {ranks})" if ranks != "1" else ""
     if isinstance(error, InputError):
-        return f"interformer {command}{where}: {error}"
+        return redact(f"interformer {command}{where}: {error}")
     # Not the user's doing as far as we know, so the type stays: it is what one searches for.
     hint = "" if debug else "\nRun it with --debug for the traceback."
-    return f"interformer {command}{where} failed: {type(error).__name__}: {error}{hint}"
+    return redact(f"interformer {command}{where} failed: {type(error).__name__}: {error}{hint}")
 
 
 def readable(error: BaseException) -> BaseException:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from interformer_rec.errors import InputError
+from interformer_rec.redaction import hide_credentials
 
 
 def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
@@ -22,6 +23,7 @@ def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
     """
     if "://" not in location:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(location))
+    hide_credentials(location)
     try:
         return fs.FileSystem.from_uri(location)
     except pa.ArrowNotImplementedError:

@@ -24,6 +24,7 @@ NAMED_STORES = {"s3", "s3a", "s3n", "gs", "gcs", "oss", "cos", "obs"}  # bucket 
 TOKEN_USERS = NAMED_STORES | {"http", "https", "git", "github"}  # where a user without a password is a key or a token
 _WHOLE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)", re.DOTALL)  # a location by itself, whatever is in it
 _QUERY = re.compile(r"(?P<before>[?&;])(?P<name>[^=&;?#\s'\"]+)=(?P<value>[^&;#\s\"'<>|]*)")
+_REFERENCES = re.compile(r"(\$\{[A-Za-z_][A-Za-z0-9_]*\}:?)+")  # of a config: their values are not there
 _SECRET_NAME = re.compile(
     r"secret|token|passw|pwd|credential|signature|sas|private|(access|api|account|shared|client|subscription)[-_.]?key|accesskey|auth"
     r"|^(sig|key|code|pw|pass)$|[-_.](sig|key|pass|pw)$",
@@ -102,9 +103,9 @@ def _user_end(scheme: str, rest: str) -> int:
 
 def _address(scheme: str, rest: str) -> str:
     end = _user_end(scheme, rest)
-    return f"{STRUCK}@{rest[end:]}" if end else rest
+    return f"{STRUCK}@{rest[end:]}" if end and not _REFERENCES.fullmatch(rest[: end - 1]) else rest
 
 
 def _parameter(found: re.Match[str]) -> str:
-    secret = found["value"] and _SECRET_NAME.search(found["name"])
+    secret = found["value"] and _SECRET_NAME.search(found["name"]) and not _REFERENCES.fullmatch(found["value"])
     return f"{found['before']}{found['name']}={STRUCK}" if secret else found[0]

@@ -23,6 +23,7 @@ from pyarrow import fs
 from interformer_rec.errors import InputError
 from interformer_rec.files import refuse_link_out
 from interformer_rec.filesystem import open_filesystem
+from interformer_rec.redaction import redact
 
 T = TypeVar("T")
 # type_name of pyarrow's file systems, protocols of fsspec's
@@ -68,7 +69,7 @@ def patiently(work: Callable[[], T]) -> T:
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder; it need not exist. `location` is what the user reads in messages."""
+    """A folder; it need not exist. `location` is what the user reads in messages, without credentials."""
 
     location: str
     filesystem: fs.FileSystem
@@ -78,7 +79,7 @@ class Storage:
     def open(cls, location: str | os.PathLike[str]) -> Storage:
         """Raises InputError if the scheme is unknown or the store cannot be named so."""
         try:
-            return cls(str(location), *open_filesystem(str(location)))
+            return cls(redact(str(location)), *open_filesystem(str(location)))
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"cannot reach {str(location)!r}: {error}") from None
 

@@ -28,6 +28,7 @@ from interformer_rec.data.meaning import require_meaning
 from interformer_rec.data.plan import Cursor, Plan, Span, plan_epoch
 from interformer_rec.data.source import Source, open_source
 from interformer_rec.data.unroll import Unroller
+from interformer_rec.redaction import redact
 from interformer_rec.schema import FeatureSchema
 from interformer_rec.unroll_config import UnrollConfig
 
@@ -155,7 +156,7 @@ class Loader:
                 yield step, made
         finally:
             for reason, count in self.bad_rows.items():
-                log.warning("skipped %d row(s) of %s: %s", count, self.source.path, reason)
+                log.warning("skipped %d row(s) of %s: %s", count, redact(self.source.path), reason)
 
     def _decode(self, plan: Plan, unit: int, keep: list[str] | None) -> _Unit:
         """A few row groups at a time, so that Arrow's memory is used again while it is in the cache."""

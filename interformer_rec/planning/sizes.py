@@ -21,6 +21,7 @@ from interformer_rec.data.fit import fit
 from interformer_rec.data.source import open_source
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import json_object
+from interformer_rec.redaction import redact
 from interformer_rec.schema import FeatureSchema
 from interformer_rec.storage import read_file
 
@@ -211,9 +212,9 @@ class _Found:
         )
 
     def take_data(self, config: RunConfig) -> None:
-        path = config.data.train or ""
+        path = redact(str(config.written(("data", "train"))))
         try:
-            source = open_source(path, config.data.max_decoded_bytes)
+            source = open_source(config.data.train or "", config.data.max_decoded_bytes)
             wanted = [name for name in self.lists if name not in self.lengths]
             self._lengths(_sample(source, self.features, wanted), f"sample of {path}")
             if self.rows.keys() != self.features.tables.keys():

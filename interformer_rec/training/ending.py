@@ -87,7 +87,7 @@ class Ending:
         facts: dict[str, Any] = {}
         for split, loader in self.start.loaders.items():
             skipped = SkippedRows(loader, self.config.data.max_bad_rows, split, self.env)
-            path = getattr(self.config.data, split)
+            path = self.config.written(("data", split))
             facts[split] = {"path": path, "rows": loader.rows, "bad_rows": skipped.reasons()}
         facts["tables"] = {
             name: {"rows": self.start.fitted.table_rows[name], "ids": table.ids}

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
+from interformer_rec.redaction import redact
 from interformer_rec.strict_json import finite
 from interformer_rec.training.writing import CannotWrite, writing
 
@@ -136,7 +137,7 @@ class RunLog:
             self._board.flush()
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(redact(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def read_log(run_dir: Path) -> list[dict[str, Any]]:

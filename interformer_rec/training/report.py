@@ -7,16 +7,16 @@ The same files give the same bytes.
 from __future__ import annotations
 
 import json
-import re
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
 from markupsafe import Markup
 
+from interformer_rec import strict_yaml
 from interformer_rec.errors import InputError
+from interformer_rec.redaction import redact
 from interformer_rec.training import report_text
 from interformer_rec.training.progress import read_log
 from interformer_rec.training.report_plots import SERIES, Series, calibration, curves
@@ -84,15 +84,12 @@ def _config(run_dir: Path) -> str:
 
 
 def _read(path: Path) -> str:
-    """A file's text, passwords inside URIs struck out: reports get passed around."""
-    return re.sub(r"://[^/@\s'\"]+:[^/@\s'\"]+@", "://***@", path.read_text(encoding="utf-8"))
+    """A file's text without credentials: reports get passed around."""
+    return redact(path.read_text(encoding="utf-8"))
 
 
 def _name(config: str, run_dir: Path) -> str:
-    try:
-        tree = yaml.safe_load(config)
-    except yaml.YAMLError as error:
-        raise InputError(f"{str(run_dir / 'config.yaml')!r} is not valid YAML: {error}") from None
+    tree = strict_yaml.parse(config, f"config {str(run_dir / 'config.yaml')!r}")
     return str(tree.get("name", run_dir.name)) if isinstance(tree, dict) else run_dir.name
 
 

@@ -7,6 +7,7 @@ can simply be started again.
 from __future__ import annotations
 
 import platform
+import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -124,6 +125,6 @@ def _environment(env: Environment, parallel: Parallel) -> dict[str, Any]:
         "ranks": env.world_size,
         "threads_per_rank": torch.get_num_threads(),
         "dense_parameters": sum(p.numel() for p in parallel.optimizer.dense_parameters),
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }

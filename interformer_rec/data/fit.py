@@ -74,7 +74,7 @@ class Fitted:
             values = json_object(Path(where).read_bytes(), where)
             if values.get("format") != FORMAT:
                 raise DamagedError(
-                    f"{str(folder)!r} was saved in format {values.get('format')!r:.80}; this release reads format {FORMAT}"
+                    f"{where} was saved in format {values.get('format')!r:.80}; this release reads format {FORMAT}"
                 )
             saved = conform(values, _Saved, where)
             tables = {name: _vocabulary(folder, file, where) for name, file in saved.vocabularies.items()}

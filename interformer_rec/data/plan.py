@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from interformer_rec.data.balance import spread, together
 from interformer_rec.errors import DamagedError, InputError
@@ -63,8 +63,11 @@ class Cursor:
         """The inverse of `to_dict`, also after a trip through JSON. Raises DamagedError for what it never returns."""
         try:
             cursor = _CURSOR.validate_json(json.dumps(values), strict=True)
-        except (TypeError, ValueError) as error:
-            raise DamagedError(f"the place in the epoch that a checkpoint holds cannot be read: {error}") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise DamagedError(
+                f"the place in the epoch that a checkpoint holds cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            ) from None
         edges = [edge for interval in cursor.intervals for edge in interval]
         rising = all(first <= second for first, second in itertools.pairwise([0, *edges, MOST_ROWS]))
         counts = all(0 <= count < MOST_ROWS for count in (cursor.epoch, cursor.step, cursor.shuffle_rows))

@@ -24,7 +24,7 @@ def change_manifest(checkpoint: Path, change: Callable[[dict[str, Any]], object]
 
 def entry(content: bytes) -> dict[str, Any]:
     """Of a small file, for the manifest."""
-    return {"bytes": len(content), "crc32": [zlib.crc32(content)]}
+    return {"bytes": len(content), "crc32": [zlib.crc32(content)] if content else []}
 
 
 def replace_file(checkpoint: Path, name: str, content: bytes) -> None:

@@ -24,8 +24,8 @@ FOLDERS = ("run", "run/features")
 @pytest.mark.parametrize("name", REFUSED, ids=lambda name: repr(name)[:40])
 def test_a_name_that_leads_out_is_refused(name):
     for folders in ((), FOLDERS):
-        with pytest.raises(DamagedError, match=r"^index\.json has the file name .* which is refused") as raised:
-            own_name(name, "index.json", folders)
+        with pytest.raises(DamagedError, match=r"^fitted\.json has the file name .* which is refused") as raised:
+            own_name(name, "fitted.json", folders)
         assert len(str(raised.value)) < 500
     if isinstance(name, str) and name and not name.startswith("run/"):
         with pytest.raises(DamagedError, match="is refused"):
@@ -34,10 +34,10 @@ def test_a_name_that_leads_out_is_refused(name):
 
 @pytest.mark.parametrize("name", CORPUS["accepted"])
 def test_an_odd_name_is_taken(name, tmp_path):
-    assert own_name(name, "index.json") == name
+    assert own_name(name, "fitted.json") == name
     assert own_name(f"run/features/{name}", "manifest.json", FOLDERS) == f"run/features/{name}"
     (tmp_path / name).write_text("a file")
-    refuse_link_out(tmp_path, name, "index.json")
+    refuse_link_out(tmp_path, name, "fitted.json")
 
 
 def test_a_link_inside_is_taken_and_one_out_is_not(tmp_path):

@@ -75,9 +75,9 @@ def changed_state(checkpoint: Path) -> None:
     replace_file(checkpoint, "state.json", json.dumps(state).encode())
 
 
-def behind_the_end(checkpoint: Path) -> None:
+def other_sequences(checkpoint: Path) -> None:
     state = json.loads((checkpoint / "state.json").read_text())
-    state["lengths"]["rows"] = {name: [*counts, 7] for name, counts in state["lengths"]["rows"].items()}
+    state["lengths"]["rows"] = {"another": [7]}
     replace_file(checkpoint, "state.json", json.dumps(state).encode())
 
 
@@ -88,7 +88,7 @@ NEWEST = {
     "manifest, deep": lambda c: (c / "manifest.json").write_bytes(b"[" * 100_000),
     "state, cut": lambda c: (c / "state.json").write_bytes((c / "state.json").read_bytes()[:100]),
     "state, of other labels": changed_state,
-    "state, of other sequences": behind_the_end,
+    "state, of other sequences": other_sequences,
     "vocabulary": lambda c: (c / "run/features/user_id.parquet").write_bytes(b"PAR1"),
 }
 

@@ -129,7 +129,7 @@ def read_run(path: str, trust: bool = False) -> Run:
         raise InputError(
             f"{str(folder / FILE)!r} is not of format {FORMAT}: {'.'.join(map(str, first['loc'])) or '(file)'}: {first['msg']}"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"run {path!r} cannot be read: {error}") from None
     if len(measured.by_rank) != measured.ranks:
         raise InputError(

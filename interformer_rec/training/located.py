@@ -17,6 +17,7 @@ from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.restore import load, read_state
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.storage import Storage
+from interformer_rec.training.saved_state import checked_state
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ class Located:
         """Fill the model with the weights of a candidate; its state (collective). Raises DamagedError if all are damaged."""
 
         def both(checkpoint: Storage) -> dict[str, Any]:
-            state = env.on_main(lambda: read_state(checkpoint))
+            state = env.on_main(lambda: checked_state(read_state(checkpoint), checkpoint.location))
             load(checkpoint, parallel, env, weights_only=True)
             return state
 

@@ -27,7 +27,7 @@ from interformer_rec.training.writing import CannotWrite, writing
 LOG_FILE = "metrics.jsonl"
 PLAIN_SECONDS = 10.0  # between two lines of steps where there is no terminal
 ETA_SECONDS = 120.0  # the speed behind the bar's ETA is that of the last two minutes
-PLACE = ("split", "epoch", "step")  # where a record stands; the rest is measured
+PLACE = {"split": str, "epoch": int, "step": int}  # where a record stands; the rest is measured
 
 
 class RunLog:
@@ -155,9 +155,9 @@ def read_log(run_dir: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(record, dict) and all(name in record for name in PLACE):
+        if isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in PLACE.items()):
             if record["split"] == "train":
                 if record["step"] <= furthest:
                     found = {place: kept for place, kept in found.items() if kept["step"] < record["step"]}

@@ -100,7 +100,7 @@ def _json(run_dir: Path, name: str) -> Any:
         return json.loads(_read(path))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{str(path)!r} is not valid JSON ({error}): delete it, or run the evaluation again") from None
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+
 from interformer_rec.config import RunConfig, parse_found, parse_yaml
 from interformer_rec.config_text import Place
 from interformer_rec.errors import InputError
 from interformer_rec.redaction import without_credentials
+from interformer_rec.storage import Storage
 
 CONFIG = "config.yaml"
 TRUST = "--trust-run"
@@ -20,15 +23,15 @@ _MINE = f"If the run is yours, add {TRUST}"
 
 
 def run_folder_config(path: str, trust: bool) -> RunConfig | None:
-    """The config of a run folder on this machine; None if `path` is none. Raises InputError."""
-    file = Path(path) / CONFIG
-    if "://" in path or not file.is_file():
-        return None
+    """The config of a run folder, on this machine or in a store that the user names; None if `path` is none. Raises InputError."""
+    folder = Storage.open(path)
+    where = folder.folder(CONFIG).location
     try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read config {str(file)!r}: {error.strerror or error}") from None
-    return read_config(content, str(file), trust)
+        content = folder.get(CONFIG) if folder.size(CONFIG) is not None else None
+    except (OSError, pa.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read config {without_credentials(where)!r}: {reason}") from None
+    return None if content is None else read_config(content, where, trust)
 
 
 def read_config(content: bytes, source: str, trust: bool = False, like: RunConfig | None = None) -> RunConfig:

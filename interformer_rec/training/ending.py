@@ -5,7 +5,6 @@ The test comes last, and whatever does not need it is written before: one bad ro
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from interformer_rec.config import RunConfig
@@ -30,7 +29,7 @@ class Ending:
     def __init__(self, config: RunConfig, env: Environment, folder: RunFolder, start: Start) -> None:
         self.config, self.env, self.folder, self.start = config, env, folder, start
         self.measured = start.recorder.gather(start.parallel)
-        self.report: Path | None = None  # once it is written; on rank 0
+        self.report = ""  # once it is written; on rank 0
 
     def stopped(self) -> None:
         """After a signal: `--resume` goes on, and ends the run some day."""
@@ -44,7 +43,7 @@ class Ending:
             self._write(found)
             damaged = f" that can be read: {'; '.join(best.damaged)}" if best.damaged else ""
             raise SaveError(
-                f"run {str(self.folder.path)!r} was trained to step {self.start.trainer.position.step}, and has no checkpoint{damaged}. "
+                f"run {self.folder.shown()!r} was trained to step {self.start.trainer.position.step}, and has no checkpoint{damaged}. "
                 "The messages above say why none was written; the weights are lost. Name another training.checkpoint.path and train again"
             )
         state = best.load(self.start.parallel, self.env)
@@ -65,6 +64,7 @@ class Ending:
             self._write(found)
         if self.env.is_main:
             self.folder.write_json(COMPLETE, {"step": self.start.trainer.position.step})
+            self.folder.send()
 
     def _evaluate(self, name: str, loader: Loader) -> Evaluation:
         skipped = SkippedRows(loader, self.config.data.max_bad_rows, name, self.env)
@@ -80,7 +80,9 @@ class Ending:
         self.folder.write_json("data.json", facts)
         self.folder.write_json(MEASURED, self.measured)
         with writing(self.folder.path):
-            self.report = write_report(self.folder.path)
+            write_report(self.folder.path)
+        self.folder.send()
+        self.report = self.folder.shown("report.html")
 
     def _data_facts(self) -> dict[str, Any]:
         """Rows, skipped rows, tables and history lengths, for the report (collective)."""

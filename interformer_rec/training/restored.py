@@ -40,7 +40,7 @@ def kept_features(folder: RunFolder, saved: list[str]) -> tuple[Fitted, str | No
             problems.append(str(error))
     if (folder.features / "fitted.json").exists():  # whether a checkpoint can be continued is said later
         return Fitted.load(folder.features), None
-    raise InputError(f"run {str(folder.path)!r} has no checkpoint that is whole: {'; '.join(problems)}")
+    raise InputError(f"run {folder.shown()!r} has no checkpoint that is whole: {'; '.join(problems)}")
 
 
 def _are_there(checkpoint: Storage, features: Path) -> bool:
@@ -80,4 +80,4 @@ def continue_from_newest(
         log.message(f"continuing from {checkpoint.location} at step {trainer.position.step}")
         return
     if damaged:
-        raise InputError(f"run {str(folder.path)!r} has no checkpoint that is whole: {'; '.join(damaged)}")
+        raise InputError(f"run {folder.shown()!r} has no checkpoint that is whole: {'; '.join(damaged)}")

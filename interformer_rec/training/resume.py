@@ -72,9 +72,9 @@ def _require_found(config: RunConfig, folder: RunFolder) -> None:
     except (InputError, OSError):  # a start that was cut short: nothing is known
         return
     path, now = (one.training.checkpoint.path or str(folder.path / "checkpoints") for one in (before, config))
-    if path != now and (not is_local(path) or RunFolder(before, folder.path).checkpoints.newest_first()):
+    if path != now and (not is_local(path) or RunFolder(before, folder.storage.location).checkpoints.newest_first()):
         raise InputError(
-            f"run {str(folder.path)!r} has its checkpoints in {path!r}, and there are none in {now!r}, where training.checkpoint.path "
+            f"run {folder.shown()!r} has its checkpoints in {path!r}, and there are none in {now!r}, where training.checkpoint.path "
             "looks for them now: restore that key, copy the checkpoints there, or start a new run with --set training.out=DIR"
         )
 
@@ -103,7 +103,7 @@ def _require_same_meaning(before: RunConfig, config: RunConfig, folder: RunFolde
         return
     cannot = "; a checkpoint has no weights for what is new" if any(c.before == ABSENT for c in found) else ""
     raise InputError(
-        f"run {str(folder.path)!r} cannot go on with this config, because its weights were trained with another one: "
+        f"run {folder.shown()!r} cannot go on with this config, because its weights were trained with another one: "
         f"{'; '.join(map(str, found))}{cannot}. Restore {_count(found)}, or start a new run with --set training.out=DIR. "
         "docs/guides/resume.md lists what may change on --resume"
     )

@@ -8,7 +8,6 @@ import pyarrow as pa
 
 from interformer_rec.config import RunConfig
 from interformer_rec.distributed.environment import Environment, process_group
-from interformer_rec.redaction import redact
 from interformer_rec.training.ending import Ending
 from interformer_rec.training.resume import Resumed, resumed
 from interformer_rec.training.run_folder import RunFolder
@@ -55,14 +54,14 @@ def _train(config: RunConfig, env: Environment, folder: RunFolder, resume: bool,
         else:
             ending.complete()
     if env.is_main:
-        print(f"report: {redact(str(ending.report))}", flush=True)
+        print(f"report: {ending.report}", flush=True)
     return stopped_by
 
 
 def _nothing_to_do(env: Environment, folder: RunFolder, step: int) -> int:
     if env.is_main:
         print(
-            f"run {redact(str(folder.path))!r} is already complete at step {step}, nothing to do: to train on, raise training.epochs or "
+            f"run {folder.shown()!r} is already complete at step {step}, nothing to do: to train on, raise training.epochs or "
             "training.max_steps; a new experiment needs a new training.out",
             flush=True,
         )

@@ -9,22 +9,28 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from interformer_rec.config import RunConfig
+from interformer_rec.distributed.checkpoint import SaveError
 from interformer_rec.distributed.checkpoints import Checkpoints
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.manifest import MANIFEST, Manifest
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import json_object, write_whole
 from interformer_rec.found_config import read_config, require_open, run_folder_config
+from interformer_rec.mirror import Mirror
+from interformer_rec.redaction import redact
 from interformer_rec.storage import Storage
 from interformer_rec.strict_json import finite
 from interformer_rec.training.located import Located, require_one
+from interformer_rec.training.lock_file import ERRORS
 from interformer_rec.training.run_lock import RunLock, RunLost
 from interformer_rec.training.writing import writing
 
+T = TypeVar("T")
 ATTACHED = "run/"  # where a checkpoint keeps files of the run folder
 FEATURES = f"{ATTACHED}features/"
 COMPLETE = "complete.json"  # {"step": N}, written last: training has ended there, and all of the above belongs to it
@@ -35,10 +41,17 @@ class RunFolder:
 
     def __init__(self, config: RunConfig, path: str | os.PathLike[str] | None = None) -> None:
         """`path`: where the folder is now, if not where the config says. Raises InputError for a bad checkpoint.path."""
-        self.path = Path(path) if path is not None else config.run_dir
+        place = str(path) if path is not None else config.training.out.replace("{name}", config.name)
+        self.storage = Storage.open(place)
+        self._mirror = Mirror(self.storage) if self.storage.local is None else None
+        if self._mirror is not None:
+            self.path = self._mirror.path
+        else:
+            self.path = Path(self.storage.root if "://" in place else place).expanduser()
         self.config = self.path / "config.yaml"
         self.features = self.path / "features"
-        self.checkpoints = Checkpoints(_checkpoints_place(self.path, config.training.checkpoint.path))
+        self.checkpoints = Checkpoints(_checkpoints_place(self.storage, self.path, config.training.checkpoint.path))
+        self._keep_on = config.training.checkpoint.on_error == "continue"
         self._hang_seconds = config.training.hang_seconds
         self._lock: RunLock | None = None
 
@@ -48,21 +61,64 @@ class RunFolder:
         Nothing but the lock is written. Raises InputError; then nothing is locked.
         """
         self._require_new(resume)
-        places = [Storage.open(self.path), self.checkpoints.storage]
-        lock = RunLock(places, self._hang_seconds, lambda line: print(line, file=sys.stderr, flush=True))
+        places = [self.storage, self.checkpoints.storage]
+        lock = RunLock(places, self._hang_seconds, _say)
         lock.take()
         self._lock, self.checkpoints.lost = lock, lock.lost
         try:
             self._require_new(resume)  # another one may have begun and ended before it was ours
+            if self._mirror is not None and resume:
+                self._reach(self._mirror.fetch)
         except InputError:
             self.release()
             raise
 
     def release(self) -> None:
-        """Unlock what `claim` locked; folders that were made for it go too, as far as they are empty."""
+        """Unlock what `claim` locked; folders that were made for it go too, as far as they are empty. Never raises.
+
+        Of a run in a store, what is not there yet is sent before, an error's files too.
+        """
+        if self._mirror is not None:
+            try:
+                if not self.lost():
+                    self._mirror.send()
+                self._mirror.close()
+            except ERRORS as error:
+                _say(self._not_sent(error))
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def send(self) -> None:
+        """Of a run in a store: copy there what has changed (on rank 0). Raises SaveError, unless checkpoint.on_error is continue."""
+        if self._mirror is None or self._lock is None:
+            return
+        try:
+            self._mirror.send()
+        except ERRORS as error:
+            if not self._keep_on:
+                raise SaveError(self._not_sent(error)) from None
+            _say(f"{self._not_sent(error)}; training goes on")
+
+    def saved(self, note: Callable[[dict[str, Any]], None], record: dict[str, Any]) -> None:
+        """After a checkpoint: note it, and bring the folder in a store up to date."""
+        note(record)
+        self.send()
+
+    def shown(self, name: str = "") -> str:
+        """Where a file of the folder, or the folder, is in the user's eyes."""
+        if self._mirror is None:
+            return redact(str(self.path / name))
+        return redact(self.storage.folder(name).location if name else self.storage.location)
+
+    def _not_sent(self, error: Exception) -> str:
+        return f"files of the run could not be written to {self.shown()!r} ({error}); they are in {str(self.path)!r}"
+
+    def _reach(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except ERRORS as error:
+            raise InputError(f"cannot reach the run folder {self.shown()!r}: {error}") from None
 
     def lost(self) -> str:
         """Why this job may write no more, in a sentence; "" while it may, and on the ranks that did not claim the folder."""
@@ -74,9 +130,9 @@ class RunFolder:
             raise RunLost(lost)
 
     def _require_new(self, resume: bool) -> None:
-        if self.config.exists() and not resume:
+        if not resume and self._reach(lambda: self.storage.size("config.yaml")) is not None:
             raise InputError(
-                f"run folder {str(self.path)!r} already holds a run: continue it with --resume, "
+                f"run folder {self.shown()!r} already holds a run: continue it with --resume, "
                 f"choose another with --set training.out=DIR, or delete it"
             )
         if not resume and self.checkpoints.newest_first():
@@ -103,11 +159,19 @@ class RunFolder:
         return {f"{ATTACHED}config.yaml": self.config, **{f"{FEATURES}{name}": self.features / name for name in names}}
 
 
-def _checkpoints_place(run: Path, place: str | None) -> str | Path:
+def _say(line: str) -> None:
+    print(redact(line), file=sys.stderr, flush=True)
+
+
+def _checkpoints_place(run: Storage, path: Path, place: str | None) -> str | Path:
     """training.checkpoint.path; a relative one is in the run folder, wherever that is now and whatever the working folder is."""
-    if place is None:
-        return run / "checkpoints"
-    return place if "://" in place else run.absolute() / Path(place).expanduser()
+    place = place or "checkpoints"
+    if "://" in place:
+        return place
+    expanded = Path(place).expanduser()
+    return (
+        run.folder(place).location if run.local is None and not expanded.is_absolute() else path.absolute() / expanded
+    )
 
 
 def attached_config(checkpoint: Storage, trust: bool = False, like: RunConfig | None = None) -> RunConfig:

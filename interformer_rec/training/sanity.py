@@ -12,6 +12,7 @@ from interformer_rec.batch import Batch
 from interformer_rec.distributed.checkpoints import Checkpoints
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.training.pipeline import Step
+from interformer_rec.training.run_folder import RunFolder
 
 
 class NonFiniteLoss(RuntimeError):
@@ -45,16 +46,16 @@ def what_is_left(checkpoints: Checkpoints, step: int) -> str:
     return f"The newest checkpoint, {last}, has the weights of this very step: if `--resume` ends here again, {back}."
 
 
-def check_finite(step: Step[Any] | None, number: int, env: Environment, folder: Path) -> None:
+def check_finite(step: Step[Any] | None, number: int, env: Environment, folder: RunFolder) -> None:
     """Raise NonFiniteLoss if the step's loss on this rank is not finite; the batch is saved first."""
     if step is None or bool(step.loss.isfinite()):
         return
-    path = folder / f"non_finite_step_{number}_rank_{env.rank}.safetensors"
+    name = f"non_finite_step_{number}_rank_{env.rank}.safetensors"
     try:
-        save_batch(step.batch, path)
-        kept = f"is saved in {str(path)!r}"
+        save_batch(step.batch, folder.path / name)
+        kept = f"is saved in {folder.shown(name)!r}"
     except (OSError, SafetensorError) as error:
-        kept = f"could not be saved in {str(path)!r} ({error})"
+        kept = f"could not be saved in {folder.shown(name)!r} ({error})"
     raise NonFiniteLoss(
         f"loss is {step.loss.item()} at step {number} on rank {env.rank}; its batch of {step.batch.rows} rows {kept}. Lower "
         f"optimizer.dense.lr or optimizer.embedding.lr, set optimizer.dense.clip_norm, or look for extreme values in the dense features "
@@ -76,4 +77,5 @@ def save_batch(batch: Batch, path: Path) -> None:
         "groups": batch.groups,
     }
     keys = {"sparse.keys": ",".join(batch.sparse.keys()), "sequences.keys": ",".join(batch.sequences.keys())}
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path, keys)

@@ -92,7 +92,7 @@ def write_start(config: RunConfig, env: Environment, folder: RunFolder, start: S
     with writing(folder.path):
         if start.features_from is not None:
             start.log.message(
-                f"vocabularies in {str(folder.features)!r} are taken from checkpoint {start.features_from}"
+                f"vocabularies in {folder.shown('features')!r} are taken from checkpoint {start.features_from}"
             )
             unpack_features(folder.checkpoints.storage.folder(start.features_from), folder.features)
         elif not start.resumed:
@@ -100,6 +100,7 @@ def write_start(config: RunConfig, env: Environment, folder: RunFolder, start: S
         write_whole(folder.config, run_config.to_yaml(config))
         folder.write_json("plan.json", start.parallel.plan)
         folder.write_json("environment.json", _environment(env, start.parallel))
+    folder.send()
 
 
 def _fit(config: RunConfig, folder: RunFolder, saved: list[str]) -> tuple[Fitted, str | None]:

@@ -90,7 +90,7 @@ class Trainer:
             asynchronous=options.asynchronous,
             full_every=options.full_every,
             beat=lambda: self._at("saving a checkpoint"),
-            done=lambda record: log.saved({"epoch": self.position.epoch, **record}),
+            done=lambda record: folder.saved(log.saved, {"epoch": self.position.epoch, **record}),
         )
 
     def fit(self) -> int:
@@ -183,7 +183,7 @@ class Trainer:
             self.position.cursor = step.cursor
             self.lengths.add(step.batch, self.position.epoch)
             self.window.add(step)
-            check_finite(previous, self.position.step - 1, self.env, self.folder.path)  # a step late: it is done by now
+            check_finite(previous, self.position.step - 1, self.env, self.folder)  # a step late: it is done by now
             previous = step
             if self.position.step % self.options.log_every_steps == 0:
                 self._exchange()
@@ -191,7 +191,7 @@ class Trainer:
                 self._save_if_due(step)
             stopping = stopping or self.agreement.step()
             self._at("training")
-        check_finite(previous, self.position.step, self.env, self.folder.path)
+        check_finite(previous, self.position.step, self.env, self.folder)
         if self.window.steps and not stopping:
             self._exchange()
         return stopping
@@ -253,7 +253,7 @@ class Trainer:
     def _save_if_due(self, step: Step[Cursor]) -> None:
         every = self.options.checkpoint.every_steps
         if every and self.position.step % every == 0:
-            check_finite(step, self.position.step, self.env, self.folder.path)  # weights of a broken step are not saved
+            check_finite(step, self.position.step, self.env, self.folder)  # weights of a broken step are not saved
             began = time.perf_counter()
             self._save()
             self.window.paused += time.perf_counter() - began

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import re
+import shutil
 import signal
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from interformer_rec.config import RunConfig
+from interformer_rec.distributed.checkpoint import SaveError
 from interformer_rec.errors import InputError
+from interformer_rec.mirror import Mirror
 from interformer_rec.storage import Storage
 from interformer_rec.training import run, trained
 from interformer_rec.training.lock_file import NAME
 from interformer_rec.training.run_folder import RunFolder
 from interformer_rec.training.run_lock import RunLock, RunLost, whoami
 from interformer_rec.training.trainer import Trainer
+from tests.s3 import s3_server
 from tests.training.test_start import snapshot
 
 
@@ -106,3 +115,109 @@ def test_a_relative_place_for_checkpoints_is_in_the_run_folder(
     assert place("ck", Path("moved")) == f"{tmp_path}/moved/ck"
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert place("~/ck") == f"{tmp_path}/home/ck"
+
+
+@pytest.fixture
+def store() -> Iterator[str]:
+    """A place that is not on this machine's file system."""
+    name = f"run-folder-test-{uuid.uuid4().hex}"
+    yield f"memory://{name}"
+    memory = fsspec.filesystem("memory")
+    if memory.exists(f"/{name}"):
+        memory.rm(f"/{name}", recursive=True)
+
+
+def test_a_run_in_a_store_trains_resumes_and_is_used_from_there(
+    small: Callable[..., RunConfig], store: str, synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = f"{store}/run"
+    overrides = ("training.epochs=1", f"training.out={store}/{{name}}", "name=run", "training.log_every_steps=1")
+    assert run.train(small(*overrides, "training.max_steps=5")) == 0
+    folder = Storage.open(out)
+    names = {"config.yaml", "features", "checkpoints", "metrics.jsonl", "tensorboard", "data.json", "plan.json", "environment.json",
+             "measured.json", "evaluation.json", "report.html", "complete.json"}  # fmt: skip
+    assert set(folder.names()) == names
+    with pytest.raises(InputError, match=rf"'{out}' already holds a run"):
+        run.train(small(*overrides))
+    assert run.train(small(*overrides, "training.max_steps=8"), resume=True) == 0
+    records = [json.loads(line) for line in folder.get("metrics.jsonl").splitlines()]
+    assert [record["step"] for record in records if record["split"] == "train"] == list(range(1, 9))
+    assert set(folder.names()) == names, "the lock is gone"
+    assert list(tmp_path.iterdir()) == [], "nothing is made in the working folder"
+    test = json.loads(folder.get("evaluation.json"))["test"]
+    assert trained.evaluate(out)["label/auc"] == test["label/auc"]
+    done = trained.predict(out, str(synthetic / "test.parquet"), f"{store}/scores.parquet")
+    assert done["rows"] == 150 and Storage.open(store).size("scores.parquet")
+
+
+def test_a_refused_start_changes_no_file_in_a_store(small: Callable[..., RunConfig], store: str) -> None:
+    out = f"training.out={store}/run"
+    with pytest.raises(InputError, match="/nowhere"):
+        run.train(small(out, "data.valid=/nowhere"))
+    memory = fsspec.filesystem("memory")
+    assert [path for path in memory.find(store) if memory.isfile(path)] == []
+    assert run.train(small(out, "training.max_steps=1", "data.valid=null", "data.test=null")) == 0
+    before = {path: memory.cat(path) for path in memory.find(store)}
+    for wrong in ("data.valid=/nowhere", "model.d=16"):
+        with pytest.raises(InputError):
+            run.train(small(out, wrong), resume=True)
+        assert {path: memory.cat(path) for path in memory.find(store)} == before
+    lock = RunLock([Storage.open(f"{store}/run")], 60, print)
+    lock.take()
+    with pytest.raises(InputError, match="is in use"):
+        run.train(small(out), resume=True)
+    lock.release()
+    assert {path: memory.cat(path) for path in memory.find(store)} == before
+
+
+@pytest.mark.parametrize("on_error", ["stop", "continue"])
+def test_files_that_cannot_be_sent_end_the_run_or_not(
+    small: Callable[..., RunConfig],
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    on_error: str,
+) -> None:
+    send = Mirror._send
+
+    def fail(mirror: Mirror, name: str) -> None:
+        if name == "metrics.jsonl":
+            raise PermissionError(errno.EACCES, "no more")
+        send(mirror, name)
+
+    monkeypatch.setattr(Mirror, "_send", fail)
+    config = small(
+        f"training.out={store}/run",
+        "training.max_steps=3",
+        "data.test=null",
+        f"training.checkpoint.on_error={on_error}",
+    )
+    if on_error == "stop":
+        with pytest.raises(SaveError, match=rf"could not be written to '{store}/run' \(.*no more\); they are in '/"):
+            run.train(config)
+    else:
+        assert run.train(config) == 0
+    said = capfd.readouterr().err
+    kept = Path(re.findall(r"they are in '(.*?)'", said)[0])
+    assert (kept / "metrics.jsonl").exists()
+    shutil.rmtree(kept)
+    assert Storage.open(f"{store}/run/checkpoints/step-00000003").size("manifest.json")
+
+
+def test_a_file_uri_is_the_folder_itself(small: Callable[..., RunConfig], tmp_path: Path) -> None:
+    assert run.train(small(f"training.out=file://{tmp_path}/uri", "training.max_steps=1", "data.valid=null")) == 0
+    assert (tmp_path / "uri" / "report.html").exists()
+    assert trained.evaluate(f"file://{tmp_path}/uri")["rows"] == 150
+
+
+def test_a_run_in_s3_keeps_its_server_s_address(small: Callable[..., RunConfig]) -> None:
+    with s3_server() as server:
+        out = f"training.out={server.uri('runs/{name}')}"
+        assert run.train(small(out, "name=one", "training.max_steps=2", "data.test=null")) == 0
+        folder = Storage.open(server.uri("runs/one"))
+        assert {"config.yaml", "report.html", "complete.json", "checkpoints", "features"} <= set(folder.names())
+        assert not [
+            name for name in (*folder.names(), *folder.folder("checkpoints").names()) if name.startswith("lock")
+        ]
+        assert trained.evaluate(server.uri("runs/one"), str(small().data.test))["rows"] == 150

@@ -125,7 +125,7 @@ class CheckpointConfig(Strict):
 class TrainingConfig(Strict):
     """How long, how precise, and what is watched."""
 
-    out: Location = Field("runs/{name}", description="run folder; {name} is the run's name")
+    out: Location = Field("runs/{name}", description="run folder, a path or URI; {name} is the run's name")
     epochs: Count = 1
     max_steps: Count | None = None
     precision: Literal["fp32", "bf16"] = "fp32"

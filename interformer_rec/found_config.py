@@ -7,8 +7,6 @@ environment and the data of a checkpoint wait for --trust-run ("this run is mine
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pyarrow as pa
 
 from interformer_rec.config import RunConfig, parse_found, parse_yaml
@@ -79,12 +77,12 @@ def data_to_evaluate(path: str, config: RunConfig, trust: bool) -> str:
     return str(getattr(named.data, split))
 
 
-def at_home(config: RunConfig, folder: Path) -> RunConfig:
+def at_home(config: RunConfig, folder: str) -> RunConfig:
     """The config of a run that lies in `folder`, without the paths that are not to be opened."""
     closed = {
         split: None
         for split in ("train", "valid", "test")
         if config.unfilled(("data", split)) or not is_local(getattr(config.data, split) or "")
     }
-    training = config.training.model_copy(update={"out": str(folder)})
+    training = config.training.model_copy(update={"out": folder})
     return config.model_copy(update={"data": config.data.model_copy(update=closed), "training": training})

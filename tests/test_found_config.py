@@ -97,7 +97,7 @@ def test_a_number_of_the_environment_needs_the_user(run):
 
 
 def test_what_is_not_to_be_opened_is_left_out(run, tmp_path):
-    found = at_home(run_folder_config(run(), trust=False), tmp_path)
+    found = at_home(run_folder_config(run(), trust=False), str(tmp_path))
     assert (found.data.train, found.data.test, found.run_dir) == (None, "data/test.parquet", tmp_path)
 
 

@@ -36,7 +36,7 @@ def calibrate(score: Score) -> Cluster:
     efficiency, fitted = _efficiency(score)
     overhead, kept = _overhead(score)
     note = Calibration(
-        run=str(run.path),
+        run=run.place,
         date=time.strftime("%Y-%m-%d"),
         versions={"interformer_rec": run.measured.version, **run.measured.versions},
         ranks=run.measured.ranks,

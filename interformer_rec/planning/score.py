@@ -100,7 +100,7 @@ class Score:
 
         measured = self.run.measured
         return {
-            "run": str(self.run.path),
+            "run": self.run.place,
             "job": self.job,
             "cluster": self.placed.problem.cluster.name,
             "ranks": measured.ranks,
@@ -118,12 +118,13 @@ def cluster_of(run: Run, name: str | None) -> tuple[Cluster, str]:
     measured, local = run.measured, run.measured.ranks_per_node
     if name is None and measured.device == "cuda":
         raise InputError(
-            f"run {str(run.path)!r} was on GPUs: name the machine with --cluster, one of configs/clusters/ or a YAML file"
+            f"run {run.place!r} was on GPUs: name the machine with --cluster, one of configs/clusters/ or a YAML file"
         )
     cluster = load_cluster(name or "cpu")
     if cluster.device != measured.device:
         raise InputError(
-            f"run {str(run.path)!r} was on {measured.device}, cluster {cluster.name!r} is for {cluster.device}: name another with --cluster"
+            f"run {run.place!r} was on {measured.device}, cluster {cluster.name!r} is for {cluster.device}: name another with "
+            "--cluster"
         )
     if measured.device == "cuda" and local > cluster.devices_per_node:
         raise InputError(
@@ -161,7 +162,7 @@ def score(run: Run, cluster: Cluster, job: str) -> Score:
 
 def _sizes(run: Run) -> Sizes:
     """From data.json; ids of a bag, which it does not have, from the measured steps."""
-    known = find_sizes(run.config, None, str(run.path / "data.json"))
+    known = find_sizes(run.config, None, run.folder.folder("data.json").location)
     elements = run.measured.elements
     bags = {bag.name: Lengths.constant(elements[bag.name]) for bag in run.config.features.bags if bag.name in elements}
     return replace(known, lengths={**known.lengths, **bags})

@@ -43,7 +43,7 @@ def show(console: Console, found: Score) -> None:
     """Memory of the fullest rank and the error of the worst one, time by stage, verdicts."""
     measured = found.run.measured
     console.print(
-        f"[bold]{escape(str(found.run.path))}[/bold]: {measured.ranks} {measured.device} rank(s), "
+        f"[bold]{escape(found.run.place)}[/bold]: {measured.ranks} {measured.device} rank(s), "
         f"{found.placed.problem.batch_size:,} rows a rank. Predicted for {escape(found.job)}"
     )
     console.print(_memory(found))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch.distributed._shard.sharding_spec import EnumerableShardingSpec, ShardMetadata
 from torchrec.distributed.planner.utils import placement
@@ -19,6 +19,8 @@ from torchrec.distributed.types import EmbeddingModuleShardingPlan, ParameterSha
 from interformer_rec.config import RunConfig
 from interformer_rec.errors import InputError
 from interformer_rec.found_config import at_home, run_folder_config
+from interformer_rec.redaction import redact
+from interformer_rec.storage import Storage
 
 FILE, FORMAT = "measured.json", 1
 EVERYWHERE = ("row_wise", "data_parallel")  # one shard a rank, in rank order; empty ones are not in the file
@@ -102,40 +104,46 @@ class Measured(_Loose):
 class Run:
     """A run that can be scored."""
 
-    path: Path
+    folder: Storage
     config: RunConfig
     measured: Measured
     facts: dict[str, Any]  # data.json
 
+    @property
+    def place(self) -> str:
+        """Where it is, for a reader."""
+        return redact(self.folder.location)
+
 
 def read_run(path: str, trust: bool = False) -> Run:
     """`trust`: its config may name what is opened (found_config.py). Raises InputError for what is no run, or one without measurements."""
-    folder, config = Path(path), run_folder_config(path, trust)
+    folder, config = Storage.open(path), run_folder_config(path, trust)
     if config is None:
         raise InputError(
             f"{path!r} is not a run folder: it has no config.yaml. Name what `interformer train` wrote to, such as runs/NAME"
         )
-    for name in (FILE, "data.json"):
-        if not (folder / name).is_file():
-            raise InputError(
-                f"run {path!r} has no {name}: it was trained by an earlier release, or did not come to its end. Train it again, "
-                f"a few steps are enough: --set training.max_steps=40 --set training.out=DIR"
-            )
+    where = folder.folder(FILE).location
     try:
-        measured = Measured.model_validate_json((folder / FILE).read_text(encoding="utf-8"))
-        facts = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+        for name in (FILE, "data.json"):
+            if folder.size(name) is None:
+                raise InputError(
+                    f"run {path!r} has no {name}: it was trained by an earlier release, or did not come to its end. Train it again, "
+                    f"a few steps are enough: --set training.max_steps=40 --set training.out=DIR"
+                )
+        measured = Measured.model_validate_json(folder.get(FILE))
+        facts = json.loads(folder.get("data.json"))
+    except InputError:
+        raise
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(
-            f"{str(folder / FILE)!r} is not of format {FORMAT}: {'.'.join(map(str, first['loc'])) or '(file)'}: {first['msg']}"
+            f"{where!r} is not of format {FORMAT}: {'.'.join(map(str, first['loc'])) or '(file)'}: {first['msg']}"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, pa.ArrowException, ValueError, RecursionError) as error:
         raise InputError(f"run {path!r} cannot be read: {error}") from None
     if len(measured.by_rank) != measured.ranks:
-        raise InputError(
-            f"{str(folder / FILE)!r} is damaged: {measured.ranks} ranks, measurements of {len(measured.by_rank)}"
-        )
-    return Run(folder, config if trust else at_home(config, folder), measured, facts)
+        raise InputError(f"{where!r} is damaged: {measured.ranks} ranks, measurements of {len(measured.by_rank)}")
+    return Run(folder, config if trust else at_home(config, path), measured, facts)
 
 
 def _sharding(table: TableOf, device: str, local: int) -> ParameterSharding:

@@ -19,6 +19,7 @@ from interformer_rec.config import RunConfig
 from interformer_rec.distributed.checkpoint import SaveError
 from interformer_rec.errors import InputError
 from interformer_rec.mirror import Mirror
+from interformer_rec.planning.score_command import score_run
 from interformer_rec.storage import Storage
 from interformer_rec.training import run, trained
 from interformer_rec.training.lock_file import NAME
@@ -128,7 +129,12 @@ def store() -> Iterator[str]:
 
 
 def test_a_run_in_a_store_trains_resumes_and_is_used_from_there(
-    small: Callable[..., RunConfig], store: str, synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Callable[..., RunConfig],
+    store: str,
+    synthetic: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     out = f"{store}/run"
@@ -149,6 +155,9 @@ def test_a_run_in_a_store_trains_resumes_and_is_used_from_there(
     assert trained.evaluate(out)["label/auc"] == test["label/auc"]
     done = trained.predict(out, str(synthetic / "test.parquet"), f"{store}/scores.parquet")
     assert done["rows"] == 150 and Storage.open(store).size("scores.parquet")
+    capfd.readouterr()
+    assert score_run(out, as_json=True) == 0
+    assert json.loads(capfd.readouterr().out)["run"] == out
 
 
 def test_a_refused_start_changes_no_file_in_a_store(small: Callable[..., RunConfig], store: str) -> None:

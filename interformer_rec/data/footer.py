@@ -8,12 +8,23 @@ wanted) are not: these are decoded so that only a part of them can be too large.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from interformer_rec.data.chunks import (
+    DELTA_BYTE_ARRAY,
+    DELTA_LENGTH_BYTE_ARRAY,
+    PLAIN_DICTIONARY,
+    RLE_DICTIONARY,
+    Chunk,
+    chunks,
+    metadata_of,
+    read_footer,
+)
 from interformer_rec.data.unify import leaves
 
 MOST = 1 << 34  # bytes that columns may decode to in one go
@@ -56,13 +67,19 @@ class Reading(NamedTuple):
 class Footer:
     """Made once per open file; used by several threads."""
 
-    def __init__(self, metadata: pq.FileMetaData, size: int) -> None:
-        self.metadata, self._size = metadata, size
+    def __init__(self, handle: pa.NativeFile) -> None:
+        """Reads the footer. Raises pa.ArrowException, OSError, or UnicodeDecodeError for the name of a column."""
+        self._content, self._size = read_footer(handle), handle.size()
+        self.metadata = metadata_of(self._content)
         self._leaves: dict[str, list[int]] = {}
-        names = [field.name for field in metadata.schema.to_arrow_schema() for _ in range(leaves(field.type))]
+        names = [field.name for field in self.metadata.schema.to_arrow_schema() for _ in range(leaves(field.type))]
         for place, name in enumerate(names):
             self._leaves.setdefault(name, []).append(place)
         self._known: dict[tuple[object, ...], Reading] = {}
+
+    @cached_property
+    def _chunks(self) -> list[list[Chunk]]:
+        return chunks(self._content)
 
     def reading(self, groups: Sequence[int], columns: Sequence[str], strings: bool, limit: int | None) -> Reading:
         """How to decode these columns; `strings`: as dictionaries. Raises TooLarge."""
@@ -73,31 +90,33 @@ class Footer:
 
     def stored(self, group: int, column: str) -> int:
         """Bytes of a column of a row group in the file."""
-        row_group = self.metadata.row_group(group)
-        found = sum(row_group.column(leaf).total_compressed_size for leaf in self._leaves.get(column, ()))
+        found = sum(self._chunks[group][leaf].compressed for leaf in self._leaves.get(column, ()))
         return min(found, self._size)
 
     def _reading(self, groups: Sequence[int], columns: Sequence[str], strings: bool, limit: int | None) -> Reading:
-        total, encodings, longest = 0, dict[int, set[str]](), dict[int, int]()
-        for group, column, leaf, chunk in self._chunks(groups, columns):
+        total, encodings, longest = 0, dict[int, set[int]](), dict[int, int]()
+        for group, column, leaf, chunk in self._of(groups, columns):
             schema = self.metadata.schema.column(leaf)
-            width = chunk_width(schema) + (LEVELS if schema.max_repetition_level else 0)
-            decoded = chunk.num_values * width
+            rows_here = self.metadata.row_group(group).num_rows
+            if chunk.values != rows_here and (chunk.values < rows_here or not schema.max_repetition_level):
+                raise pa.ArrowInvalid(f"the footer says {rows_here:,} rows and {chunk.values:,} values")
+            width = _width(schema) + (LEVELS if schema.max_repetition_level else 0)
+            decoded = chunk.values * width
             if schema.physical_type == "BYTE_ARRAY":
-                decoded += chunk.total_uncompressed_size
+                decoded += chunk.uncompressed
             if schema.physical_type == "BYTE_ARRAY" and schema.logical_type.type in TEXTS:
                 encodings.setdefault(leaf, set()).update(chunk.encodings)
-                expanded = chunk.num_values * chunk.total_uncompressed_size  # no string is longer than all of them
+                expanded = chunk.values * chunk.uncompressed  # no string is longer than all of them
                 longest[leaf] = max(longest.get(leaf, 0), expanded)
             total += decoded
-            check_size(group, column, decoded, min(chunk.total_compressed_size, self._size), limit)
+            check_size(group, column, decoded, min(chunk.compressed, self._size), limit)
             check_size(group, column, total, self._size, limit, proportion=False)
         rows = sum(self.metadata.row_group(group).num_rows for group in groups)
         return self._strings(encodings, longest, strings, limit, rows, alone=len(groups) == 1)
 
     def _strings(
         self,
-        encodings: dict[int, set[str]],
+        encodings: dict[int, set[int]],
         longest: dict[int, int],
         strings: bool,
         limit: int | None,
@@ -105,15 +124,15 @@ class Footer:
         alone: bool,
     ) -> Reading:
         most = limit or SUSPICIOUS
-        delta = {leaf for leaf, found in encodings.items() if any(name.startswith("DELTA") for name in found)}
+        delta = {leaf for leaf, found in encodings.items() if found & {DELTA_BYTE_ARRAY, DELTA_LENGTH_BYTE_ARRAY}}
         large = {leaf for leaf in encodings if longest[leaf] > most}
-        repeats = [longest[leaf] for leaf in large if "DELTA_BYTE_ARRAY" in encodings[leaf]]
+        repeats = [longest[leaf] for leaf in large if DELTA_BYTE_ARRAY in encodings[leaf]]
         batch_rows = max(1, rows * most // (4 * max(repeats))) if repeats else None
         chosen = [leaf for leaf in encodings if leaf not in delta]  # Arrow has no way from deltas to dictionaries
         if strings:
             chosen = [leaf for leaf in chosen if alone or leaf in large or not self._nested(leaf)]
         else:
-            chosen = [leaf for leaf in chosen if leaf in large and any("DICT" in name for name in encodings[leaf])]
+            chosen = [leaf for leaf in chosen if leaf in large and encodings[leaf] & {PLAIN_DICTIONARY, RLE_DICTIONARY}]
         paths = [self.metadata.schema.column(leaf).path for leaf in chosen]
         apart = not alone and (batch_rows is not None or any(map(self._nested, chosen)))
         return Reading(paths, not strings and bool(chosen), batch_rows, apart)
@@ -121,17 +140,19 @@ class Footer:
     def _nested(self, leaf: int) -> bool:
         return self.metadata.schema.column(leaf).path not in self._leaves
 
-    def _chunks(
-        self, groups: Sequence[int], columns: Sequence[str]
-    ) -> Iterator[tuple[int, str, int, pq.ColumnChunkMetaData]]:
+    def _of(self, groups: Sequence[int], columns: Sequence[str]) -> Iterator[tuple[int, str, int, Chunk]]:
         for group in groups:
-            row_group = self.metadata.row_group(group)
+            of_group = self._chunks[group]
+            if len(of_group) != self.metadata.num_columns:
+                raise pa.ArrowInvalid(
+                    f"{len(of_group)} columns in row group {group}, {self.metadata.num_columns} in the schema"
+                )
             for column in columns:
                 for leaf in self._leaves.get(column, ()):
-                    yield group, column, leaf, row_group.column(leaf)
+                    yield group, column, leaf, of_group[leaf]
 
 
-def chunk_width(schema: pq.ColumnSchema) -> int:
+def _width(schema: pq.ColumnSchema) -> int:
     """Bytes that a value takes in Arrow, those of a string left out."""
     if schema.physical_type == "FIXED_LEN_BYTE_ARRAY":
         return max(schema.length, 8)

@@ -56,13 +56,7 @@ def check_kinds(source: Source, features: FeatureSchema, labels: bool) -> None:
         if group.timestamp:
             what = f"timestamp of sequence group {group.name!r}"
             check.elements(group.timestamp, what)
-            check.that(
-                group.timestamp,
-                lambda type_: pa.types.is_integer(type_) or pa.types.is_timestamp(type_) or pa.types.is_null(type_),
-                what,
-                "a list of integers or timestamps",
-                inside=True,
-            )
+            check.that(group.timestamp, _is_time, what, "a list of integers or timestamps", inside=True)
     if labels:
         for label in features.labels:
             check.number(label.column, f"label {label.name!r}", fill=False)
@@ -140,3 +134,8 @@ def _is_number(type_: pa.DataType) -> bool:
         or pa.types.is_decimal(type_)
         or pa.types.is_null(type_)
     )
+
+
+def _is_time(type_: pa.DataType) -> bool:
+    whole = pa.types.is_integer(type_) or (pa.types.is_decimal(type_) and type_.scale == 0)
+    return whole or pa.types.is_timestamp(type_) or pa.types.is_null(type_)

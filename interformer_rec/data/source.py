@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
@@ -23,7 +24,7 @@ from interformer_rec.data.file_schemas import FileSchemas
 from interformer_rec.data.footer import Footer, TooLarge, check_size, expanded
 from interformer_rec.data.locate import locate
 from interformer_rec.data.partitions import Keys, keys_of
-from interformer_rec.data.unify import encode
+from interformer_rec.data.unify import encode, is_any_list
 from interformer_rec.errors import InputError
 
 OPEN_FILES = 64  # kept open at once, with their footers
@@ -163,6 +164,9 @@ class Source:
             table = self._watched(reader, footer, places[0], columns, reading.batch_rows)
         if table.num_rows != self.group_rows[groups].sum():
             raise pa.ArrowInvalid(f"{table.num_rows} rows where the footer says {self.group_rows[groups].sum()}")
+        for column in table.columns:
+            for chunk in column.chunks:
+                _check_indices(chunk)
         if reading.expand:
             table = expanded(table, self.schemas[file], places[0], footer, self.max_decoded_bytes)
         return table
@@ -188,6 +192,16 @@ class Source:
                 except (OSError, pa.ArrowException) as found:
                     return f"cannot read {self.where(group)}, column {column!r}: {found}. Is the file truncated or damaged?"
         return f"cannot read {self.where(groups[0])}: {error}"
+
+
+def _check_indices(array: pa.Array) -> None:
+    """Raises pa.ArrowInvalid where an index leads out of its dictionary: Arrow takes those of a damaged file as they are."""
+    if pa.types.is_dictionary(array.type):
+        low, high = (scalar.as_py() for scalar in pc.min_max(array.indices).values())
+        if high is not None and (low < 0 or high >= len(array.dictionary)):
+            raise pa.ArrowInvalid(f"a string is the {high:,}th of a dictionary of {len(array.dictionary):,}")
+    elif is_any_list(array.type):
+        _check_indices(array.values)
 
 
 def _concatenated(tables: list[pa.Table]) -> pa.Table:
@@ -230,15 +244,11 @@ def open_source(path: str, max_decoded_bytes: int | None = None) -> Source:
 def _footer(opened: _Opened, path: str) -> tuple[pa.Schema, list[int]]:
     metadata = opened.get(path).footer.metadata
     schema = metadata.schema.to_arrow_schema().remove_metadata()
-    rows = []
-    for place in range(metadata.num_row_groups):
-        group = metadata.row_group(place)
-        rows.append(group.num_rows)
-        values = group.column(0).num_values if group.num_columns else 0
-        if not 0 <= group.num_rows <= min(values, MOST_ROWS):
+    rows = [metadata.row_group(place).num_rows for place in range(metadata.num_row_groups)]
+    for place, count in enumerate(rows):
+        if not 0 <= count <= MOST_ROWS:
             raise InputError(
-                f"cannot read {path!r}, row group {place}: its footer says {group.num_rows:,} rows and {values:,} values in its first "
-                "column. Is the file damaged?"
+                f"cannot read {path!r}, row group {place}: its footer says {count:,} rows. Is the file damaged?"
             )
     return schema, rows
 
@@ -246,9 +256,8 @@ def _footer(opened: _Opened, path: str) -> tuple[pa.Schema, list[int]]:
 def _open(filesystem: fs.FileSystem, path: str) -> _File:
     try:
         handle = filesystem.open_input_file(path)
-        size = handle.size()
-        if size == 0:
+        if handle.size() == 0:
             raise InputError(f"file {path!r} is empty (0 bytes); remove it or write it again")
-        return _File(handle, Footer(pq.read_metadata(handle), size))
-    except (OSError, pa.ArrowException) as error:
+        return _File(handle, Footer(handle))
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last of a column's name
         raise InputError(f"cannot read {path!r}: {error}. Is it a Parquet file, and whole?") from None

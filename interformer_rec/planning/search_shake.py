@@ -56,8 +56,8 @@ def _refill(placement: Placement, draw: np.random.Generator) -> bool:
         candidates, number = placement.problem.candidates(bundle), placement.chosen[bundle]
         if len(candidates) > 1 and draw.random() < CHANGED:
             # Cheap ones more often: an option that takes twice the time is drawn half as often.
-            work = np.array([c.total[PERF] for c in candidates])
-            chance = work.min() / np.maximum(work, 1e-30)
+            work = np.maximum([c.total[PERF] for c in candidates], 1e-30)  # a table that no row reads takes no time
+            chance = work.min() / work
             number = int(draw.choice(len(candidates), p=chance / chance.sum()))
         noise = draw.uniform(0.7, 1.3)
         again.append((-noise * float(candidates[number].largest[PERF]), bundle, number))

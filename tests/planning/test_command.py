@@ -76,6 +76,12 @@ def test_fewest_gpus(small: str, capsys: pytest.CaptureFixture[str]):
         plan(small, "g5.48xlarge", rows=["user=5e9"])
 
 
+def test_a_table_that_no_row_reads_has_a_place_all_the_same(small: str, tmp_path: Path):
+    (tmp_path / "c.yaml").write_text("together: [[user, city]]\n", encoding="utf-8")
+    options = {"batch_size": 4096, "lengths": ["words=0"], "overrides": ["model.embedding_dim=1024"]}
+    assert plan(small, "cpu", nodes=3, constraints=str(tmp_path / "c.yaml"), **options) == 0
+
+
 def test_diff_on_the_screen(small: str, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     first, second = str(tmp_path / "a.json"), str(tmp_path / "b.json")
     plan(small, "cpu", out=first)

@@ -15,6 +15,8 @@ from pyarrow import fs
 from interformer_rec.errors import InputError
 from interformer_rec.redaction import hide_credentials
 
+RETRY_SECONDS = 30
+
 
 def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
     """The file system of a path or URI, and the path on it.
@@ -25,7 +27,7 @@ def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(location))
     hide_credentials(location)
     try:
-        return fs.FileSystem.from_uri(location)
+        return fs.FileSystem.from_uri(_with_patience(location))
     except pa.ArrowNotImplementedError:
         pass  # this build of pyarrow lacks the scheme
     except pa.ArrowInvalid as error:
@@ -36,3 +38,10 @@ def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
     except (ValueError, ImportError) as error:
         raise InputError(f"cannot open {location!r}: {error}") from None
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), root
+
+
+def _with_patience(location: str) -> str:
+    """Arrow tries a request to Google's store for 15 minutes unless the URI says for how long: a wrong bucket looks like a hang."""
+    if not location.startswith(("gs://", "gcs://")) or "retry_limit_seconds=" in location:
+        return location
+    return f"{location}{'&' if '?' in location else '?'}retry_limit_seconds={RETRY_SECONDS}"

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
+from pyarrow import fs
 
 from interformer_rec.batch import Batch
 from interformer_rec.data.loader import Kept, Loader
@@ -47,14 +48,7 @@ class Output:
             where = self.folder.folder(self.file).location
             raise InputError(f"--out {where!r} is one file, but {world_size} ranks write: name a folder instead")
         try:
-            if self.file is not None:
-                there = [self.file] if self.file in self.folder.names() else []
-            else:
-                there = [name for name in self.folder.names() if not name.startswith((".", "_"))]
-                if self.folder.folder("..").size(self.folder.name) is not None:
-                    raise InputError(
-                        f"--out {self.folder.location!r} is a file: name a folder, or a file that ends in .parquet"
-                    )
+            there = self._there()
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"cannot reach --out {self.folder.location!r}: {error}") from None
         if there:
@@ -63,6 +57,19 @@ class Output:
                 f"{self.folder.folder(there[0]).location!r}{more} exists already, and predict writes over nothing: "
                 "choose another --out, or delete it"
             )
+
+    def _there(self) -> list[str]:
+        """What is in the way; asked once, so that a store that cannot be reached is named soon. Raises InputError, OSError."""
+        look, root = self.folder.filesystem.get_file_info, self.folder.root
+        if self.file is not None:
+            return [self.file] if look(f"{root.rstrip('/')}/{self.file}").type != fs.FileType.NotFound else []
+        kind = look(root).type
+        if kind == fs.FileType.File:
+            raise InputError(
+                f"--out {self.folder.location!r} is a file: name a folder, or a file that ends in .parquet"
+            )
+        inside = look(fs.FileSelector(root)) if kind == fs.FileType.Directory else []
+        return sorted(info.base_name for info in inside if not info.base_name.startswith((".", "_")))
 
     def name(self, rank: int) -> str:
         """Of the file that a rank writes."""

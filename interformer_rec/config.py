@@ -130,7 +130,10 @@ class TrainingConfig(Strict):
     max_steps: Count | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     eval_every_steps: Count | None = Field(None, description="also evaluate every N steps; always at an epoch's end")
-    monitor: str = Field("auc", description="metric of the validation set (of the first label): auc, gauc, logloss, ne")
+    monitor: str = Field(
+        "auc",
+        description="metric of the validation set (of the first label): auc, gauc, logloss, ne; logloss where rows define no other",
+    )
     pairwise: Weight = Field(
         0.0,
         description="weight of the pairwise loss beside the BCE: in a batch, a row of label 1 should score above those of label 0 of its "

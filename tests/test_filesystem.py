@@ -16,6 +16,6 @@ def test_a_request_to_a_google_store_that_cannot_be_reached_ends(monkeypatch, li
     store, root = open_filesystem(f"gs://anonymous@bucket/run?endpoint_override=127.0.0.1:1&scheme=http{limit}")
     assert root == "bucket/run"
     start = time.monotonic()
-    with pytest.raises(OSError, match="(?i)retry policy exhausted"):
+    with pytest.raises(OSError, match=r"(?i)retry policy exhausted"):
         store.get_file_info(root)
     assert time.monotonic() - start < 30

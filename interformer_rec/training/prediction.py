@@ -104,23 +104,29 @@ def write_scores(
     Returns rows and scored rows over all ranks (collective). A file that is visible under its final name is whole, and all ranks
     have written theirs by then. Raises InputError where nothing could be scored, or not be written.
     """
-    name = output.name(env.rank)
-    with ExitStack() as files:
-        writer: pq.ParquetWriter | None = None
-        counts = np.zeros(2, np.int64)
-        for table, scored in files.enter_context(closing(_scored(pipeline, loader, columns))):
-            try:
-                if writer is None:
-                    sink = files.enter_context(output.folder.stream(name))
-                    writer = files.enter_context(pq.ParquetWriter(sink, table.schema, compression="zstd"))
-                writer.write_table(table)
-            except (OSError, pa.ArrowException) as error:
-                raise InputError(f"cannot write {output.folder.folder(name).location!r}: {error}") from error
-            counts += (table.num_rows, scored)
-        skipped.require_few()
-        total = torch.from_numpy(counts).to(env.device)
-        dist.all_reduce(total)
+    try:
+        with ExitStack() as files:
+            total = _write(pipeline, loader, columns, output, env, files).to(env.device)
+            skipped.require_few()
+            dist.all_reduce(total)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"cannot write {output.folder.folder(output.name(env.rank)).location!r}: {error}") from error
     return {"rows": int(total[0]), "scored": int(total[1])}
+
+
+def _write(
+    pipeline: Pipeline, loader: Loader, columns: list[str], output: Output, env: Environment, files: ExitStack
+) -> torch.Tensor:
+    """This rank's file, which is finished when `files` is closed; (2,) its rows and scored rows."""
+    writer: pq.ParquetWriter | None = None
+    counts = torch.zeros(2, dtype=torch.int64)
+    for table, scored in files.enter_context(closing(_scored(pipeline, loader, columns))):
+        if writer is None:
+            sink = files.enter_context(output.folder.stream(output.name(env.rank)))
+            writer = files.enter_context(pq.ParquetWriter(sink, table.schema, compression="zstd"))
+        writer.write_table(table)
+        counts += torch.tensor([table.num_rows, scored])
+    return counts
 
 
 def _scored(pipeline: Pipeline, loader: Loader, columns: list[str]) -> Generator[tuple[pa.Table, int], None, None]:

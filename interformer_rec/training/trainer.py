@@ -33,7 +33,7 @@ from interformer_rec.training.sanity import NonFiniteLoss, check_finite
 from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.statistics import LengthStatistics
 from interformer_rec.training.stopping import StopAgreement, StopRequest
-from interformer_rec.training.validation import Validation
+from interformer_rec.training.validation import SAVED, Validation
 from interformer_rec.training.watchdog import Watchdog
 from interformer_rec.training.window import Window
 
@@ -242,9 +242,9 @@ class Trainer:
             evaluated = self.validation.run(self.pipeline, stream, self.position.place, self.agreement.step)
         except Interrupted as interruption:
             return interruption.signal
-        except InputError:
-            self._wait_for_saving()  # nothing is lost but the evaluation
-            raise
+        except InputError as error:
+            self._wait_for_saving()
+            raise InputError(f"{error}. {SAVED}") from error
         self.position.evaluate = False
         self._at("saving a checkpoint")
         self._guard(lambda: self.saver.conclude(self.position.step, evaluated))

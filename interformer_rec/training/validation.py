@@ -24,6 +24,7 @@ from interformer_rec.training.progress import RunLog
 from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.stopping import Progress
 
+SAVED = "The checkpoint of this step is saved: --resume begins with its evaluation"  # where one fails
 FALLBACK = "logloss"  # defined wherever there is a row, and a score is finite
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from interformer_rec.distributed.evaluated import FILE
 from interformer_rec.errors import InputError
 from interformer_rec.training import run
 from interformer_rec.training.run_folder import RunFolder
-from tests.training.runs import records
+from tests.training.runs import TWO_RANKS, records, save_config
 
 
 def with_labels(source: Path, target: Path, change: Callable[[int, int], int | None]) -> str:
@@ -31,7 +33,9 @@ def with_labels(source: Path, target: Path, change: Callable[[int, int], int | N
 def test_a_bad_row_in_valid_loses_no_epoch(small, synthetic, tmp_path, asynchronous):
     bad = with_labels(synthetic / "valid.parquet", tmp_path / "bad.parquet", lambda i, y: None if i == 7 else y)
     overrides = ("data.test=null", f"training.checkpoint.asynchronous={asynchronous}")
-    with pytest.raises(InputError, match=r"after step 12: .*bad.parquet.*row 7 of the file"):
+    with pytest.raises(
+        InputError, match=r"after step 12: .*bad.parquet.*row 7 of the file.*--resume begins with its evaluation"
+    ):
         run.train(small(*overrides, f"data.valid={bad}"))
     saved = tmp_path / "run" / "checkpoints" / "step-00000012"
     assert (saved / "manifest.json").exists() and not (saved / FILE).exists()
@@ -103,3 +107,17 @@ def test_rows_without_weight_are_no_evaluation(small, synthetic, tmp_path):
     files = (f"data.train={tmp_path}/train.parquet", f"data.valid={tmp_path}/valid.parquet", "data.test=null")
     with pytest.raises(InputError, match="nothing was evaluated: all 150 rows have weight 0"):
         run.train(small(*files, "features.weight=w", "training.max_steps=2"))
+
+
+@pytest.mark.slow
+def test_a_bad_row_of_one_rank_loses_no_epoch(small, synthetic, tmp_path):
+    bad = with_labels(synthetic / "valid.parquet", tmp_path / "bad.parquet", lambda i, y: None if i == 149 else y)
+    overrides = ("data.test=null", "training.epochs=1")
+    path = save_config(small, tmp_path, *overrides, f"data.valid={bad}")
+    done = subprocess.run(
+        [*TWO_RANKS, "train", str(path)], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode != 0 and "row 149 of the file" in done.stderr
+    assert (tmp_path / "run" / "checkpoints" / "step-00000006" / "manifest.json").exists()
+    assert run.train(small(*overrides), resume=True) == 0
+    assert [record["step"] for record in records(tmp_path / "run", "valid")] == [6]

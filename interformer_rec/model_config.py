@@ -15,15 +15,17 @@ from interformer_rec.config_base import Depth, Strict, Width, Widths
 Activation = Literal["silu", "gelu", "relu"]
 Gating = Literal["swish", "sigmoid", "tanh", "identity", "none"]
 Interaction = Literal["dot", "dcn", "dhen", "wukong"]
-TokenCount = Annotated[int, Field(ge=0, le=4_096)]
+MOST_TOKENS = 4_096
+Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+TokensOrNone = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
 
 
 class SummaryConfig(Strict):
     """Cross Arch (paper, Eq. 10-11): how many tokens tell each mode about the other."""
 
-    x_tokens: TokenCount = Field(4, ge=1, description="tokens of X_sum (LCE), also the CLS tokens of every sequence")
-    pma_tokens: TokenCount = Field(2, description="learned queries of pooling by multi-head attention")
-    recent_tokens: TokenCount = Field(2, description="newest valid events")
+    x_tokens: Tokens = Field(4, description="tokens of X_sum (LCE), also the CLS tokens of every sequence")
+    pma_tokens: TokensOrNone = Field(2, description="learned queries of pooling by multi-head attention")
+    recent_tokens: TokensOrNone = Field(2, description="newest valid events")
     gating: Gating = Field(
         "swish",
         description="swish: X * sigmoid(MLP(X)); sigmoid, tanh, identity: the paper's activation(X * MLP(X)); none: X",
@@ -50,11 +52,11 @@ class InteractionConfig(Strict):
     residual: bool = Field(True, description="X + MLP(Interaction(...)); false: the paper's MLP(Interaction(...))")
     dcn_rank: Width = Field(32, description="low rank of DCNv2's cross layers")
     dcn_layers: Depth = 1
-    dot_tokens: TokenCount = Field(
-        16, ge=2, description="tokens kept (a learned compression) before the pairwise inner products"
+    dot_tokens: int = Field(
+        16, ge=2, le=MOST_TOKENS, description="tokens kept (a learned compression) before the pairwise inner products"
     )
-    fmb_tokens: TokenCount = Field(
-        8, ge=1, description="wukong: tokens from the factorisation-machine block; the rest come from LCB"
+    fmb_tokens: Tokens = Field(
+        8, description="wukong: tokens from the factorisation-machine block; the rest come from LCB"
     )
     fmb_rank: Width = Field(8, description="wukong: columns of Y in the optimised FM, X (X^T Y)")
     hidden: Widths = Field((128,), description="hidden widths of the interactions' MLPs")
@@ -96,7 +98,7 @@ class ModelConfig(Strict):
     embedding_std: float | None = Field(
         None, gt=0, le=1e3, description="deviation of new rows' floats; default: 1 / sqrt(dim)"
     )
-    d: Width = Field(32, ge=2, description="width of a token")
+    d: int = Field(32, ge=2, le=65_536, description="width of a token")
     layers: Depth = 2
     heads: Depth = 2
     summary: SummaryConfig = SummaryConfig()

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from interformer_rec.config_base import Depth, Strict, Weight, Width, Widths
-from interformer_rec.model_config import InteractionConfig, ModelConfig, TokenCount
+from interformer_rec.model_config import InteractionConfig, ModelConfig, Tokens, TokensOrNone
 
 TowerActivation = Literal["relu", "leaky_relu", "prelu", "silu", "gelu"]
 
@@ -100,8 +100,8 @@ class WukongConfig(_Tower):
 
     kind: Literal["wukong"] = "wukong"
     layers: Depth = 3
-    fmb_tokens: TokenCount = Field(32, ge=1)
-    lcb_tokens: TokenCount = Field(32, ge=1)
+    fmb_tokens: Tokens = 32
+    lcb_tokens: Tokens = 32
     fmb_rank: Width = Field(24, description="columns of Y in the optimised FM, X (X^T Y)")
     fmb_hidden: Widths = (512,)
     hidden: Widths = (512, 256)
@@ -151,7 +151,7 @@ class DMRConfig(_Events):
     kind: Literal["dmr"] = "dmr"
     position_dim: Width = Field(8)
     auxiliary: Weight = Field(0.1, description="weight of the auxiliary match network's loss")
-    negatives: TokenCount = Field(16, ge=1, description="events of the batch drawn against the newest one")
+    negatives: Tokens = Field(16, description="events of the batch drawn against the newest one")
     hidden: Widths = (512, 256, 128)
 
 
@@ -162,7 +162,7 @@ class TransActConfig(_Events):
     layers: Depth = 2
     heads: Depth = 2
     feedforward: Width = Field(32, description="inner width of a block's FFN")
-    newest: TokenCount = Field(10, description="outputs of newest events that stay beside the maximum over all")
+    newest: TokensOrNone = Field(10, description="outputs of newest events that stay beside the maximum over all")
     cross_layers: Depth = 3
     cross_rank: Width | None = Field(None, description="W = U V^T of this rank in cross layers; default: full")
     hidden: Widths = Field((256, 128, 64), min_length=1)

@@ -1,9 +1,15 @@
 """Run configs: what is refused, and where the message points."""
 
+import types
+from typing import Annotated, Literal, Union, get_args, get_origin
+
 import pytest
 
 from interformer_rec import config
+from interformer_rec.config_errors import _models_in
 from interformer_rec.errors import InputError
+from interformer_rec.planning.cluster import Cluster
+from interformer_rec.planning.wishes import Wishes
 
 MINIMAL = {"name": "run", "data": {}, "features": {"tables": {"user": {}}, "ids": ["user"], "labels": ["click"]}}
 
@@ -105,3 +111,47 @@ def test_everything_wrong_is_said_at_once():
 def test_the_kind_of_the_model_chooses_its_options_and_is_saved():
     run = config.parse({**MINIMAL, "model": {"kind": "fm", "embedding_dim": 4}}, "run.yaml")
     assert run.model.kind == "fm" and config.parse_yaml(config.to_yaml(run), "saved.yaml") == run
+
+
+def fields(model, seen):
+    """Every field of a config class and of those inside it: its name and what its annotations say."""
+    if model in seen:
+        return
+    seen.add(model)
+    for name, field in model.model_fields.items():
+        yield f"{model.__name__}.{name}", [field.annotation, *field.metadata]
+        for inside in _models_in(field.annotation):
+            yield from fields(inside, seen)
+
+
+def bounds(annotation, metadata=()):
+    """Types inside an annotation, and what bounds each."""
+    args, origin = get_args(annotation), get_origin(annotation)
+    if origin is Annotated:
+        inner = [part for extra in args[1:] for part in (getattr(extra, "metadata", None) or [extra])]
+        yield from bounds(args[0], [*metadata, *inner])
+    elif args and origin is not Literal:
+        whole = metadata if origin in (types.UnionType, Union) else []
+        for arg in args:
+            yield from bounds(arg, whole)
+    else:
+        yield annotation, metadata
+
+
+@pytest.mark.parametrize("model", [config.RunConfig, Cluster, Wishes])
+def test_every_number_has_bounds_and_every_text_a_length(model):
+    """A rate may be as large as a float, a description as long as a file; nothing else is without a bound."""
+    found = list(fields(model, set()))
+    assert len(found) > 4
+    for name, (annotation, *metadata) in found:
+        for kind, limits in bounds(annotation, metadata):
+            has = {what for what in ("ge", "gt", "le", "lt", "min_length") if any(hasattr(x, what) for x in limits)}
+            if kind is int and not name.startswith(
+                ("TableWish", "Wishes")
+            ):  # hosts and ranks are checked against the job
+                assert has & {"ge", "gt"} and has & {"le", "lt"}, name
+            if kind is float and not name.startswith("DenseFeature"):
+                assert has & {"ge", "gt"}, name
+            free = ("monitor", "about", "sources", "fitted", "versions", "hosts", "ranks", "host_groups")
+            if kind is str and not name.endswith(free):
+                assert "min_length" in has, name

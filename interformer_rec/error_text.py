@@ -3,12 +3,19 @@
 import io
 import json
 import os
+import re
+import resource
 import sys
 import time
 from pathlib import Path
 
 from interformer_rec.errors import InputError
 from interformer_rec.redaction import redact
+
+_NO_MEMORY = re.compile(
+    r"^(Arrow)?MemoryError\b|can(no|')t allocate memory|failed to map segment|bad_alloc|can't start new thread|^OutOfMemoryError\b",
+    re.IGNORECASE,
+)
 
 
 def paragraph(command: str, error: BaseException, debug: bool) -> str:
@@ -23,12 +30,30 @@ def paragraph(command: str, error: BaseException, debug: bool) -> str:
 
 
 def readable(error: BaseException) -> BaseException:
-    """The error, or what it means: a path may have characters that the locale's encoding of file names lacks."""
+    """The error, or what it means: memory that ran out, or a path with characters that the locale's encoding of file names lacks."""
+    if _NO_MEMORY.search(f"{type(error).__name__}: {error}"):
+        return _no_memory(error)
     if not isinstance(error, UnicodeEncodeError):
         return error
     return InputError(
         f"a path cannot be written in the encoding of file names here, {sys.getfilesystemencoding()} ({error}): "
         "set LC_ALL=C.UTF-8 or PYTHONUTF8=1, or use another path"
+    )
+
+
+def _no_memory(error: BaseException) -> BaseException:
+    """A limit that the user set is the user's to raise; without one the job is too large for the machine."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    said = next((line for line in str(error).splitlines()[::-1] if _NO_MEMORY.search(line)), "").strip()
+    text = f"there was not enough memory{f' ({said[:200]})' if said else ''}. "
+    if limit != resource.RLIM_INFINITY:
+        return InputError(
+            f"{text}A limit of {limit / 2**30:.1f} GiB of address space is set for this process (ulimit -v): raise it (ulimit -v "
+            "unlimited); loading torch alone takes several GiB of it"
+        )
+    return MemoryError(
+        f"{text}Smaller data.batch_size, data.eval_batch_size, data.shuffle_rows, data.prefetch or tables need less; `interformer plan` "
+        "itemises the memory of a rank"
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from interformer_rec.distributed.environment import Environment
-from interformer_rec.training import measured, run
+from interformer_rec.training import measured, run, start
 from interformer_rec.training.measured import Recorder
 from interformer_rec.training.measured_memory import held, malloc_bytes, peak, reset_peak
 from interformer_rec.training.measured_stages import STAGES
@@ -26,7 +26,7 @@ def test_measuring_changes_nothing_and_leaves_nothing_behind(small, tmp_path: Pa
         pipelines.append(Pipeline(*args))  # type: ignore[arg-type]
         return pipelines[-1]
 
-    monkeypatch.setattr(run, "Pipeline", keep)
+    monkeypatch.setattr(start, "Pipeline", keep)
     overrides = ("training.epochs=1", "data.batch_size=64", "model.dropout=0.1")
     assert run.train(small(*overrides)) == 0
     monkeypatch.setattr(measured, "MOST", 0)
@@ -66,11 +66,11 @@ def test_a_run_that_stops_while_it_is_measured(small, tmp_path: Path):
         def watch(self, pipeline: Pipeline, steps: Iterator, count: int) -> Iterator:
             return super().watch(pipeline, steps, 1000)
 
-    original, run.Recorder = run.Recorder, Few
+    original, start.Recorder = start.Recorder, Few
     try:
         assert run.train(small("training.max_steps=6", "data.batch_size=64")) == 0
     finally:
-        run.Recorder = original
+        start.Recorder = original
     content = json.loads((tmp_path / "run" / "measured.json").read_text())
     assert content["by_rank"][0]["time"] is None and content["why_no_time"] == "training was stopped after 6 steps"
     assert content["by_rank"][0]["memory"]["peak"] > 0
@@ -81,12 +81,12 @@ def test_an_error_while_measuring_comes_through(small):
         def _read_malloc(self) -> None:
             raise ValueError("in the middle of a step")
 
-    original, run.Recorder = run.Recorder, Broken
+    original, start.Recorder = start.Recorder, Broken
     try:
         with pytest.raises(ValueError, match="in the middle of a step"):
             run.train(small("training.epochs=1", "data.batch_size=64"))
     finally:
-        run.Recorder = original
+        start.Recorder = original
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="Linux")

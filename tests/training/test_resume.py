@@ -94,7 +94,7 @@ def test_resume_passes_over_a_damaged_checkpoint_and_names_it(small, tmp_path, c
         (folder / "checkpoints" / "step-00000012" / "state.json").write_bytes(
             (folder / "checkpoints" / "step-00000012" / "state.json").read_bytes().replace(b'"epoch"', b'"EPOCH"')
         )
-        trained.evaluate(str(folder / "checkpoints" / "step-00000012"))
+        trained.evaluate(str(folder / "checkpoints" / "step-00000012"), trust=True)
 
 
 def test_a_checkpoint_that_cannot_be_written_stops_the_run_or_not(small, tmp_path):
@@ -163,9 +163,9 @@ def test_checkpoints_in_a_store_are_all_that_another_machine_needs(small, tmp_pa
     uri = "memory://resume-test/run"
     overrides = ("data.test=null", "training.epochs=1", f"training.checkpoint.path={uri}")
     assert run.train(small(*overrides, "training.max_steps=7")) == 0
-    scores = trained.evaluate(str(tmp_path / "run"))
+    scores = trained.evaluate(str(tmp_path / "run"), trust=True)
     shutil.rmtree(tmp_path / "run")
-    assert strip_times(trained.evaluate(f"{uri}/step-00000007")) == strip_times(scores)
+    assert strip_times(trained.evaluate(f"{uri}/step-00000007", trust=True)) == strip_times(scores)
     with pytest.raises(InputError, match=r"memory://resume-test/run' already holds checkpoints of a run.*--resume"):
         run.train(small(*overrides))
     assert run.train(small(*overrides), resume=True) == 0

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from interformer_rec.config import load
 from interformer_rec.config_base import LARGEST
@@ -26,6 +27,7 @@ from interformer_rec.planning.problem import RESERVE, Problem
 from interformer_rec.planning.sizes import find_sizes
 from interformer_rec.planning.what_if import Outcome, fewest_nodes, parse_sweep, smallest_changes, sweep
 from interformer_rec.planning.wishes import TableKind, load_wishes
+from interformer_rec.redaction import redact
 from interformer_rec.strict_json import finite
 
 NAMED = 20  # names in a message
@@ -86,9 +88,10 @@ def plan(
         return 0
     terminal.show_plan(console, placed, reports, [report for report in reports if report.name in why])
     if out:
-        console.print(f"wrote {out}; to train with it: --set sharding.plan={out}")
+        shown = escape(redact(out))
+        console.print(f"wrote {shown}; to train with it: --set sharding.plan={shown}")
     if html:
-        console.print(f"wrote {html}")
+        console.print(f"wrote {escape(redact(html))}")
     return 0
 
 

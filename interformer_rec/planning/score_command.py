@@ -12,6 +12,7 @@ from rich.table import Table
 from interformer_rec.planning.calibration import calibrate, write_cluster
 from interformer_rec.planning.score import STEP, Row, Score, cluster_of, score
 from interformer_rec.planning.score_file import read_run
+from interformer_rec.redaction import redact
 from interformer_rec.strict_json import finite
 
 MIB = 1 << 20
@@ -35,7 +36,8 @@ def score_run(
     console = Console(width=None if sys.stdout.isatty() else 160)
     show(console, found)
     if out:
-        console.print(f"wrote {escape(out)}; to plan with it: --cluster {escape(out)}")
+        shown = escape(redact(out))
+        console.print(f"wrote {shown}; to plan with it: --cluster {shown}")
     return 0
 
 

@@ -202,8 +202,8 @@ class _Found:
                 f"statistics file {path!r} cannot be used: {error!r}; it needs tables.NAME.rows and sequences.GROUP with "
                 f"mean, p50, p95, p99, max, empty, as the data.json of a run has them"
             ) from None
-        self._rows(rows, path)
-        self._lengths(lengths, path)
+        self._rows(rows, redact(path))
+        self._lengths(lengths, redact(path))
 
     def take_schema(self) -> None:
         sized = {n: t.special_rows + t.num_embeddings for n, t in self.features.tables.items() if t.num_embeddings}

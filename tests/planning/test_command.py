@@ -162,6 +162,15 @@ def test_plans_and_pages_go_to_any_store_and_come_back(small: str, tmp_path: Pat
         plan(small, "cpu", statistics="memory://plans/absent.json")
 
 
+def test_credentials_of_a_plan_files_address_are_neither_shown_nor_saved(
+    small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out, again = "memory://plans/q.json?sig=abcdefgh", tmp_path / "again.json"
+    plan(small, "cpu", out=out, html="memory://plans/q.html?sig=abcdefgh")
+    plan(small, "cpu", statistics=out, out=str(again))
+    assert "abcdefgh" not in capsys.readouterr().out + again.read_text(encoding="utf-8")
+
+
 def test_numbers():
     assert numbers("--rows", ["a=1e9", "b=2"], whole=True) == {"a": 1e9, "b": 2}
     assert numbers("--lengths", ["a=b=0"]) == {"a=b": 0}

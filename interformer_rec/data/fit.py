@@ -91,11 +91,20 @@ class Fitted:
             raise DamagedError(
                 f"cannot read the fitted vocabularies in {str(folder)!r}: {error}; was the run cut short?"
             ) from None
-        found._require_rows(where)
+        found._require_whole(where)
         return found
 
-    def _require_rows(self, where: str) -> None:
-        """Raises DamagedError where a vocabulary has not the rows that its table was made for."""
+    def _require_whole(self, where: str) -> None:
+        """Raises DamagedError where something is missing, or a vocabulary has not the rows that its table was made for."""
+        if self.meaning is not None:
+            features = self.meaning.features
+            needed = {f"table_rows.{name}" for name in features.tables}
+            needed |= {f"vocabularies.{name}" for _, name in _id_columns(features)}
+            needed |= {f"moments.{feature.name}" for feature in features.dense if feature.standardise}
+            parts = {"table_rows": self.table_rows, "vocabularies": self.vocabularies, "moments": self.moments}
+            missing = needed - {f"{part}.{name}" for part, names in parts.items() for name in names}
+            if missing:
+                raise DamagedError(f"{where} cannot be read: it lacks {', '.join(sorted(missing))}")
         tables = self.meaning.features.tables if self.meaning is not None else {}
         for name, ids in self.vocabularies.items():
             special = tables[name].special_rows if name in tables else 0

@@ -28,7 +28,7 @@ import torch.distributed as dist
 from interformer_rec import stack
 from interformer_rec.distributed import tensor_file
 from interformer_rec.distributed.environment import Environment
-from interformer_rec.distributed.manifest import MANIFEST, Base, Manifest
+from interformer_rec.distributed.manifest import MANIFEST, Base, Manifest, rank_file
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.state import dense_parameters, local_state
 from interformer_rec.distributed.tensor_file import Checked, Part
@@ -174,7 +174,7 @@ def _discard(folder: Storage) -> dict[str, Any]:
 
 def _write_files(folder: Storage, content: Content, env: Environment, beat: Callable[[], None]) -> dict[str, Any]:
     """This rank's files; returns their entries."""
-    name = f"rank-{env.rank:05d}.safetensors"
+    name = rank_file(env.rank)
     entries = {name: tensor_file.write(folder, name, content.tables, beat)}
     if env.is_main:
         entries["dense.safetensors"] = tensor_file.write(folder, "dense.safetensors", content.dense, beat)

@@ -89,8 +89,9 @@ class Manifest:
         return TensorFile(self.storage, name, self._entry(name))
 
     def content(self, name: str) -> bytes:
-        """One of the files, whole; of an incremental checkpoint also the base's. Raises DamagedError."""
-        if name not in self.files and (base := self.base_manifest()) is not None:
+        """One of the files, whole; of the run's files in an incremental checkpoint the base's. Raises DamagedError."""
+        ours = name in self.files or not name.startswith(f"{FOLDERS[0]}/")
+        if not ours and (base := self.base_manifest()) is not None:
             return base.content(name)
         self._require_size(name)
         return bytes(Verified(self.storage, name, self._entry(name)).read(0, self._entry(name)["bytes"]))
@@ -100,6 +101,11 @@ class Manifest:
         base = self.base_manifest()
         mine = {name: entry for name, entry in self.files.items() if name.startswith(prefix)}
         return {**(base.entries(prefix) if base is not None else {}), **mine}
+
+    def require_ranks(self, count: int) -> None:
+        """Raise DamagedError if the file of one of the `count` ranks that wrote the checkpoint is not listed: an increment needs all."""
+        for rank in range(count):
+            self._entry(rank_file(rank))
 
     def _entry(self, name: str) -> dict[str, Any]:
         if name not in self.files:
@@ -121,6 +127,11 @@ class Manifest:
             raise DamagedError(f"{where} is missing")
         if found != entry["bytes"]:
             raise DamagedError(f"{where} has {found} bytes, {entry['bytes']} were written")
+
+
+def rank_file(rank: int) -> str:
+    """Name of the file with a rank's tables."""
+    return f"rank-{rank:05d}.safetensors"
 
 
 class _Strict(BaseModel):

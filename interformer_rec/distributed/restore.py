@@ -46,6 +46,7 @@ class _Kept(BaseModel):
     tables: dict[str, Annotated[list[Count], Field(min_length=2, max_length=2)]]
     optimizer_steps: Count
     averaged_steps: Count
+    world_size: Annotated[int, Field(ge=1, le=1 << 20)]
     epoch: Count = 0
     cursor: dict[str, Any] | None = None
 
@@ -87,6 +88,7 @@ def _load(folder: Storage, parallel: Parallel, weights_only: bool) -> None:
     manifest = Manifest.read(folder)
     manifest.require_sizes()
     state = _state(manifest)
+    manifest.require_ranks(state["world_size"])
     shapes = state["tables"]
     rectangles = _rectangles(manifest)
     for shard, parts in local_state(parallel):

@@ -19,7 +19,7 @@ from interformer_rec.distributed.checkpoints import Checkpoints
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.manifest import MANIFEST, Manifest
 from interformer_rec.errors import DamagedError, InputError
-from interformer_rec.files import json_object, write_whole
+from interformer_rec.files import json_object, refuse_link_out, write_whole
 from interformer_rec.found_config import read_config, require_open, run_folder_config
 from interformer_rec.mirror import Mirror
 from interformer_rec.redaction import redact
@@ -61,6 +61,7 @@ class RunFolder:
         Nothing but the lock is written. Raises InputError; then nothing is locked.
         """
         self._require_new(resume)
+        self._refuse_links_out()
         places = [self.storage, self.checkpoints.storage]
         lock = RunLock(places, self._hang_seconds, _say)
         lock.take()
@@ -140,6 +141,18 @@ class RunFolder:
                 f"{self.checkpoints.storage.location!r} already holds checkpoints of a run: continue it with --resume, "
                 f"choose another place with --set training.checkpoint.path=PATH, or delete them"
             )
+
+    def _refuse_links_out(self) -> None:
+        """A folder of someone else must not lead what is written elsewhere; checkpoints/ may well lie on another disk."""
+        for path in self.path.iterdir() if self.path.is_dir() else ():
+            if path.is_symlink() and path != self.path / "checkpoints":
+                try:
+                    refuse_link_out(self.path, path.name, str(self.path))
+                except DamagedError:
+                    raise InputError(
+                        f"{str(path)!r} is a link to {os.readlink(path)!r}, outside the run folder, and training would write there: "
+                        f"put the file itself in its place"
+                    ) from None
 
     def write_json(self, name: str, content: Any) -> None:
         """Write NAME into the folder, whole or not at all; numbers that are not finite become null. Raises CannotWrite."""

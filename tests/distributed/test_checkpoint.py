@@ -134,7 +134,7 @@ def _of_the_future(folder):
         (_truncate, "rank-00000.safetensors has 100 bytes"),
         (_flip, "rank-00001.safetensors is not what was written: the checksum of bytes 0 to"),
         (_lose, "rank-00001.safetensors is missing"),
-        (_lose_also_in_the_manifest, "lacks weight of table"),
+        (_lose_also_in_the_manifest, "has no rank-00001.safetensors"),
         (_other_model, r"'bag_a' has shape \[12, 64\] there and \[11, 64\] here"),
         (_unfinished, "manifest.json is missing: the checkpoint was never finished"),
         (_half_a_manifest, "manifest.json cannot be read"),

@@ -17,6 +17,7 @@ import pytest
 from interformer_rec import config
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.plan import Cursor
+from interformer_rec.distributed.manifest import Manifest
 from interformer_rec.distributed.restore import load, read_state
 from interformer_rec.errors import InputError
 from interformer_rec.storage import Storage
@@ -37,6 +38,11 @@ FILES = (
     "run/features/fitted.json",
     "run/config.yaml",
 )
+FULL, INCREMENT = "step-00000004", "step-00000008"
+CASES = [
+    *((FULL, name) for name in FILES),
+    *((INCREMENT, name) for name in ("manifest.json", "state.json", "rank-00000.safetensors")),
+]
 VALUES: tuple[Any, ...] = (
     None,
     True,
@@ -122,10 +128,11 @@ def damaged(checkpoint: Path, name: str, chance: random.Random) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FILES)
-def test_a_load_is_right_or_an_error(trained_run, tmp_path, name):
-    chance = random.Random(f"{name} 18")
-    source = trained_run / "checkpoints" / "step-00000004"
+@pytest.mark.parametrize("step, name", CASES)
+def test_a_load_is_right_or_an_error(trained_run, tmp_path, step, name):
+    chance = random.Random(f"{step} {name} 18")
+    source = trained_run / "checkpoints"
+    assert (Manifest.read(Storage.open(source / step)).base is None) == (step == FULL)
     run_config = config.load(trained_run / "config.yaml")
     fitted = Fitted.load(trained_run / "features")
 
@@ -143,13 +150,14 @@ def test_a_load_is_right_or_an_error(trained_run, tmp_path, name):
 
     def rounds(env):
         parallel = build_parallel(run_config, env, fitted, 10)
-        expected, steps = read(env, parallel, source)
+        expected, steps = read(env, parallel, source / step)
         loaded = 0
+        shutil.copytree(source / FULL, tmp_path / "fuzz" / FULL)
         memory = psutil.Process().memory_info().rss
         for number in range(ROUNDS):
-            checkpoint = tmp_path / "fuzz" / "step-00000004"
+            checkpoint = tmp_path / "fuzz" / step
             shutil.rmtree(checkpoint, ignore_errors=True)
-            shutil.copytree(source, checkpoint)
+            shutil.copytree(source / step, checkpoint)
             damaged(checkpoint, name, chance)
             began = time.perf_counter()
             try:

@@ -228,3 +228,15 @@ def test_the_size_of_a_file_is_compared_before_it_is_read(checkpoint):
     change_manifest(checkpoint, lambda tree: tree["files"].update({"run/config.yaml": entry(b"")}))
     with pytest.raises(DamagedError, match=r"config.yaml has \d+ bytes, 0 were written"):
         Manifest.read(Storage.open(checkpoint)).content("run/config.yaml")
+
+
+@pytest.mark.parametrize("name", ["state.json", "dense.safetensors", "rank-00000.safetensors"])
+def test_an_increment_takes_the_runs_files_of_its_base_and_no_others(trained_run, tmp_path, name):
+    """The base has a file of that name, of an earlier step."""
+    shutil.copytree(trained_run / "checkpoints", tmp_path / "checkpoints")
+    increment = tmp_path / "checkpoints" / "step-00000008"
+    change_manifest(increment, lambda tree: tree["files"].pop(name))
+    manifest = Manifest.read(Storage.open(increment))
+    assert manifest.base is not None and manifest.content("run/config.yaml")
+    with pytest.raises(DamagedError, match=f"has no {name}"):
+        manifest.require_ranks(1) if name.startswith("rank") else manifest.content(name)

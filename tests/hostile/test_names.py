@@ -136,6 +136,25 @@ def test_no_door_writes_or_reads_outside(trained_run, synthetic, tmp_path, door,
     assert files_below(outside) == before and sorted(p.name for p in tmp_path.iterdir()) == ["inside", "outside"]
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "config.yaml", "features", "tensorboard", "report.html"])
+def test_a_run_folder_leads_nothing_elsewhere(trained_run, synthetic, tmp_path, name, capfd):
+    copied(trained_run, tmp_path / "run")
+    (tmp_path / "run" / name).rename(tmp_path / "elsewhere")
+    (tmp_path / "run" / name).symlink_to(tmp_path / "elsewhere")
+    before = files_below(tmp_path / "elsewhere") or (tmp_path / "elsewhere").read_bytes()
+    assert exit_code(doors(tmp_path / "run", synthetic)["resume"]) == 2
+    assert f"/{name}' is a link to" in capfd.readouterr().err
+    assert before == (files_below(tmp_path / "elsewhere") or (tmp_path / "elsewhere").read_bytes())
+
+
+def test_checkpoints_may_lie_on_another_disk(trained_run, tmp_path, synthetic):
+    copied(trained_run, tmp_path / "run")
+    (tmp_path / "run" / "checkpoints").rename(tmp_path / "disk")
+    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "disk")
+    assert exit_code([*doors(tmp_path / "run", synthetic)["resume"], "--set", "training.max_steps=11"]) == 0
+    assert (tmp_path / "disk" / "step-00000011" / "manifest.json").exists()
+
+
 def test_removing_a_checkpoint_that_is_a_link_leaves_what_it_leads_to(tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("mine")

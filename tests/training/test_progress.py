@@ -132,3 +132,11 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
         log.evaluation("valid", step(1))
         log.message("hello")
     assert not (tmp_path / "run").exists()
+
+
+def test_lines_that_are_no_records_are_left_out(tmp_path):
+    good = {"split": "train", **step(20)}
+    lines = ["[" * 100_000, "null", "[]", '"train"', '{"split": "train"}', json.dumps({**good, "step": "20"})]
+    lines += [json.dumps({**good, "split": ["train"]}), json.dumps({**good, "epoch": None}), json.dumps(good), "{"]
+    (tmp_path / LOG_FILE).write_text("\n".join(lines))
+    assert read_log(tmp_path) == [good]

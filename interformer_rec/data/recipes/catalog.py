@@ -30,7 +30,8 @@ from interformer_rec.data.recipes import (
     x1,
 )
 from interformer_rec.data.recipes.raw_files import Source
-from interformer_rec.errors import InputError
+from interformer_rec.errors import DamagedError, InputError
+from interformer_rec.files import json_object
 
 MARKER = "prepared.json"
 
@@ -132,7 +133,7 @@ def prepared(name: str, out: str, options: dict[str, str] | None = None) -> dict
     """Rows per file if `out` already holds the data set `name` made with these options, else None."""
     marker = _marker(Path(out))
     same = marker.get("name") == name and marker.get("options") == _options(name, RECIPES[name], options or {})
-    return marker["rows"] if same and marker["sizes"] == _sizes(Path(out)) else None
+    return marker.get("rows") if same and marker.get("sizes") == _sizes(Path(out)) else None
 
 
 def _options(name: str, recipe: Recipe, given: dict[str, str]) -> dict[str, int | str]:
@@ -160,8 +161,8 @@ def _nearest(wrong: str, known: Iterable[str]) -> str:
 
 def _marker(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json_object((folder / MARKER).read_bytes(), MARKER)
+    except (OSError, DamagedError):
         return {}
 
 

@@ -68,7 +68,7 @@ def test_vocabularies_are_read_from_their_folder_only(name, tmp_path):
     pq.write_table(pa.table({"id": ["secret"], "count": [1]}), tmp_path / "outside.parquet")
     (tmp_path / "features").mkdir()
     content = {"format": FORMAT, "table_rows": {"user": 3}, "vocabularies": {"user": name}}
-    content |= {"moments": {}, "meaning": None}
+    content |= {"moments": {}, "meaning": {}}
     (tmp_path / "features" / "fitted.json").write_text(json.dumps(content))
     with pytest.raises(DamagedError, match=r"fitted\.json has the file name .* is refused"):
         Fitted.load(tmp_path / "features")

@@ -78,6 +78,7 @@ def test_stores_are_compared_by_their_names(folder):
     refuse_overlap("memory://bucket/a.parquet", {"data.valid": "memory://bucket/b.parquet", "data.test": "data"})
     memory.rm("/bucket", recursive=True)
     with s3_server() as server:
-        pq.write_table(TABLE, "bucket/train/a.parquet", filesystem=server.client)
-        with pytest.raises(InputError, match=r"data.valid has a file of data.train: 'bucket/train/a.parquet'"):
-            refuse_overlap(server.uri("train"), {"data.valid": server.uri("train/*.parquet")})
+        pq.write_table(TABLE, "bucket/overlap/a.parquet", filesystem=server.client)
+        with pytest.raises(InputError, match=r"data.valid has a file of data.train: 'bucket/overlap/a.parquet'"):
+            refuse_overlap(server.uri("overlap"), {"data.valid": server.uri("overlap/*.parquet")})
+        server.client.delete_file("bucket/overlap/a.parquet")  # the store is one for all tests of a process

@@ -14,6 +14,7 @@ from interformer_rec.config_text import Place
 from interformer_rec.errors import InputError
 from interformer_rec.redaction import without_credentials
 from interformer_rec.storage import Storage
+from interformer_rec.strict_yaml import MAX_BYTES
 
 CONFIG = "config.yaml"
 TRUST = "--trust-run"
@@ -25,10 +26,13 @@ def run_folder_config(path: str, trust: bool) -> RunConfig | None:
     folder = Storage.open(path)
     where = folder.folder(CONFIG).location
     try:
-        content = folder.get(CONFIG) if folder.size(CONFIG) is not None else None
+        size = folder.size(CONFIG)
+        content = folder.get(CONFIG) if size is not None and size <= MAX_BYTES else None
     except (OSError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot read config {without_credentials(where)!r}: {reason}") from None
+    if size is not None and content is None:
+        raise InputError(f"config {where!r} has {size:,} bytes; {MAX_BYTES >> 20} MiB are the most that is read")
     return None if content is None else read_config(content, where, trust)
 
 
@@ -66,14 +70,14 @@ def data_to_evaluate(path: str, config: RunConfig, trust: bool) -> str:
     split = next((split for split in ("test", "valid") if getattr(named.data, split) is not None), None)
     if split is None:
         raise InputError("the run has neither data.test nor data.valid: name the files with --data PATH")
-    if found is None:
+    if not trust and (found is None or not is_local(path)):
         shown = without_credentials(str(named.written(("data", split))))
         raise InputError(
-            f"checkpoint {path!r} names data.{split} {shown!r}: files that only a checkpoint names are not opened. Name the files with "
-            f"--data PATH. {_MINE}"
+            f"{path!r} names data.{split} {shown!r}: files that only a checkpoint or a run in a store names are not opened. Name the files "
+            f"with --data PATH. {_MINE}"
         )
     if not trust:
-        require_open(found, ("data", split), path, "Name the files with --data PATH")
+        require_open(named, ("data", split), path, "Name the files with --data PATH")
     return str(getattr(named.data, split))
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from interformer_rec import config
+from interformer_rec import config, strict_yaml
 from interformer_rec.errors import InputError
 from interformer_rec.found_config import at_home, data_to_evaluate, is_local, require_open, run_folder_config
+from interformer_rec.storage import Storage
 
 TEXT = """
 name: run
@@ -72,7 +73,7 @@ def test_another_path_needs_the_user(run, test, message):
 def test_the_data_of_a_checkpoint_needs_the_user(run, tmp_path):
     found = run_folder_config(run(), trust=False)
     with pytest.raises(
-        InputError, match=r"files that only a checkpoint names are not opened.*--data PATH.*--trust-run"
+        InputError, match=r"files that only a checkpoint or a run in a store names are.*--data PATH.*--trust-run"
     ):
         data_to_evaluate(str(tmp_path / "checkpoints" / "step-1"), found, trust=False)
     assert data_to_evaluate(str(tmp_path / "checkpoints" / "step-1"), found, trust=True) == "data/test.parquet"
@@ -111,3 +112,19 @@ def test_local(path):
 )
 def test_not_local(path):
     assert not is_local(path)
+
+
+def test_the_local_data_of_a_run_in_a_store_needs_the_user():
+    Storage.open("memory://found-config/run").put(
+        "config.yaml", TEXT.replace("BATCH", "64").replace("PLACE", "null").encode()
+    )
+    path = "memory://found-config/run"
+    with pytest.raises(InputError, match=r"a run in a store names are not opened.*--data PATH"):
+        data_to_evaluate(path, run_folder_config(path, trust=False), trust=False)
+
+
+def test_a_config_that_is_far_too_large_is_not_read(tmp_path):
+    with (tmp_path / "config.yaml").open("wb") as file:
+        file.truncate(strict_yaml.MAX_BYTES + 1)
+    with pytest.raises(InputError, match="8 MiB are the most that is read"):
+        run_folder_config(str(tmp_path), trust=False)

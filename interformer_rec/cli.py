@@ -21,7 +21,7 @@ from interformer_rec import __version__
 from interformer_rec.error_text import paragraph, print_in_any_locale, readable, say, write_torchruns_file
 from interformer_rec.errors import InputError
 from interformer_rec.planning.arguments import add_plan_arguments, plan_call
-from interformer_rec.redaction import redact
+from interformer_rec.redaction import forget, redact
 from interformer_rec.strict_json import finite
 
 # The only place where a command meets its code.
@@ -209,6 +209,7 @@ def _config_arguments(command: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code; only argparse (--help, a wrong flag: 2) leaves by SystemExit."""
     print_in_any_locale()
+    forget()
     args = parser().parse_args(argv)
     debug = getattr(args, "debug", False)
     try:

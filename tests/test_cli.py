@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from interformer_rec import cli
+from interformer_rec import cli, redaction
 from interformer_rec.data import inspect
 from interformer_rec.errors import InputError
 
@@ -214,3 +214,11 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
         process.stdout.read(1)
         process.stdout.close()
         assert (process.stderr.read(), process.wait()) == ("", 0)
+
+
+def test_a_command_hides_nothing_of_the_one_before(calls, capsys):
+    redaction.hide("a-long-value", "${NAME}")
+    calls[1]["load"] = InputError("there is no a-long-value")
+    calls[1]["load"].args = ("there is no a-long-value",)
+    assert cli.main(["config", "c.yaml"]) == 2
+    assert "there is no a-long-value" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from interformer_rec.distributed.checkpoint import collect, write
+from interformer_rec.distributed.manifest import Base
 from interformer_rec.distributed.restore import load
 from interformer_rec.distributed.touched import TouchedRows
 from interformer_rec.storage import Storage
@@ -24,10 +25,11 @@ def _train_and_save(env, folder):
             parallel = tiny.build(env, plan, kind)
             losses = tiny.train(env, parallel, 0, 3)
             touched = TouchedRows(parallel.model)
+            base = None
             for name, steps in (("full", 2), ("part", 1)):
-                base = None if name == "full" else f"{plan}-{kind}-full"
                 content = collect(parallel, env, {"step": steps}, touched=touched, base=base)
-                write(Storage.open(folder / f"{plan}-{kind}-{name}"), content, env)
+                written = write(Storage.open(folder / f"{plan}-{kind}-{name}"), content, env)
+                base = Base(f"{plan}-{kind}-{name}", written.sha256)
                 losses += tiny.train(env, parallel, len(losses), len(losses) + steps)
             found[plan, kind] = losses
     return found

@@ -30,6 +30,7 @@ CALLS = {
     "load": "interformer_rec.config:load",
     "to_yaml": "interformer_rec.config:to_yaml",
     "inspect": "interformer_rec.data.inspect:inspect_folder",
+    "decisions": "interformer_rec.data.inspect:decisions",
     "write": "interformer_rec.storage:write_file",
     "data": "interformer_rec.data.recipes.catalog:prepare",
     "train": "interformer_rec.training.run:train",
@@ -75,6 +76,8 @@ def config(args: argparse.Namespace) -> int:
 def inspect(args: argparse.Namespace) -> int:
     """Print the drafted run config or write it to a file or URI."""
     text = call("inspect", args.path)
+    for decision in call("decisions", text):
+        say(decision)
     if args.out is None:
         print(text.rstrip("\n"))
         return 0

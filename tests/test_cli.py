@@ -23,7 +23,10 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def calls(monkeypatch):
     """Every function of the table notes its arguments; `answers` says what it returns or raises."""
-    seen, answers = [], {"load": "CONFIG", "to_yaml": "a: 1\n", "inspect": "features: []\n", "data": {"train": 1234}}
+    seen, answers = (
+        [],
+        {"load": "CONFIG", "to_yaml": "a: 1\n", "inspect": "features: []\n", "decisions": [], "data": {"train": 1234}},
+    )
     answers |= {"train": 0, "doctor": 0, "evaluate": {"auc": 0.75, "rows": 10}, "predict": {"rows": 3}}
 
     def call(name, *args, **options):

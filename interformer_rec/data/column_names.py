@@ -64,6 +64,22 @@ def feedback_rank(name: str) -> int | None:
     return min(ranks) if ranks else None
 
 
+def is_feedback_alone(name: str) -> bool:
+    """Whether the name says nothing but feedback: label, isClicked, rating. Whatever its values, it is no input."""
+    parts = [word for word in words(name) if word not in ("is", "has", "was", "did")]
+    return bool(parts) and set(parts) <= set(FEEDBACK)
+
+
+def is_index(name: str) -> bool:
+    """pandas' index of the rows, which it writes beside the columns."""
+    return re.fullmatch(r"__index_level_\d+__|Unnamed: \d+", name) is not None
+
+
+def last_word(name: str) -> str:
+    """Empty if the name has no Latin letter or digit."""
+    return words(name)[-1] if words(name) else ""
+
+
 def is_outcome(name: str) -> bool:
     """Amounts that exist only after the row's impression: rating, play_time, watch_ratio, dwell."""
     parts = set(words(name))
@@ -82,7 +98,7 @@ def common_words(names: list[str]) -> tuple[str, ...]:
     """Leading words that all names share; () for a single name whose first word is no history word."""
     split = [words(name) for name in names]
     if len(split) == 1:
-        return split[0][:1] if split[0][0] in HISTORY and len(split[0]) > 1 else ()
+        return split[0][:1] if len(split[0]) > 1 and split[0][0] in HISTORY else ()
     shared = 0
     while all(len(parts) > shared for parts in split) and len({parts[shared] for parts in split}) == 1:
         shared += 1

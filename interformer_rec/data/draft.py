@@ -13,11 +13,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from interformer_rec.data import column_names as names
+from interformer_rec.data.column_roles import (
+    SMALL,
+    is_amount,
+    is_epoch,
+    is_flag,
+    is_share,
+    is_timestamp,
+    unusable,
+    values,
+)
 from interformer_rec.data.profile import Column, Profile
+from interformer_rec.data.written_names import free, shown
 
 SHORT_LIST = 5  # lists never longer than this are a bag unless the name says history
-SMALL = 64  # an integer with fewer distinct values is an id, whatever its name
-EPOCHS = ((5e8, 5e9), (5e11, 5e12), (5e14, 5e15), (5e17, 5e18))  # seconds, ms, us, ns since 1970: years 1985 to 2128
 MOST_EVENTS = 200
 
 
@@ -46,101 +55,77 @@ class Draft:
     tables: dict[str, str] = field(default_factory=dict)  # id column -> table
     left_out: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    candidates: dict[str, str] = field(
+        default_factory=dict
+    )  # without a label: columns that could become one, and what they hold
 
 
 def draft(profile: Profile) -> Draft:
     """Guess the role of every column."""
-    result = Draft()
+    result = Draft(left_out=dict(profile.unread))
     rest = list(profile.columns.values())
     _take_labels(result, rest)
     open_columns = [column for column in rest if column.name not in result.left_out and column is not result.label]
     _take_user(result, open_columns)
     lists: list[Column] = []
     for column in open_columns:
-        reason = _unusable(column, result.group_key)
+        reason = unusable(column, result.group_key)
         if reason:
             result.left_out[column.name] = reason
         elif column.is_list:
             lists.append(column)
-        elif column.kind in ("float", "bool") or _is_amount(column):
+        elif column.kind in ("float", "bool") or is_amount(column):
             result.dense.append(column)
         else:
             result.ids.append(column)
     _take_lists(result, lists)
+    if result.groups and not (result.ids or result.bags or result.dense):
+        _histories_alone(result)
     _share_tables(result)
     return result
 
 
+def _histories_alone(result: Draft) -> None:
+    """InterFormer needs a feature beside the histories: without one they are bags."""
+    for group in result.groups:
+        result.bags += group.columns.values()
+        if group.timestamp is not None:
+            result.left_out[group.timestamp.name] = "times of events, which bags do not have"
+    listed = ", ".join(shown(column.name) for column in result.bags)
+    result.warnings.append(
+        f"Nothing but histories can be read, and InterFormer needs a feature beside them: {listed} are read as bags."
+    )
+    result.groups = []
+
+
 def _take_labels(result: Draft, columns: list[Column]) -> None:
-    """The most label-like 0/1 column is the label; other feedback is left out, because it would leak."""
-    flags = [c for c in columns if not c.is_list and _is_flag(c) and names.feedback_rank(c.name) is not None]
-    flags.sort(key=lambda column: (names.feedback_rank(column.name), columns.index(column)))
-    if flags:
-        result.label, result.other_labels = flags[0], flags[1:]
-        for column in flags[1:]:
+    """The most label-like 0/1 column is the label, else one in [0, 1]; other feedback is left out, because it would leak."""
+    named = [column for column in columns if not column.is_list and names.feedback_rank(column.name) is not None]
+    named.sort(key=lambda column: (names.feedback_rank(column.name), columns.index(column)))
+    flags = [column for column in named if is_flag(column)]
+    shares = [column for column in named if is_share(column) and names.is_feedback_alone(column.name)]
+    if flags or shares:
+        result.label, *result.other_labels = flags or shares[:1]
+        for column in result.other_labels:
             result.left_out[column.name] = "0/1 feedback: another label; as an input it would leak the outcome"
+    chosen = (result.label, *result.other_labels)
     for column in columns:
-        if not column.is_list and column not in flags and names.is_outcome(column.name):
+        if column.is_list or column in chosen:
+            continue
+        if names.is_outcome(column.name):
             result.left_out[column.name] = "by its name known only after the impression: would leak the outcome"
-
-
-def _is_flag(column: Column) -> bool:
-    return column.kind in ("int", "bool", "float") and column.distinct == 2 and (column.low, column.high) == (0, 1)
+        elif column in named and names.is_feedback_alone(column.name):
+            result.left_out[column.name] = f"by its name feedback, {values(column)}: no label in [0, 1], and no input"
+    if result.label is None:
+        asked = [column for column in columns if column.name in result.left_out and column.kind != "other"]
+        asked = [column for column in asked if not column.is_list and column.distinct]
+        asked += [column for column in columns if column not in asked and not column.is_list and is_share(column)]
+        result.candidates = {column.name: values(column) for column in asked}
 
 
 def _take_user(result: Draft, columns: list[Column]) -> None:
     keys = [c for c in columns if not c.is_list and c.kind in ("int", "string") and names.user_rank(c.name) is not None]
     result.group_key = min(keys, key=lambda column: names.user_rank(column.name) or 0, default=None)
-
-
-def _unusable(column: Column, group_key: Column | None) -> str | None:
-    """Why a column is no feature, or None."""
-    sampled = column.rows - column.nulls
-    if column.kind == "other":
-        return f"type {column.type} is no feature kind"
-    if column.distinct == 0:
-        return "no value in the sample"
-    if column.is_list:
-        return (
-            f"{column.type}: elements must be ids (integers or strings)" if column.kind in ("float", "bool") else None
-        )
-    if column.distinct == 1 and not column.nulls:
-        return "the same value in every row"
-    if column.kind == "time" or _is_epoch(column) or _is_calendar(column):
-        return "time of the row: not a feature (later rows have values training never saw)"
-    if column.not_finite:
-        return f"{column.not_finite:,} NaN or infinite values in the sample; write nulls instead, then give it a fill"
-    if column.kind == "float" and column.whole and names.words(column.name)[-1:] == ("id",):
-        return "an id stored as a float; write it as an integer or a string"
-    if (
-        column is not group_key
-        and sampled > 1000
-        and column.kind != "float"
-        and column.distinct > 0.98 * sampled
-        and not _is_amount(column)
-    ):
-        return "another value in nearly every row: a row key?"
-    return None
-
-
-def _is_epoch(column: Column) -> bool:
-    """Integers that are times since 1970."""
-    in_range = any(low <= column.low and column.high < high for low, high in EPOCHS)
-    named = bool(set(names.words(column.name)) & names.TIME)
-    return column.kind in ("int", "time") and in_range and (named or column.rising or column.falling)
-
-
-def _is_calendar(column: Column) -> bool:
-    """2024-05-01, 20240501 and the like under a name of time."""
-    if not set(names.words(column.name)) & names.TIME or column.values is None:
-        return False
-    if column.kind == "int":
-        return bool(column.low >= 19_850_101 and column.high <= 21_281_231)
-    return column.kind == "string" and pc.all(pc.match_substring_regex(column.values, r"^\d{4}-?\d\d-?\d\d")).as_py()
-
-
-def _is_amount(column: Column) -> bool:
-    return column.kind == "int" and column.distinct > SMALL and bool(set(names.words(column.name)) & names.NUMERIC)
 
 
 def _take_lists(result: Draft, lists: list[Column]) -> None:
@@ -158,14 +143,18 @@ def _take_lists(result: Draft, lists: list[Column]) -> None:
         shares = any(_partner(names.stem(column.name), scalars) for column in columns)
         if says_history or (longest > SHORT_LIST and (len(columns) > 1 or shares)):
             _add_group(result, columns, prefix)
-        else:
-            result.bags += columns
+            continue
+        for column in columns:
+            if is_timestamp(column):
+                result.left_out[column.name] = "times without ids of events beside them: no lists are as long as these"
+            else:
+                result.bags.append(column)
     if not result.groups and result.bags:
         most = max(result.bags, key=lambda column: column.length(95))
         result.bags.remove(most)
         _add_group(result, [most], ())
         result.warnings.append(
-            f"No list column looks like a history; {most.name} was taken as one because the model needs at least one."
+            f"No list column looks like a history; {shown(most.name)} was taken as one because the model needs at least one."
         )
 
 
@@ -174,7 +163,7 @@ def _add_group(result: Draft, columns: list[Column], prefix: tuple[str, ...]) ->
     times = [
         c
         for c in columns
-        if _is_epoch(c) or (c.kind in ("int", "time") and names.words(c.name)[-1] in names.EVENT_TIME)
+        if is_epoch(c) or is_timestamp(c) or (c.kind == "int" and names.last_word(c.name) in names.EVENT_TIME)
     ]
     timestamp = next((column for column in times if column.rising), None)
     if any(column.falling and not column.rising for column in times):
@@ -186,15 +175,17 @@ def _add_group(result: Draft, columns: list[Column], prefix: tuple[str, ...]) ->
     for column in times:
         if column is not timestamp:
             result.left_out[column.name] = "times of events, not usable as the group's timestamp"
-    events = {}
+    events: dict[str, Column] = {}
     for column in columns:
         parts = names.words(column.name)
         if column in times:
             continue
-        if column.kind == "time" or (column.kind == "int" and column.distinct > SMALL and parts[-1] in names.AMOUNTS):
+        if column.kind == "time" or (
+            column.kind == "int" and column.distinct > SMALL and names.last_word(column.name) in names.AMOUNTS
+        ):
             result.left_out[column.name] = "a number per event: event fields are ids; cut it into bins to use it"
             continue
-        events["_".join(parts[len(prefix) :]) or column.name] = column
+        events[free("_".join(parts[len(prefix) :]) or column.name, events)] = column
     if not events:
         result.left_out.update({column.name: "a sequence group of times alone" for column in columns})
         return
@@ -208,8 +199,7 @@ def _add_group(result: Draft, columns: list[Column], prefix: tuple[str, ...]) ->
     taken = {group.name for group in result.groups} | {
         column.name for column in (*result.ids, *result.dense, *result.bags)
     }
-    while name in taken:
-        name += "_events"
+    name = free(name if name not in taken else f"{name}_events", taken)
     result.groups.append(Group(name, events, timestamp, max(used, 1), notes))
 
 
@@ -260,7 +250,11 @@ def repeats_candidate(group: Group, draft_: Draft) -> tuple[str, float] | None:
         owner = next((one for one in draft_.ids if one.name == draft_.tables[column.name]), None)
         if owner is not None and owner.distinct > SMALL:
             newest, shown = column.sample(), owner.sample()
-            same = pc.equal(newest.cast(shown.type), shown) if newest.type != shown.type else pc.equal(newest, shown)
+            same = (
+                pc.equal(newest.cast(shown.type, safe=False), shown)
+                if newest.type != shown.type
+                else pc.equal(newest, shown)
+            )
             share = pc.mean(same.cast(pa.int8())).as_py()
             return column.name, share or 0.0
     return None

@@ -6,17 +6,20 @@ taken as a feature stands at the end, with the reason."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from interformer_rec import strict_yaml
 from interformer_rec.config import parse
-from interformer_rec.config_text import escape
-from interformer_rec.data.draft import Draft, Group, draft, repeats_candidate
-from interformer_rec.data.profile import Column, Profile, profile, unseen_share
+from interformer_rec.config_text import fill
+from interformer_rec.data.draft import Draft, draft, repeats_candidate
+from interformer_rec.data.draft_splits import Split, held_out
+from interformer_rec.data.draft_text import features
+from interformer_rec.data.profile import Profile, profile, unseen_share
 from interformer_rec.data.source import Source, open_source
+from interformer_rec.data.written_names import scalar, shown
+from interformer_rec.errors import InputError
 from interformer_rec.redaction import without_credentials
 
 SPLITS = {
@@ -24,35 +27,44 @@ SPLITS = {
     "valid": ("valid", "validation", "val", "dev", "eval"),
     "test": ("test", "testing", "holdout"),
 }
-HASH_ABOVE = 200_000  # distinct ids in the sample from which a vocabulary is no longer the better choice
+DECISION = "NEEDS A DECISION"
 SMALL_DATA = 300_000  # rows
 
 
 def inspect_folder(path: str) -> str:
     """The text of a run config for the Parquet files under `path` (folder, file, glob or URI).
 
-    Raises InputError if there are none or they cannot be read.
+    It passes `interformer config` and trains, or has lines that begin with DECISION and name what its reader must choose. Raises
+    InputError if there are no files, if they cannot be read, or if no column can be a feature.
     """
     paths = split_paths(path, open_source(path))
     source = open_source(paths["train"])
     facts = profile(source)
     guess = draft(facts)
+    if not (guess.ids or guess.bags or guess.dense or guess.groups):
+        reasons = "; ".join(f"{shown(name)}: {reason}" for name, reason in guess.left_out.items())
+        label = f"{shown(guess.label.name)} is the label" if guess.label else "no column is a label either"
+        raise InputError(f"no column of {path!r} can be a feature ({label}{'; ' if reasons else ''}{reasons[:1500]})")
+    splits = held_out(paths, source, guess)
     text = "\n".join(
         [
-            *_head(path, facts, guess, paths),
-            *_data(path, facts, paths),
-            *_features(guess),
+            *_head(path, facts, guess, paths, splits),
+            *_data(facts, guess, paths, splits),
+            *features(guess),
             *_left_out(guess),
-            *_rest(facts, paths),
+            *_rest(facts, guess, splits),
             "",
         ]
     )
     text = without_credentials(text)  # loading the config says what to write where one was
-    if guess.groups:
-        parse(
-            strict_yaml.parse(text, "the draft"), f"draft for {path}"
-        )  # ours to keep: a draft that does not load is no draft
+    if not decisions(text):  # ours to keep: a draft that does not load is no draft
+        parse(fill(strict_yaml.parse(text, "the draft"), "the draft", {})[0], f"draft for {path}")
     return text
+
+
+def decisions(text: str) -> list[str]:
+    """What the reader of a draft must choose before it can train."""
+    return [line.removeprefix("# ") for line in text.splitlines() if line.startswith(f"# {DECISION}")]
 
 
 def split_paths(path: str, source: Source) -> dict[str, str]:
@@ -93,35 +105,45 @@ def _cover(tails: list[str]) -> str:
     return f"{start.group()}*{PurePosixPath(tails[0]).suffix}"
 
 
-def _head(path: str, facts: Profile, guess: Draft, paths: dict[str, str]) -> Iterator[str]:
-    yield f"# Drafted by `interformer inspect {path}` from {facts.sampled:,} of {facts.rows:,} training rows"
+def _head(path: str, facts: Profile, guess: Draft, paths: dict[str, str], splits: dict[str, Split]) -> Iterator[str]:
+    yield f"# Drafted by `interformer inspect {shown(path)}` from {facts.sampled:,} of {facts.rows:,} training rows"
     yield f"# (from {facts.sampled_groups} of {facts.groups} row groups); counts and shares are of those rows."
+    if guess.label is None:
+        yield f"# {DECISION}: no 0/1 column is named like feedback (LABEL MISSING): name yours under features.labels."
+    for name, split in splits.items():
+        if split.problem:
+            yield f"# {DECISION}: data.{name} is commented out: {split.problem}."
     yield "#"
     yield "# Read this before training; every line below is a guess:"
-    for number, line in enumerate(_checks(guess, paths), start=1):
+    for number, line in enumerate(_checks(guess, paths, splits), start=1):
         yield f"#  {number}. {line}"
-    yield f"name: {re.sub(r'[^A-Za-z0-9_-]+', '_', PurePosixPath(path.split('?')[0]).stem).strip('_') or 'run'}"
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(path.split("?")[0]).stem).strip("_") or "run"
+    yield f"name: {scalar(name)}"
     yield ""
 
 
-def _checks(guess: Draft, paths: dict[str, str]) -> Iterator[str]:
-    """What the reader has to decide, most important first."""
-    if guess.label is None:
-        yield "LABEL MISSING: no 0/1 column is named like feedback; put yours (values in [0, 1]) under features.labels."
-    else:
-        others = ", ".join(column.name for column in guess.other_labels)
-        yield f"The label is {guess.label.name}" + (f"; also 0/1 feedback, not read: {others}." if others else ".")
+def _checks(guess: Draft, paths: dict[str, str], splits: dict[str, Split]) -> Iterator[str]:
+    """What the reader has to look at, most important first."""
+    if guess.label is not None:
+        others = ", ".join(shown(column.name) for column in guess.other_labels)
+        yield f"The label is {shown(guess.label.name)}" + (
+            f"; also 0/1 feedback, not read: {others}." if others else "."
+        )
+        if guess.label.distinct == 1:
+            yield f"Its value is {guess.label.low:.6g} in every row of the sample: there is nothing to learn, and no AUC."
+        if guess.label.nulls or guess.label.not_finite:
+            yield "It has nulls or NaN: such rows are left out (data.on_bad_row: skip)."
     if not guess.groups:
-        yield "HISTORY MISSING: no list column of ids. InterFormer needs at least one group under features.sequences."
+        yield "HISTORY MISSING: no list column of ids is read as one, so model.kind is dcnv2; InterFormer needs features.sequences."
     yield from guess.warnings
     for note in dict.fromkeys(note for group in guess.groups for note in group.notes):
-        yield f"History {', '.join(group.name for group in guess.groups if note in group.notes)}: {note}."
+        yield f"History {', '.join(shown(group.name) for group in guess.groups if note in group.notes)}: {note}."
     for group in guess.groups:
         repeats = repeats_candidate(group, guess)
         if repeats is not None and repeats[1] > 0.5:
-            name, share = repeats
+            name, share = shown(repeats[0]), repeats[1]
             yield f"LEAK? In {share:.0%} of the rows the newest event of {name} is the row's own id: is the row in it?"
-    yield from _strangers(guess, paths)
+    yield from _strangers(guess, paths, splits)
     if guess.left_out:
         yield "Columns left out stand below the features, each with the reason."
     if "valid" not in paths:
@@ -129,172 +151,50 @@ def _checks(guess: Draft, paths: dict[str, str]) -> Iterator[str]:
     yield "Is every feature known before the moment of prediction? Counters and averages often are not."
 
 
-def _strangers(guess: Draft, paths: dict[str, str]) -> Iterator[str]:
+def _strangers(guess: Draft, paths: dict[str, str], splits: dict[str, Split]) -> Iterator[str]:
     """Whether the users of the held-out rows are new: then their id tells nothing, and learning it does harm."""
-    held_out = next((paths[split] for split in ("test", "valid") if split in paths), None)
-    if guess.group_key is None or held_out is None:
+    name = next((split for split in ("test", "valid") if split in splits and not splits[split].problem), None)
+    if guess.group_key is None or name is None:
         return
-    share = unseen_share(open_source(paths["train"]), open_source(held_out), guess.group_key.name)
+    share = unseen_share(open_source(paths["train"]), open_source(paths[name]), guess.group_key.name)
     if share > 0.2:
-        key = guess.group_key.name
-        yield f"{share:.0%} of the rows of {held_out} have a {key} that no training row has: better drop it from ids."
+        key = shown(guess.group_key.name)
+        yield f"{share:.0%} of the rows of {shown(paths[name])} have a {key} that no training row has: better drop it from ids."
 
 
-def _data(path: str, facts: Profile, paths: dict[str, str]) -> Iterator[str]:
+def _data(facts: Profile, guess: Draft, paths: dict[str, str], splits: dict[str, Split]) -> Iterator[str]:
     yield "data:"
-    yield f"  train: {_text(paths['train'])}  # {facts.rows:,} rows"
-    for split in ("valid", "test"):
-        if split in paths:
-            rows, missing = _compare(open_source(paths[split]), facts)
-            yield f"  {split}: {_text(paths[split])}  # {rows:,} rows" + (
-                f"; LACKS {', '.join(missing)}" if missing else ""
-            )
+    yield f"  train: {scalar(paths['train'])}  # {facts.rows:,} rows"
+    for name in ("valid", "test"):
+        split = splits.get(name)
+        if split is None:
+            yield f"  # {name}:"
         else:
-            yield f"  # {split}:"
+            reason = f"; {split.problem}" if split.problem else ""
+            yield f"  {'# ' if reason else ''}{name}: {scalar(paths[name])}  # {split.rows:,} rows{reason}"
     yield f"  batch_size: {512 if facts.rows < SMALL_DATA else 2048}"
+    if guess.label is not None and (guess.label.nulls or guess.label.not_finite):
+        yield "  on_bad_row: skip  # rows whose label is null or NaN"
+        yield "  max_bad_rows: 1.0"
     yield ""
-
-
-def _compare(source: Source, facts: Profile) -> tuple[int, list[str]]:
-    return source.rows, [name for name in facts.columns if name not in source.schemas[0].names]
-
-
-def _features(guess: Draft) -> Iterator[str]:
-    yield "features:"
-    yield "  tables:  # one embedding table each; features that hold the same ids share one"
-    readers: dict[str, list[Column]] = {}
-    events = [column for group in guess.groups for column in group.columns.values()]
-    for column in (*guess.ids, *guess.bags, *events):
-        readers.setdefault(guess.tables[column.name], []).append(column)
-    for table, columns in readers.items():
-        yield f"    {_name(table)}: {_table(columns)}"
-    if guess.ids:
-        yield "  ids:"
-        yield from (f"    - {_feature(column, guess)}  # {_facts(column)}" for column in guess.ids)
-    if guess.bags:
-        yield "  bags:"
-        yield from (f"    - {_feature(column, guess)}  # {_facts(column)}; {_lengths(column)}" for column in guess.bags)
-    if guess.dense:
-        yield "  dense:"
-        yield from (f"    - {_dense(column)}" for column in guess.dense)
-    if guess.groups:
-        yield "  sequences:"
-        for group in guess.groups:
-            yield from _group(group, guess)
-    yield "  labels:"
-    if guess.label is None:
-        yield "    - label  # the name of YOUR label column"
-    else:
-        yield f"    - {_named(guess.label)}  # mean {_mean(guess.label):.4f}"
-    if guess.group_key is not None:
-        yield f"  group: {_text(guess.group_key.name)}  # rows of one value are one user's in GAUC"
-
-
-def _table(columns: list[Column]) -> str:
-    """Options of a table, and who reads it."""
-    most = max(columns, key=lambda column: column.distinct)
-    if most.distinct > HASH_ABOVE:
-        options = f"{{ids: hash, num_embeddings: {10 ** len(str(4 * most.distinct))}}}"
-        note = f"  # over {HASH_ABOVE:,} ids in the sample alone: set num_embeddings to what you expect"
-    else:
-        rare = most.distinct > 1000 and most.distinct * 10 > most.rows and not any(column.is_list for column in columns)
-        options, note = ("{min_count: 2}", "  # many ids are rare: those seen once share a row") if rare else ("{}", "")
-    names = [column.name for column in columns]
-    return options + (f"  # read by {', '.join(names)}" if len(names) > 1 else note)
-
-
-def _group(group: Group, guess: Draft) -> Iterator[str]:
-    first = next(iter(group.columns.values()))
-    yield f"    - name: {_name(group.name)}"
-    yield f"      max_length: {group.max_length}  # {_lengths(first)}"
-    if group.timestamp is not None:
-        yield f"      timestamp: {_text(group.timestamp.name)}"
-    yield "      columns:"
-    for short, column in group.columns.items():
-        table = _name(guess.tables[column.name])
-        yield f"        - {{name: {_name(short)}, column: {_text(column.name)}, table: {table}}}  # {_facts(column)}"
 
 
 def _left_out(guess: Draft) -> Iterator[str]:
     if guess.left_out:
         yield ""
         yield "# Columns that are not read:"
-        yield from (f"#   {name}: {reason}" for name, reason in guess.left_out.items())
+        for name, reason in guess.left_out.items():
+            yield f"#   {shown(name)}: {shown(reason)}"
 
 
-def _rest(facts: Profile, paths: dict[str, str]) -> Iterator[str]:
-    small = facts.rows < SMALL_DATA
+def _rest(facts: Profile, guess: Draft, splits: dict[str, Split]) -> Iterator[str]:
+    size = 16 if facts.rows < SMALL_DATA else 32
     yield ""
-    yield f"model: {{embedding_dim: {16 if small else 32}, d: {16 if small else 32}, layers: 2, dropout: 0.1}}"
+    if guess.groups:
+        yield f"model: {{embedding_dim: {size}, d: {size}, layers: 2, dropout: 0.1}}"
+    else:
+        yield f"model: {{kind: dcnv2, embedding_dim: {size}, hidden: [128, 64]}}  # needs no history"
     yield "optimizer: {dense: {lr: 0.001, clip_norm: 10.0}, embedding: {lr: 0.02, l2: 0.00001}}"
-    patience = "patience: 1, " if "valid" in paths else ""
-    yield f"training: {{epochs: 3, {patience}monitor: auc}}"
-
-
-def _dense(column: Column) -> str:
-    """Fill where nulls were seen; log1p where a few values are far larger than the rest."""
-    options = {"name": _name(column.name)}
-    if _name(column.name) != _text(column.name):
-        options["column"] = _text(column.name)
-    if column.nulls:
-        options["fill"] = f"{column.median():.6g}"
-    if column.low >= 0 and column.high > max(20 * column.median(), 10):
-        options["log1p"] = "true"
-    if column.kind != "bool":
-        options["standardise"] = "true"
-    written = ", ".join(f"{key}: {value}" for key, value in options.items())
-    nulls = f"; {_percent(column.null_share)} null: filled with the median" if column.nulls else ""
-    return f"{{{written}}}  # {column.low:.6g} to {column.high:.6g}{nulls}"
-
-
-def _feature(column: Column, guess: Draft) -> str:
-    table = guess.tables[column.name]
-    return (
-        _named(column)
-        if table == column.name
-        else f"{{name: {_name(column.name)}, column: {_text(column.name)}, table: {_name(table)}}}"
-    )
-
-
-def _named(column: Column) -> str:
-    name = _name(column.name)
-    return name if name == _text(column.name) else f"{{name: {name}, column: {_text(column.name)}}}"
-
-
-def _facts(column: Column) -> str:
-    nulls = column.null_share if not column.is_list else column.element_nulls / max(sum(map(sum, column.lengths)), 1)
-    return f"{'over ' if column.capped else ''}{column.distinct:,} ids" + (f", {_percent(nulls)} null" if nulls else "")
-
-
-def _lengths(column: Column) -> str:
-    null = f", {_percent(column.null_share)} null" if column.nulls else ""
-    return f"lengths: median {column.length(50)}, 95% up to {column.length(95)}, longest {column.length(100)}{null}"
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}" if share >= 0.001 else "under 0.1%"
-
-
-def _mean(column: Column) -> float:
-    return float(column.sample().cast("float64").drop_null().to_numpy(zero_copy_only=False).mean())
-
-
-def _name(name: str) -> str:
-    """A feature's or table's name: a dot would be read as a path."""
-    return _text(name.replace(".", "_"))
-
-
-def _text(value: str) -> str:
-    """A YAML scalar that is read back as this string."""
-    plain = re.fullmatch(r"[A-Za-z_/.][A-Za-z0-9_/.\-]*", value) and value.lower() not in (
-        "y",
-        "n",
-        "yes",
-        "no",
-        "on",
-        "off",
-        "true",
-        "false",
-        "null",
-    )
-    return value if plain else json.dumps(escape(value), ensure_ascii=False)
+    valid = splits.get("valid", Split(0))
+    patience = "patience: 1, " if valid.rows and not valid.problem else ""
+    yield f"training: {{epochs: 3, {patience}monitor: {'logloss' if valid.one_class else 'auc'}}}"

@@ -15,8 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from interformer_rec.data.arrays import is_list, is_string
+from interformer_rec.data.arrays import is_list
+from interformer_rec.data.kinds import value_kind
 from interformer_rec.data.source import Source
+from interformer_rec.data.unify import is_bytes, is_text
+from interformer_rec.errors import InputError
 
 SAMPLE_ROWS = 100_000
 SAMPLE_GROUPS = 32
@@ -39,6 +42,7 @@ class Column:
     element_nulls: int = 0
     not_finite: int = 0  # NaN or infinite values of a float column
     whole: bool = True  # no value with a fraction
+    utf8: bool = True  # strings can be read as such
     low: float = np.inf
     high: float = -np.inf
     rising: bool = True  # a list's elements never decrease; a scalar never decreases from row to row
@@ -69,24 +73,27 @@ class Column:
         return pa.concat_arrays(self.kept)
 
     def median(self) -> float:
-        """Median of the kept values of a numeric column."""
-        return float(np.nanmedian(self.sample().cast(pa.float64()).to_numpy(zero_copy_only=False)))
+        """Median of the kept values of a numeric column; its least value if all of those are null."""
+        kept = self.sample().cast(pa.float64()).drop_null().to_numpy(zero_copy_only=False)
+        return float(np.median(kept)) if len(kept) else self.low
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The columns in file order, and how much was looked at."""
+    """The columns of all files, and how much was looked at. `unread`: why a column cannot be read by any feature."""
 
     columns: dict[str, Column]
     rows: int
     sampled: int
     groups: int
     sampled_groups: int
+    unread: dict[str, str] = field(default_factory=dict)
 
 
 def profile(source: Source) -> Profile:
-    """Sample `source`. Memory: a batch of BATCH_ROWS rows, the distinct values and the list lengths."""
-    schema = source.schemas[0]
+    """Sample `source`, column by column by its name in each file. Memory: a batch of BATCH_ROWS rows, the distinct values and the list
+    lengths."""
+    schema, unread = _readable(source)
     columns = {one.name: _column(one) for one in schema}
     digests = {name: hashlib.blake2b(digest_size=8) for name, column in columns.items() if column.is_list}
     filled = np.flatnonzero(source.group_rows)
@@ -94,56 +101,89 @@ def profile(source: Source) -> Profile:
     if source.rows > SAMPLE_ROWS:
         chosen = filled[np.unique(np.linspace(0, len(filled) - 1, SAMPLE_GROUPS).round().astype(int))]
         budget = -(-SAMPLE_ROWS // len(chosen))
+    read = [name for name, column in columns.items() if column.kind != "other"]
     sampled = 0
     for group in chosen:
-        for batch in _batches(source, int(group), budget, None):
-            sampled += len(batch)
-            keep = max(1, len(batch) * KEPT_ROWS // SAMPLE_ROWS)
-            for index, column in enumerate(columns.values()):
-                _look(column, batch.column(index), digests.get(column.name), keep)
+        for table in _batches(source, int(group), budget, read):
+            sampled += len(table)
+            keep = max(1, len(table) * KEPT_ROWS // SAMPLE_ROWS)
+            for name in read:
+                _look(columns[name], one_array(table[name]), digests.get(name), keep)
     for column in columns.values():
         _merge(column)
         column.digest = digests[column.name].hexdigest() if column.is_list else ""
-    return Profile(columns, source.rows, sampled, len(filled), len(chosen))
+    return Profile(columns, source.rows, sampled, len(filled), len(chosen), unread)
+
+
+def _readable(source: Source) -> tuple[pa.Schema, dict[str, str]]:
+    """The columns that every file has, and why each of the others cannot be read."""
+    whole = source.columns.whole(())
+    unread = dict(reason.split(": ", 1) for reason in whole.left_out)
+    fields = []
+    for one in whole.schema:
+        try:
+            source.require([one.name])
+            if not one.name or "\0" in one.name:
+                raise InputError("a config cannot name it: its name is empty or holds the character NUL")
+            fields.append(one)
+        except InputError as error:
+            unread[one.name] = str(error).split(". Its columns: ")[0]
+    return pa.schema(fields), unread
 
 
 def unseen_share(train: Source, other: Source, name: str) -> float:
     """Share of the rows of `other` whose value of column `name` is in no row of `train`; reads that column whole.
 
-    In [0, 1]; NaN if it cannot be told: no rows, or more training rows than MOST_COMPARED.
+    In [0, 1]; NaN if it cannot be told: no rows, other types, or more training rows than MOST_COMPARED.
     """
-    if train.rows > MOST_COMPARED:
+    if train.rows > MOST_COMPARED or value_kind(train.require([name])[0].type) != value_kind(
+        other.require([name])[0].type
+    ):
         return float("nan")
     known: pa.Array | None = None
-    for values in _column_batches(train, name):
+    for values in column_batches(train, name):
         known = pc.unique(values if known is None else pa.concat_arrays([known, pc.unique(values)]))
-    seen = (
-        [pc.sum(pc.is_in(values, value_set=known)).as_py() or 0 for values in _column_batches(other, name)]
-        if known is not None
-        else []
+    if known is None:
+        return float("nan")
+    seen = sum(
+        pc.sum(pc.is_in(values.cast(known.type, safe=False), value_set=known)).as_py() or 0
+        for values in column_batches(other, name)
     )
-    return 1 - sum(seen) / other.rows if seen else float("nan")
+    return 1 - seen / other.rows
 
 
-def _column_batches(source: Source, name: str) -> Iterator[pa.Array]:
+def column_batches(source: Source, name: str) -> Iterator[pa.Array]:
+    """The values of one column, whole, in order."""
     for group in np.flatnonzero(source.group_rows):
-        for batch in _batches(source, int(group), int(source.group_rows[group]), [name], 64 * BATCH_ROWS):
-            yield _plain(batch.column(0))
+        for table in _batches(source, int(group), int(source.group_rows[group]), [name], 64 * BATCH_ROWS):
+            yield _plain(one_array(table[name]))
 
 
 def _batches(
-    source: Source, group: int, rows: int, columns: list[str] | None, at_once: int = BATCH_ROWS
-) -> Iterator[pa.RecordBatch]:
-    """The first `rows` rows of a row group in batches of at most `at_once`, without decoding the rest."""
-    with source.filesystem.open_input_file(source.files[int(source.group_file[group])]) as handle:
-        parts = pq.ParquetFile(handle).iter_batches(
-            at_once, row_groups=[int(source.group_index[group])], columns=columns
-        )
-        for batch in parts:
-            yield batch.slice(0, rows)
+    source: Source, group: int, rows: int, columns: list[str], at_once: int = BATCH_ROWS
+) -> Iterator[pa.Table]:
+    """The first `rows` rows of a row group in batches of at most `at_once`, without decoding the rest; columns by name, in the types
+    that all files have in common."""
+    file, place = int(source.group_file[group]), int(source.group_index[group])
+    stored, schema = source.columns.stored(file, columns), source.columns.fields(columns)
+    if not stored:  # every one of them is in the names of folders
+        rows = min(rows, int(source.group_rows[group]))
+        bare = pa.table({"": pa.nulls(rows)})
+        yield source.columns.conform(bare, file, schema, False, lambda: source.where(group))
+        return
+    with source.filesystem.open_input_file(source.files[file]) as handle:
+        for batch in pq.ParquetFile(handle).iter_batches(at_once, row_groups=[place], columns=stored):
+            table = pa.Table.from_batches([batch.slice(0, rows)])
+            yield source.columns.conform(table, file, schema, False, lambda: source.where(group))
             rows -= len(batch)
             if rows <= 0:
                 return
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """The chunks of a column as one array."""
+    chunks = column.combine_chunks()
+    return chunks if isinstance(chunks, pa.Array) else pa.concat_arrays(chunks.chunks)
 
 
 def _column(one: pa.Field) -> Column:
@@ -159,11 +199,13 @@ def _kind(kind: pa.DataType) -> str:
         ("int", types.is_integer),
         ("float", types.is_floating),
         ("bool", types.is_boolean),
-        ("time", types.is_temporal),
+        ("time", lambda found: types.is_timestamp(found) or types.is_date(found)),
     ):
         if test(kind):
             return name
-    return "string" if is_string(kind) else "other"
+    if types.is_decimal(kind):
+        return "int" if kind.scale == 0 and kind.precision <= 18 else "float"
+    return "string" if is_text(kind) or is_bytes(kind) else "other"
 
 
 def _look(column: Column, array: pa.Array, digest: hashlib.blake2b | None, keep: int) -> None:
@@ -186,6 +228,8 @@ def _look(column: Column, array: pa.Array, digest: hashlib.blake2b | None, keep:
         column.kept.append(array.slice(0, keep))
         _look_order(column, values, np.empty(0, np.int64))
     _look_range(column, values)
+    if column.kind == "string" and column.utf8:
+        column.utf8 = _is_utf8(values)
     if column.kind != "other" and not column.capped and len(values):
         column.pending.append(pc.unique(values.drop_null()))
         if sum(map(len, column.pending)) > MOST_DISTINCT:
@@ -194,10 +238,22 @@ def _look(column: Column, array: pa.Array, digest: hashlib.blake2b | None, keep:
 
 
 def _plain(array: pa.Array) -> pa.Array:
-    """Dictionaries resolved, timestamps as integers of their unit."""
+    """Dictionaries resolved, timestamps as integers of their unit, decimals as integers or floats."""
     if isinstance(array, pa.DictionaryArray):
-        return array.dictionary_decode()
+        return _plain(array.dictionary_decode())
+    if pa.types.is_decimal(array.type):
+        return array.cast(pa.int64() if _kind(array.type) == "int" else pa.float64())
+    if pa.types.is_string_view(array.type) or pa.types.is_binary_view(array.type):
+        return array.cast(pa.string() if pa.types.is_string_view(array.type) else pa.binary())
     return array.cast(pa.int64()) if pa.types.is_timestamp(array.type) else array
+
+
+def _is_utf8(values: pa.Array) -> bool:
+    try:
+        values.cast(pa.large_binary()).cast(pa.large_string())
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _look_order(column: Column, values: pa.Array, boundaries: np.ndarray) -> None:

@@ -63,6 +63,12 @@ class Embeddings(nn.Module):
             raise InputError(
                 f"table {missing[0]!r} has no rows: table_rows needs a count >= 1 for it; it names {sorted(table_rows)}"
             )
+        reserved = next((name for name in features.tables if hasattr(nn.ModuleDict(), name)), None)
+        if reserved is not None:
+            raise InputError(
+                f"a table cannot be named {reserved!r}: torch's modules have something of that name. Choose another one under "
+                "features.tables, and name it as `table` of the features that read it"
+            )
         dims = table_dims(features, embedding_dim, sets)
         bags, sequences = [], []
         for name in features.tables:

@@ -10,14 +10,19 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.distributed as dist
-from torchrec.distributed.train_pipeline import PrefetchTrainPipelineSparseDist, TrainPipelineSparseDist
+from torchrec.distributed.train_pipeline import (
+    PrefetchTrainPipelineSparseDist,
+    TrainPipelineSparseDist,
+)
+from torchrec.distributed.train_pipeline.train_pipelines import TrainPipeline
+from torchrec.distributed.types import ShardedModule
 
 from interformer_rec.batch import Batch
 from interformer_rec.distributed.environment import Environment
@@ -50,6 +55,9 @@ class Pipeline:
         self.env = env
         self.precision = precision
         self._rows = _CommonRows(env) if skipping else None
+        if not any(isinstance(module, ShardedModule) for module in parallel.model.modules()):
+            self.pipeline: TrainPipeline = _OneStage(self, self._forward)
+            return
         kind = PrefetchTrainPipelineSparseDist if parallel.prefetch else TrainPipelineSparseDist
         self.pipeline = kind(
             parallel.model,
@@ -104,6 +112,25 @@ class Pipeline:
         with torch.autocast(self.env.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             loss, logits = self.model(batch)
         return loss, (loss.detach(), logits)
+
+
+class _OneStage(TrainPipeline):
+    """For dense features alone: TorchRec's pipelines look for lookups to start early, and fail where there are none."""
+
+    def __init__(self, pipeline: Pipeline, forward: Callable[[Batch], tuple[torch.Tensor, Any]]) -> None:
+        self._pipeline, self._forward = pipeline, forward
+
+    def progress(self, dataloader_iter: Iterator[Batch]) -> Any:
+        """One batch; StopIteration at the end."""
+        batch = next(dataloader_iter).to(self._pipeline.env.device)
+        training, optimizer = self._pipeline.model.training, self._pipeline.optimizer
+        if training:
+            optimizer.zero_grad()
+        loss, output = self._forward(batch)
+        if training:
+            loss.backward()
+            optimizer.step()
+        return output
 
 
 class _CommonRows:

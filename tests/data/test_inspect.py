@@ -201,7 +201,7 @@ def test_what_is_missing_is_said_first(tmp_path: Path) -> None:
     pq.write_table(pa.table({"user_id": [1, 2, 3, 1], "kind": ["a", "b", "a", "b"]}), tmp_path / "x.parquet")
     text = inspect_folder(str(tmp_path))
     assert "LABEL MISSING" in text and "HISTORY MISSING" in text and "No file is named valid" in text
-    with pytest.raises(InputError, match="at least one group"):
+    with pytest.raises(InputError, match=r"features.labels"):
         parse(yaml.safe_load(text), "draft")
 
 

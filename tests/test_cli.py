@@ -208,7 +208,7 @@ def test_both_ways_to_run_it_as_a_module(module):
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     code = (
-        "import sys; from interformer_rec import cli; cli.call = lambda *a: 'x' * 10**6;"
+        "import sys; from interformer_rec import cli; cli.call = lambda name, *a: [] if name == 'decisions' else 'x' * 10**6;"
         "sys.exit(cli.main(['inspect', 'p']))"
     )
     with subprocess.Popen(

@@ -20,7 +20,7 @@ setup: ## .venv with everything that fits together
 	@$(RUNNER) requirements/install.py --python "$(PYTHON)" --variant "$(VARIANT)"
 
 demo: setup ## prepare MovieLens-100k, train, evaluate, write the report
-	@$(BIN)/python -m interformer_rec.training.demo
+	@$(BIN)/python -m interformer_rec.demo.demo
 
 test: setup ## the test suite, 2-rank tests included (ARGS="-k name" and so on)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
@@ -37,8 +37,8 @@ format: setup ## let ruff rewrite what `check` would refuse
 
 bench: setup ## list the benchmarks, or run one: make bench NAME=data ARGS="--json out.json"
 	@if [ -n "$(NAME)" ]; then $(BIN)/python -m benchmarks.$(NAME) $(ARGS); else \
-	for file in $$(grep -l '^if __name__' benchmarks/*.py); do \
-	printf '%-14s %s\n' "$$(basename $$file .py)" "$$(sed -n '1s/^"*//;1s/"*$$//;1p' $$file)"; done; fi
+	for file in $$(grep -l '^if __name__' benchmarks/*.py benchmarks/*/__main__.py); do name=$${file#benchmarks/}; \
+	printf '%-14s %s\n' "$$(echo $${name%/__main__.py} | sed 's/\.py$$//')" "$$(sed -n '1s/^"*//;1s/"*$$//;1p' $$file)"; done; fi
 
 image: ## the container image for GPU clusters (needs a Docker engine)
 	docker build --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL \

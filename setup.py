@@ -26,7 +26,7 @@ def requirements(name: str) -> list[str]:
 
 
 # TorchRec is in the cuda extra and not in the cpu extra: its metadata asks for the CUDA wheel fbgemm-gpu, which pip
-# would unpack over fbgemm-gpu-cpu. See docs/decisions/0001-versions-that-fit.md; interformer_rec/stack.py tells who
+# would unpack over fbgemm-gpu-cpu. See docs/decisions/0001-versions-that-fit.md; interformer_rec/install/stack.py tells who
 # installs by hand what is still missing.
 setup(
     name="interformer-rec",
@@ -44,8 +44,8 @@ setup(
     ],
     package_dir={"interformer_rec.planning.clusters": "configs/clusters"},
     package_data={
-        "interformer_rec.training": ["*.j2"],
-        "interformer_rec.planning": ["*.j2", "*.css", "*.js"],
+        "interformer_rec.training.report": ["*.j2"],
+        "interformer_rec.planning.page": ["*.j2", "*.css", "*.js"],
         "interformer_rec.planning.clusters": ["*.yaml"],
     },
     install_requires=requirements("base"),

@@ -33,16 +33,16 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConf
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from interformer_rec import stack
-from interformer_rec.config import ShardingConfig
-from interformer_rec.distributed.checkpoints import Checkpoints
+from interformer_rec.checkpoint.read import load
+from interformer_rec.checkpoint.retention import Checkpoints
+from interformer_rec.checkpoint.saver import Saver
+from interformer_rec.config.optimizer import EmbeddingOptimizer, OptimizerConfig, Schedule
+from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import Parallel, parallelize
-from interformer_rec.distributed.restore import load
-from interformer_rec.distributed.saver import Saver
 from interformer_rec.distributed.state import local_state
-from interformer_rec.optimizer_config import EmbeddingOptimizer, OptimizerConfig, Schedule
+from interformer_rec.install import stack
 
 DIM = 64
 PIECE = 16 << 20

@@ -27,10 +27,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.data.files.source import Source, open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
-from interformer_rec.data.source import Source, open_source
-from interformer_rec.schema import FeatureSchema
 
 GROUPS = {"watch": 100, "long_watch": 100, "like": 100}  # name -> max_length
 PARTS = {"video_id": "video_id", "author_id": "author_id", "tag": "tag"}  # a group's columns -> tables

@@ -7,7 +7,7 @@ One table. `bags` (EmbeddingBagCollection): --lookups ids a rank in bags of --po
 id, with and without deduplication. Built by distributed/parallelize.py, as training does. The named alternative is torch.nn.EmbeddingBag
 or Embedding with sparse gradients and torch.optim.Adagrad; FBGEMM's `adagrad` is the same arithmetic (checked before timing, on one
 rank), `rowwise_adagrad` is what training uses by default, on a CPU `unpooled` the same with FBGEMM's kernel for events instead of
-distributed/event_bags.py. Phases: `lookup` (no gradients) and `step` (lookup, backward, update).
+distributed/lookup/event_bags.py. Phases: `lookup` (no gradients) and `step` (lookup, backward, update).
 
 Bytes counted are those that have to move, L ids, U distinct ones, V vectors out, D floats each: lookup 4D (L + V), a step 4D (L + 2V + 2U),
 that is rows read, vectors written, their gradients read, distinct rows read and written. Rows found in a cache can take the rate
@@ -33,15 +33,15 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConf
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from benchmarks.interleaved import Times, measure
-from benchmarks.machine import copy_bandwidth, facts
-from benchmarks.result_file import write_result
-from interformer_rec.config import ShardingConfig
+from benchmarks.harness.interleaved import Times, measure
+from benchmarks.harness.machine import copy_bandwidth, facts
+from benchmarks.harness.result_file import write_result
+from interformer_rec.config.optimizer import EmbeddingOptimizer, OptimizerConfig, Schedule
+from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.environment import Environment, process_group
+from interformer_rec.distributed.lookup.tables import local_shards, lookup_kernels
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import parallelize
-from interformer_rec.distributed.tables import local_shards, lookup_kernels
-from interformer_rec.optimizer_config import EmbeddingOptimizer, OptimizerConfig, Schedule
 
 META = torch.device("meta")
 LR = 0.1

@@ -27,7 +27,7 @@ from typing import Any
 
 import psutil
 
-from interformer_rec import stack
+from interformer_rec.install import stack
 from tests.faults import hosts
 from tests.faults.job import MEETING, ONE_HOST, OWN_STORE, SETTINGS, Agent, Job, alive, prepare_data
 from tests.faults.test_data import damage_row_group

@@ -4,7 +4,7 @@
 
 A part is a process of its own with a hard limit of --limit seconds; one that fails or is stopped is a row with its error and
 what it had measured, and the others go on. The result is written after every part: all cases in one list, each with its part, so that
-`benchmarks.compare` and `benchmarks.plot --part` read it. --quick: small shapes, seconds a part; with --device cpu it shows
+`benchmarks.harness.compare` and `benchmarks.harness.plot --part` read it. --quick: small shapes, seconds a part; with --device cpu it shows
 that the script works. Parts, and how to run on a host without a network: docs/guides/gpu.md.
 """
 
@@ -25,10 +25,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.gpu_parts import Part, parts
-from benchmarks.gpu_targets import targets
-from benchmarks.machine import facts
-from benchmarks.result_file import write_result
+from benchmarks.gpu.parts import Part, parts
+from benchmarks.gpu.targets import targets
+from benchmarks.harness.machine import facts
+from benchmarks.harness.result_file import write_result
 
 ROOT = Path(__file__).parents[1]
 Row = dict[str, Any]

@@ -16,10 +16,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.padded import PaddedInterFormer
-from interformer_rec.model.embedded import field_groups
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.model import ModelConfig
+from interformer_rec.model.embedding.embedded import field_groups
 from interformer_rec.model.interformer import InterFormer
-from interformer_rec.model_config import ModelConfig
-from interformer_rec.schema import FeatureSchema
 
 POINTS = (8, 16, 32)  # events
 

@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.errors import InputError
 from interformer_rec.model.candidate_side import UserStates
 from interformer_rec.model.cross_arch import CrossArch
-from interformer_rec.model.embedded import Embedded, Events
+from interformer_rec.model.embedding.embedded import Embedded, Events
 from interformer_rec.model.interformer import InterFormer
 from interformer_rec.model.pffn import GDPA, TwoLayerPFFN
 from interformer_rec.model.sequence_arch import SequenceArch
-from interformer_rec.model_config import ModelConfig
 
 
 class PaddedSequence(NamedTuple):

@@ -30,8 +30,8 @@ from torchrec.distributed.planner.storage_reservations import FixedPercentageSto
 from torchrec.distributed.planner.types import PlannerError
 
 from benchmarks.planner_cases import CASES, build
-from interformer_rec.planning.planner import InterFormerPlanner
-from interformer_rec.planning.search_errors import NoPlan
+from interformer_rec.planning.search.errors import NoPlan
+from interformer_rec.planning.search.torchrec_planner import InterFormerPlanner
 
 RESERVED = 0.15
 

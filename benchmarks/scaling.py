@@ -28,12 +28,12 @@ import torch.multiprocessing as mp
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import facts
-from benchmarks.result_file import write_result
-from interformer_rec import config as run_config
-from interformer_rec.config import RunConfig
-from interformer_rec.data import synthetic
+from benchmarks.harness.machine import facts
+from benchmarks.harness.result_file import write_result
+from interformer_rec.config import run as run_config
+from interformer_rec.config.run import RunConfig
 from interformer_rec.data.fit import Fitted, fit
+from interformer_rec.data.recipes import synthetic
 from interformer_rec.distributed.environment import process_group
 from interformer_rec.training.build import build_parallel, train_loader
 from interformer_rec.training.pipeline import Pipeline

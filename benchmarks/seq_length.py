@@ -7,7 +7,8 @@
 A step is forward and backward of the dense part on one batch; lists of values are crossed. Batches are sized so that every case
 has about --events events in all (at least 8 rows), so the events/s of two lengths compare. MFU: FLOPs of the matrix products on
 real events (model_flops.py) over the step's time, against a matmul ceiling measured in this run. Peak memory is what one
-step adds. Ratios are of turns right after each other. `benchmarks.plot` draws the JSON. Needs torch, numpy, pydantic and rich, no TorchRec.
+step adds. Ratios are of turns right after each other. `benchmarks.harness.plot` draws the JSON.
+Needs torch, numpy, pydantic and rich, no TorchRec.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks import lengths as length_distributions
-from benchmarks.interleaved import measure
-from benchmarks.machine import facts, matmul_ceiling, peak_bytes
+from benchmarks.harness.interleaved import measure
+from benchmarks.harness.machine import facts, matmul_ceiling, peak_bytes
+from benchmarks.harness.result_file import write_result
 from benchmarks.model_flops import FlopCount
 from benchmarks.padded import padded_events
-from benchmarks.result_file import write_result
 from benchmarks.variants import VARIANTS, Steps
 from benchmarks.workload import WORKLOADS, Workload
 from interformer_rec.model.interformer import InterFormer

@@ -23,13 +23,13 @@ from torch import Tensor
 
 from benchmarks.padded import PaddedInterFormer, pad_events
 from benchmarks.workload import Inputs, inputs
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.model import attention
 from interformer_rec.model.interformer import InterFormer
-from interformer_rec.model_config import ModelConfig
 from interformer_rec.ops.attention import Rotary
 from interformer_rec.ops.jagged import JaggedLayout
 from interformer_rec.ops.rotary import rotate
-from interformer_rec.schema import FeatureSchema
 
 VARIANTS = (
     *("jagged", "padded", "padded, compiled", "jagged, compiled"),

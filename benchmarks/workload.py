@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from interformer_rec.model.embedded import Embedded, Events, field_groups
-from interformer_rec.model_config import ModelConfig
-from interformer_rec.schema import FeatureSchema
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.model import ModelConfig
+from interformer_rec.model.embedding.embedded import Embedded, Events, field_groups
 
 TABLE_ROWS = 100_000
 

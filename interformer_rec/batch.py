@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from interformer_rec import fbgemm
+from interformer_rec.install import fbgemm
 
 fbgemm.require()  # names what is missing and the cure before TorchRec's own import fails without a word
 

@@ -26,32 +26,32 @@ from interformer_rec.strict_json import finite
 
 # The only place where a command meets its code.
 CALLS = {
-    "doctor": "interformer_rec.doctor:run",
-    "load": "interformer_rec.config:load",
-    "to_yaml": "interformer_rec.config:to_yaml",
-    "inspect": "interformer_rec.data.inspect:inspect_folder",
-    "decisions": "interformer_rec.data.inspect:decisions",
+    "doctor": "interformer_rec.install.doctor:run",
+    "load": "interformer_rec.config.run:load",
+    "to_yaml": "interformer_rec.config.run:to_yaml",
+    "inspect": "interformer_rec.data.inspect.command:inspect_folder",
+    "decisions": "interformer_rec.data.inspect.command:decisions",
     "write": "interformer_rec.storage:write_file",
     "data": "interformer_rec.data.recipes.catalog:prepare",
     "train": "interformer_rec.training.run:train",
-    "evaluate": "interformer_rec.training.trained:evaluate",
-    "predict": "interformer_rec.training.trained:predict",
+    "evaluate": "interformer_rec.training.scoring.trained:evaluate",
+    "predict": "interformer_rec.training.scoring.trained:predict",
     "plan": "interformer_rec.planning.command:plan",
     "plan diff": "interformer_rec.planning.command:compare",
-    "plan score": "interformer_rec.planning.score_command:score_run",
-    "print once": "interformer_rec.distributed.printed_once:print_once",
+    "plan score": "interformer_rec.planning.score.command:score_run",
+    "print once": "interformer_rec.distributed.job.printed_once:print_once",
 }
 
 ON_RANKS = ("train", "evaluate", "predict")  # commands that one job runs on several ranks
 
 # What comes before a command's module is loaded: torch's import starts threads, TorchRec's needs FBGEMM or what stands in for it.
 BEFORE = {
-    "train": ("interformer_rec.training.measured_heap:one_arena", "interformer_rec.fbgemm:require"),
-    "evaluate": ("interformer_rec.fbgemm:require",),
-    "predict": ("interformer_rec.fbgemm:require",),
-    "plan": ("interformer_rec.fbgemm:plan_without",),
-    "plan diff": ("interformer_rec.fbgemm:plan_without",),
-    "plan score": ("interformer_rec.fbgemm:plan_without",),
+    "train": ("interformer_rec.training.measure.heap:one_arena", "interformer_rec.install.fbgemm:require"),
+    "evaluate": ("interformer_rec.install.fbgemm:require",),
+    "predict": ("interformer_rec.install.fbgemm:require",),
+    "plan": ("interformer_rec.install.fbgemm:plan_without",),
+    "plan diff": ("interformer_rec.install.fbgemm:plan_without",),
+    "plan score": ("interformer_rec.install.fbgemm:plan_without",),
 }
 
 

@@ -20,7 +20,9 @@ from typing import Any
 import torch
 
 CONTEXT = mp.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["interformer_rec.training.run", "interformer_rec.training.trained", "tests.forked"])
+CONTEXT.set_forkserver_preload(
+    ["interformer_rec.training.run", "interformer_rec.training.scoring.trained", "tests.forked"]
+)
 
 
 @dataclass

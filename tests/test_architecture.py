@@ -5,6 +5,7 @@ tree that breaks it: a rule that cannot fail keeps nothing.
 """
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,64 +20,35 @@ PACKAGE = "interformer_rec"
 # Lowest first. Modules and folders in one row do not import each other; a module imports only from rows above its own.
 ORDER = [
     ["redaction"],
-    ["errors", "probe", "strict_json", "config_errors", "config_difference"],
-    ["stack", "filesystem", "files", "host_memory", "error_text", "strict_yaml", "config_base"],
-    ["storage", "fbgemm", "config_text"],
-    ["schema"],
-    ["model_config", "optimizer_config", "unroll_config", "table_width"],
-    ["model_kinds"],
-    ["config", "batch"],
-    ["found_config", "mirror"],
-    ["ops"],
+    ["errors", "strict_json", "text"],
+    ["filesystem", "files", "host_memory", "error_text", "strict_yaml"],
+    ["storage", "install"],
+    ["mirror", "config"],
+    ["batch"],
+    ["metrics", "ops"],
     ["data", "model"],
     ["distributed"],
+    ["checkpoint", "watchdog"],
     ["planning"],
     ["training"],
-    ["serving"],
-    ["doctor"],
+    ["demo"],
     ["cli"],
     ["__main__"],
 ]
 LEVEL = {room: level for level, row in enumerate(ORDER) for room in row}
 # Beyond the order: the sharding code takes any model and any batch.
 FORBIDDEN = {("distributed", "model"), ("distributed", "data")}
-NO_TORCHREC = {
-    "ops",
-    "config",
-    "model_config",
-    "optimizer_config",
-    "unroll_config",
-    "table_width",
-    "model_kinds",
-    "schema",
-    "stack",
-    "host_memory",
-    "fbgemm",
-    "errors",
-    "probe",
-    "strict_json",
-    "strict_yaml",
-    "redaction",
-    "config_errors",
-    "config_difference",
-    "config_base",
-    "config_text",
-    "found_config",
-    "mirror",
-    "filesystem",
-    "storage",
-    "error_text",
-    "files",
-    "doctor",
-    "cli",
-    "__main__",
-}
-NO_TORCH = NO_TORCHREC - {"ops"}
+NO_TORCH = {room for row in ORDER[: ORDER.index(["batch"])] for room in row} | {"cli", "__main__"}
+NO_TORCHREC = NO_TORCH | {"ops", "metrics"}
+# A folder that lists alternatives (a public data set, a comparison system a file) may hold more modules.
+CATALOGUES = {"data/recipes", "model/baselines"}
+MAX_MODULES, MAX_ALIKE = 16, 2
 MAX_FILE, MAX_FUNCTION = 300, 60
 
 Tree = dict[str, ast.Module]  # path below the package, as "data/parquet.py" -> its syntax tree
 
 
+@functools.cache
 def package_tree() -> Tree:
     files = sorted((ROOT / PACKAGE).rglob("*.py"))
     return {str(path.relative_to(ROOT / PACKAGE)): ast.parse(path.read_text()) for path in files}
@@ -99,17 +71,13 @@ def imports(node: ast.AST) -> Iterator[tuple[str, int]]:
 
 
 def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    yield from (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def at_module_level(tree: ast.Module) -> list[tuple[str, int]]:
     inside = {found for function in functions(tree) for found in imports(function)}
-    typing_only = {
-        found
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for found in imports(node)
-    }
+    guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    typing_only = {found for node in guards for found in imports(node)}
     return [found for found in imports(tree) if found not in inside | typing_only]
 
 
@@ -205,6 +173,51 @@ def functions_fit_a_screen(tree: Tree) -> list[str]:
     ]
 
 
+def modules_of(tree: Tree) -> dict[str, list[str]]:
+    """Folder -> names of its modules, __init__ and __main__ left out."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(tree):
+        folder, _, name = path.rpartition("/")
+        if name not in ("__init__.py", "__main__.py"):
+            found.setdefault(folder, []).append(name.removesuffix(".py"))
+    return found
+
+
+def folders_hold_few_modules(tree: Tree) -> list[str]:
+    return [
+        f"{folder or '(root)'} has {len(names)} modules, {MAX_MODULES} at most: make a folder of what belongs together"
+        for folder, names in modules_of(tree).items()
+        if len(names) > MAX_MODULES and folder not in CATALOGUES
+    ]
+
+
+def no_prefix_is_shared_by_three(tree: Tree) -> list[str]:
+    complaints = []
+    for folder, names in modules_of(tree).items():
+        for prefix in sorted({name.split("_")[0] for name in names}):
+            alike = [name for name in names if name.split("_")[0] == prefix]
+            if len(alike) > MAX_ALIKE:
+                complaints.append(f"{folder}: {', '.join(alike)} share the prefix {prefix}: make a folder of them")
+    return complaints
+
+
+def class_names_differ_in_a_folder(tree: Tree) -> list[str]:
+    complaints, seen = [], {}
+    for path, module in sorted(tree.items()):
+        folder = path.rpartition("/")[0]
+        for node in ast.walk(module):
+            if isinstance(node, ast.ClassDef):
+                other = seen.setdefault((folder, node.name), path)
+                if other != path:
+                    complaints.append(f"{path}:{node.lineno}: class {node.name} is also in {other}")
+    return complaints
+
+
+def every_room_exists(tree: Tree) -> list[str]:
+    rooms = {room(path) for path in tree}
+    return [f"ORDER names {name}, which does not exist" for name in LEVEL if name not in rooms]
+
+
 RULES = [
     rooms_have_a_place,
     imports_go_down,
@@ -215,6 +228,10 @@ RULES = [
     everything_says_what_it_is,
     functions_fit_a_screen,
     text_names_its_encoding,
+    folders_hold_few_modules,
+    no_prefix_is_shared_by_three,
+    class_names_differ_in_a_folder,
+    every_room_exists,
 ]
 
 
@@ -234,13 +251,12 @@ def test_modules_are_named_for_what_they_hold():
     assert [path for path in package_tree() if vague & {part.removesuffix(".py") for part in path.split("/")}] == []
 
 
-@pytest.mark.parametrize("module", sorted(NO_TORCH - {"__main__"}))
-def test_light_modules_load_no_torch(module):
+def test_light_modules_load_no_torch():
     """What ast cannot see: torch brought in by something that brings in something."""
-    if not (ROOT / PACKAGE / f"{module}.py").exists():
-        pytest.skip(f"{module}.py is not written yet")
+    light = [path.removesuffix(".py") for path in package_tree() if room(path) in NO_TORCH and path != "__main__.py"]
+    names = ", ".join(f"{PACKAGE}.{path.removesuffix('/__init__').replace('/', '.')}" for path in light)
     heavy = {"torch", "torchrec", "fbgemm_gpu", "sklearn", "pandas"}
-    code = f"import sys, {PACKAGE}.{module}; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, {names}; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "[]"
 
 
@@ -253,8 +269,12 @@ BROKEN = {
     },
     "no_own_imports_in_functions": {"data/a.py": "def f():\n    import interformer_rec.data.b"},
     "packages_export_nothing": {"data/__init__.py": '"""Doc."""\nfrom interformer_rec.data.a import x'},
-    "light_rooms_stay_light": {"config.py": "try:\n    import torch.nn\nexcept ImportError:\n    pass"},
+    "light_rooms_stay_light": {"config/run.py": "try:\n    import torch.nn\nexcept ImportError:\n    pass"},
     "everything_says_what_it_is": {"a.py": "x = 1"},
+    "folders_hold_few_modules": {f"data/m{i}.py": "" for i in range(MAX_MODULES + 1)},
+    "no_prefix_is_shared_by_three": {"data/run.py": "", "data/run_log.py": "", "data/run_folder.py": ""},
+    "class_names_differ_in_a_folder": {"data/a.py": "class Part: ...", "data/b.py": "class Part: ..."},
+    "every_room_exists": {"data/a.py": ""},
     "functions_fit_a_screen": {"a.py": "def f():\n" + "    x = 1\n" * MAX_FUNCTION},
     "text_names_its_encoding": {"a.py": "path.read_text()"},
 }
@@ -272,7 +292,7 @@ def test_rule_can_fail(rule):
         ("distributed/sharding.py", "import interformer_rec.data.loader"),
         ("model/layers.py", "import interformer_rec.data.loader"),
         ("ops/jagged.py", "import interformer_rec.batch\nfrom interformer_rec import training"),
-        ("schema.py", "from interformer_rec import config"),
+        ("config/run.py", "from interformer_rec import data"),
         ("data/a.py", "from . import b"),
     ],
 )

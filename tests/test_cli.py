@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from interformer_rec import cli, redaction
-from interformer_rec.data import inspect
+from interformer_rec.data.inspect import command as inspect
 from interformer_rec.errors import InputError
 
 ROOT = Path(__file__).parents[1]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from interformer_rec.config import load, to_yaml
-from interformer_rec.data import synthetic
+from interformer_rec.config.run import load, to_yaml
+from interformer_rec.data.recipes import synthetic
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

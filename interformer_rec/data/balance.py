@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from interformer_rec.batch import NULL_GROUP
-from interformer_rec.data.jagged import Jagged
+from interformer_rec.data.decode.jagged import Jagged
 
 STRATA = 128  # divides usual batch sizes: a batch then holds as many rows of each stratum, wherever it begins
 LEAST = 8  # rows of a stratum at least: with fewer the same rows would meet again and again

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from interformer_rec.batch import Batch, KeyedJaggedTensor
-from interformer_rec.data.columns import Columns
-from interformer_rec.data.jagged import Rows, pick
-from interformer_rec.data.layout import Events, Layout, Singles
-from interformer_rec.schema import FeatureSchema
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.data.decode.columns import Columns
+from interformer_rec.data.decode.jagged import Rows, pick
+from interformer_rec.data.decode.layout import Events, Layout, Singles
 
 Piece = tuple[Columns, Rows]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow.compute as pc
 
-from interformer_rec.data import column_names as names
-from interformer_rec.data.profile import Column
+from interformer_rec.data.inspect import column_names as names
+from interformer_rec.data.inspect.profile import Column
 
 SMALL = 64  # an integer with fewer distinct values is an id, whatever its name
 EPOCHS = ((5e8, 5e9), (5e11, 5e12), (5e14, 5e15), (5e17, 5e18))  # seconds, ms, us, ns since 1970: years 1985 to 2128

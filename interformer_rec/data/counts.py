@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from interformer_rec.data.arrays import Mask, is_list, lists
-from interformer_rec.data.id_values import NULL_KIND, id_kind, integers, strings
+from interformer_rec.data.decode.arrays import Mask, is_list, lists
+from interformer_rec.data.decode.id_values import NULL_KIND, id_kind, integers, strings
 
 Counted = tuple[np.ndarray | list[str], np.ndarray]  # distinct ids and how often each occurs
 MERGE = 1 << 20  # distinct ids waiting before they are merged, at least

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
-from interformer_rec.data.draft import Draft
-from interformer_rec.data.kinds import value_kind
-from interformer_rec.data.profile import SAMPLE_ROWS, column_batches
-from interformer_rec.data.source import Source, open_source
+from interformer_rec.data.decode.kinds import value_kind
+from interformer_rec.data.files.source import Source, open_source
+from interformer_rec.data.inspect.draft import Draft
+from interformer_rec.data.inspect.profile import SAMPLE_ROWS, column_batches
 from interformer_rec.errors import InputError
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from interformer_rec.data.draft import Draft, Group
-from interformer_rec.data.profile import Column
+from interformer_rec.data.inspect.draft import Draft, Group
+from interformer_rec.data.inspect.profile import Column
 from interformer_rec.data.written_names import feature_names, free, scalar, shown
 
 HASH_ABOVE = 200_000  # distinct ids in the sample from which a vocabulary is no longer the better choice

@@ -22,15 +22,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from interformer_rec.data.arrays import flat
+from interformer_rec.config.features import DenseFeature, FeatureSchema
 from interformer_rec.data.counts import Counted, Counts, count_ids
-from interformer_rec.data.dense import Moments, transform
-from interformer_rec.data.kinds import check_kinds
+from interformer_rec.data.decode.arrays import flat
+from interformer_rec.data.decode.dense import Moments, transform
+from interformer_rec.data.decode.kinds import check_kinds
+from interformer_rec.data.files.source import Source, open_source
 from interformer_rec.data.meaning import Meaning, meaning_of
-from interformer_rec.data.source import Source, open_source
 from interformer_rec.errors import DamagedError
 from interformer_rec.files import conform, json_object, own_name, refuse_link_out, write_whole
-from interformer_rec.schema import DenseFeature, FeatureSchema
 
 FORMAT = 2  # of the saved folder
 

@@ -17,20 +17,20 @@ import numpy as np
 import pyarrow as pa
 
 from interformer_rec.batch import Batch
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.unroll import UnrollConfig
 from interformer_rec.data.balance import events
 from interformer_rec.data.collate import Piece, collate, empty_batch
-from interformer_rec.data.columns import Columns, join
-from interformer_rec.data.decode import Decoder
+from interformer_rec.data.decode.columns import Columns, join
+from interformer_rec.data.decode.decoder import Decoder
+from interformer_rec.data.decode.jagged import Rows
+from interformer_rec.data.decode.kinds import check_kinds, columns_of
+from interformer_rec.data.epoch_plan import Cursor, Plan, Span, plan_epoch
+from interformer_rec.data.files.source import Source, open_source
 from interformer_rec.data.fit import Fitted
-from interformer_rec.data.jagged import Rows
-from interformer_rec.data.kinds import check_kinds, columns_of
 from interformer_rec.data.meaning import require_meaning
-from interformer_rec.data.plan import Cursor, Plan, Span, plan_epoch
-from interformer_rec.data.source import Source, open_source
 from interformer_rec.data.unroll import Unroller
 from interformer_rec.redaction import redact
-from interformer_rec.schema import FeatureSchema
-from interformer_rec.unroll_config import UnrollConfig
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from interformer_rec.config_difference import differences
-from interformer_rec.data.kinds import columns_of, value_kind
-from interformer_rec.data.source import Source
+from interformer_rec.config.difference import differences
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.data.decode.kinds import columns_of, value_kind
+from interformer_rec.data.files.source import Source
 from interformer_rec.errors import InputError
-from interformer_rec.schema import FeatureSchema
 
 NO_VALUES = "null"  # a column of Arrow's null type: it contradicts no kind
 ONLY_LOSS = {"features.labels.*.weight"}  # keys of the schema that no column's meaning depends on

@@ -18,12 +18,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from interformer_rec.data.columns import Columns
-from interformer_rec.data.dense import transform
-from interformer_rec.data.jagged import Jagged
-from interformer_rec.data.layout import Layout
-from interformer_rec.schema import MISSING_ROW, BagFeature, FeatureSchema, IdFeature
-from interformer_rec.unroll_config import UnrollConfig, event_columns
+from interformer_rec.config.features import MISSING_ROW, BagFeature, FeatureSchema, IdFeature
+from interformer_rec.config.unroll import UnrollConfig, event_columns
+from interformer_rec.data.decode.columns import Columns
+from interformer_rec.data.decode.dense import transform
+from interformer_rec.data.decode.jagged import Jagged
+from interformer_rec.data.decode.layout import Layout
 
 
 class Unroller:

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable
 
-from interformer_rec.config_text import escape
+from interformer_rec.config.text import escape
 
 PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.\-]*")
 WORDS_OF_YAML = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"}

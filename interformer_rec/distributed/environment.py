@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from interformer_rec.distributed.rendezvous import Meeting, meet
+from interformer_rec.distributed.job.rendezvous import Meeting, meet
 from interformer_rec.distributed.threads import share_cores
 from interformer_rec.errors import DamagedError, InputError
 

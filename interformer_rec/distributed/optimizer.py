@@ -17,10 +17,10 @@ from torch import nn
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
+from interformer_rec.config.optimizer import DenseOptimizer, EmbeddingOptimizer, Schedule
 from interformer_rec.distributed.average import DenseAverage
 from interformer_rec.distributed.best_so_far import BestSoFar
 from interformer_rec.errors import InputError
-from interformer_rec.optimizer_config import DenseOptimizer, EmbeddingOptimizer, Schedule
 
 FUSED = {
     "rowwise_adagrad": EmbOptimType.EXACT_ROWWISE_ADAGRAD,

@@ -15,15 +15,15 @@ from torch import nn
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.types import ShardingEnv, ShardingPlan
 
-from interformer_rec.config import ShardingConfig
-from interformer_rec.distributed.empty_shards import make_room
+from interformer_rec.config.optimizer import OptimizerConfig
+from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.environment import Environment
-from interformer_rec.distributed.event_bags import read_events_as_bags
+from interformer_rec.distributed.lookup.empty_shards import make_room
+from interformer_rec.distributed.lookup.event_bags import read_events_as_bags
+from interformer_rec.distributed.lookup.tables import initialise_tables
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
 from interformer_rec.distributed.sharding import describe, make_plan, sharders, tables_of, without_default
 from interformer_rec.distributed.sharding_types import check_planned
-from interformer_rec.distributed.tables import initialise_tables
-from interformer_rec.optimizer_config import OptimizerConfig
 
 
 @dataclass

@@ -28,10 +28,10 @@ from torchrec.distributed.types import CacheParams, ModuleSharder, ShardingPlan
 from torchrec.modules.embedding_configs import BaseEmbeddingConfig
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
 
-from interformer_rec.config import ShardingConfig
-from interformer_rec.distributed.communication import codecs
-from interformer_rec.distributed.deduplication import enable_on_cpu
+from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.lookup.communication import codecs
+from interformer_rec.distributed.lookup.deduplication import enable_on_cpu
 from interformer_rec.distributed.sharding_types import allowed_types, check_wish, not_possible, passed_over
 from interformer_rec.errors import InputError
 from interformer_rec.host_memory import total_memory

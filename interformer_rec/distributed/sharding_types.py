@@ -1,9 +1,9 @@
 """Which sharding types a table may have, and what becomes of a wish for one. In: a table, a device, a wish; out: types, or why not.
 
-Written once for `train` (sharding.py) and `plan` (planning/wishes.py). TorchRec's sharders say what they support; the other rules are ours:
-data-parallel tables of an EmbeddingCollection crash in TorchRec 1.8.0, narrow rows are cut by columns and tables are sharded as grids only
-by wish, and one rank replicates nothing. `sharding.tables.X: T` that cannot be is an error; `sharding.default: T` holds for the tables that
-may have it, and the others, named, are planned as with auto.
+Written once for `train` (sharding.py) and `plan` (planning/constraints.py). TorchRec's sharders say what they support; the other rules
+are ours: data-parallel tables of an EmbeddingCollection crash in TorchRec 1.8.0, narrow rows are cut by columns and tables are sharded as
+grids only by wish, and one rank replicates nothing. `sharding.tables.X: T` that cannot be is an error; `sharding.default: T` holds for
+the tables that may have it, and the others, named, are planned as with auto.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import torch
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
+from interformer_rec.distributed.lookup.tables import Shard, local_shards
 from interformer_rec.distributed.parallelize import Parallel
-from interformer_rec.distributed.tables import Shard, local_shards
 
 # State of the torch.optim twin -> its name in TorchRec's fused optimizer, which calls the first one momentum1 always and the
 # second one by FBGEMM's name. Adam's step counter is the run's own (RunOptimizer.set_step).

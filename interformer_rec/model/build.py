@@ -10,6 +10,9 @@ from typing import Any
 
 from torch import nn
 
+from interformer_rec.config.baselines import AnyModelConfig
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.model.baselines.autoint import AutoIntPlus
 from interformer_rec.model.baselines.bst import BST
 from interformer_rec.model.baselines.dcnv2 import DCNv2
@@ -23,11 +26,8 @@ from interformer_rec.model.baselines.fmfm import FmFM
 from interformer_rec.model.baselines.stacked import DHEN, WukongModel
 from interformer_rec.model.baselines.transact import TransAct
 from interformer_rec.model.baselines.xdeepfm import XDeepFM
-from interformer_rec.model.embedding_sets import EmbeddingSets
+from interformer_rec.model.embedding.sets import EmbeddingSets
 from interformer_rec.model.interformer import InterFormer
-from interformer_rec.model_config import ModelConfig
-from interformer_rec.model_kinds import AnyModelConfig
-from interformer_rec.schema import FeatureSchema
 
 MODELS: dict[str, Any] = {
     "interformer": InterFormer,

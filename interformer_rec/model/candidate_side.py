@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.model.cross_arch import XSummary
-from interformer_rec.model.embedded import Embedded
+from interformer_rec.model.embedding.embedded import Embedded
 from interformer_rec.model.interaction_arch import InteractionArch
 from interformer_rec.model.layers import block_norm
 from interformer_rec.model.preprocess import Preprocess
 from interformer_rec.model.sides import Side
-from interformer_rec.model_config import ModelConfig
 
 
 class UserStates(NamedTuple):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.model import Activation, Gating, ModelConfig
 from interformer_rec.model.attention import PMA
 from interformer_rec.model.layers import LCE, GatingUnit, block_norm
 from interformer_rec.model.sequence import Sequence
-from interformer_rec.model_config import Activation, Gating, ModelConfig
 
 
 class XSummary(nn.Module):

@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.model import Activation
 from interformer_rec.model.attention import PMA
 from interformer_rec.model.layers import MLP
 from interformer_rec.model.preprocess import EventTokens
-from interformer_rec.model_config import Activation
 from interformer_rec.ops.jagged import JaggedLayout
 from interformer_rec.ops.pooling import segment_pool
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.model import Activation, InteractionConfig
 from interformer_rec.model.interactions.dcn import DCN
 from interformer_rec.model.interactions.dhen import DHEN
 from interformer_rec.model.interactions.dot import Dot
 from interformer_rec.model.interactions.wukong import Wukong
 from interformer_rec.model.layers import MLP
-from interformer_rec.model_config import Activation, InteractionConfig
 
 INTERACTIONS: dict[str, type[nn.Module]] = {"dot": Dot, "dcn": DCN, "wukong": Wukong}
 

@@ -9,22 +9,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.errors import InputError
 from interformer_rec.model.candidate_side import CandidateSide, UserStates
 from interformer_rec.model.cross_arch import CrossArch
 from interformer_rec.model.early import EarlyPooling, pool_all
-from interformer_rec.model.embedded import Embedded, table_dims
+from interformer_rec.model.embedding.embedded import Embedded, table_dims
 from interformer_rec.model.interaction_arch import InteractionArch
 from interformer_rec.model.layers import MLP
 from interformer_rec.model.preprocess import EventTokens, Preprocess
 from interformer_rec.model.sequence import Sequence
 from interformer_rec.model.sequence_arch import SequenceArch
 from interformer_rec.model.sides import both_sides
-from interformer_rec.model_config import ModelConfig
 from interformer_rec.ops.attention import rotary_of
 from interformer_rec.ops.jagged import JaggedLayout
 from interformer_rec.ops.streams import side_by_side
-from interformer_rec.schema import FeatureSchema
 
 
 class Layer(nn.Module):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interformer_rec.model_config import Activation, Gating
+from interformer_rec.config.model import Activation, Gating
 from interformer_rec.ops.gating import swish_gate
 from interformer_rec.ops.norm import rms_norm
 from interformer_rec.ops.token_mix import mix_tokens

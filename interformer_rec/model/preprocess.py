@@ -11,13 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.features import SequenceGroup
 from interformer_rec.errors import InputError
-from interformer_rec.model.embedded import Embedded, Events
+from interformer_rec.model.embedding.embedded import Embedded, Events
 from interformer_rec.model.layers import Linear, RMSNorm, fan_in_
 from interformer_rec.ops.gating import mask_gate
 from interformer_rec.ops.glue import glue_by_age, glue_in_turn, union
 from interformer_rec.ops.jagged import take_rows
-from interformer_rec.schema import SequenceGroup
 
 
 class EventTokens(NamedTuple):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interformer_rec.model.embedded import Embedded, field_groups
-from interformer_rec.schema import FeatureSchema
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.model.embedding.embedded import Embedded, field_groups
 
 
 @dataclass(frozen=True)

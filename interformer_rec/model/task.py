@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interformer_rec.batch import Batch
+from interformer_rec.config.baselines import AnyModelConfig
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.auxiliary import Supervised
 from interformer_rec.model.build import build_model
-from interformer_rec.model.embeddings import Embeddings
+from interformer_rec.model.embedding.lookup import Embeddings
 from interformer_rec.model.pairwise import pairwise_loss
-from interformer_rec.model_kinds import AnyModelConfig
-from interformer_rec.schema import FeatureSchema
 
 
 class WeightedBCE(nn.Module):

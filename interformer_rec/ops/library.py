@@ -20,11 +20,11 @@ from interformer_rec.ops import bucketed
 from interformer_rec.ops.backend import HAS_TRITON, MISSING
 
 if HAS_TRITON:
-    from interformer_rec.ops.triton import attention as triton_attention
-    from interformer_rec.ops.triton import per_sample_ffn_backward as triton_ffn_backward
-    from interformer_rec.ops.triton import per_sample_ffn_forward as triton_ffn
     from interformer_rec.ops.triton import pooling as triton_pooling
+    from interformer_rec.ops.triton.attention import operator as triton_attention
     from interformer_rec.ops.triton.launch import INTERPRETED
+    from interformer_rec.ops.triton.per_sample_ffn import backward as triton_ffn_backward
+    from interformer_rec.ops.triton.per_sample_ffn import forward as triton_ffn
 
 _ATTENTION = "Tensor qk, Tensor v, Tensor offsets, Tensor? ages, Tensor? gate, SymInt max_length, int cls, int? window, float base"
 _FFN = "Tensor values, Tensor w1, Tensor w2, Tensor offsets, Tensor? gain1, Tensor? gain2"

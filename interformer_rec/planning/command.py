@@ -14,19 +14,19 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from interformer_rec.config import load
-from interformer_rec.config_base import LARGEST
+from interformer_rec.config.run import load
+from interformer_rec.config.strict import LARGEST
 from interformer_rec.errors import InputError
-from interformer_rec.model.embedded import table_dims
+from interformer_rec.model.embedding.embedded import table_dims
 from interformer_rec.planning import plan_file, terminal
-from interformer_rec.planning.cluster import Cluster, load_cluster
+from interformer_rec.planning.answer import DoesNotFit, Placed, place
+from interformer_rec.planning.constraints import TableKind, load_wishes
+from interformer_rec.planning.cost.cluster import Cluster, load_cluster
+from interformer_rec.planning.cost.sizes import find_sizes
 from interformer_rec.planning.explain import EXPLAINED, explain
-from interformer_rec.planning.page import write_page, write_refusal
-from interformer_rec.planning.place import DoesNotFit, Placed, place
-from interformer_rec.planning.problem import RESERVE, Problem
-from interformer_rec.planning.sizes import find_sizes
+from interformer_rec.planning.page.page import write_page, write_refusal
+from interformer_rec.planning.question import RESERVE, Problem
 from interformer_rec.planning.what_if import Outcome, fewest_nodes, parse_sweep, smallest_changes, sweep
-from interformer_rec.planning.wishes import TableKind, load_wishes
 from interformer_rec.redaction import redact
 from interformer_rec.strict_json import finite
 

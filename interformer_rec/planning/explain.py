@@ -15,12 +15,12 @@ import numpy as np
 from torchrec.distributed.planner.types import Shard, ShardingOption
 
 from interformer_rec.distributed.sharding_types import SHARDING_TYPES
-from interformer_rec.planning.cluster import GIB
-from interformer_rec.planning.enumerate import ShardRuns
-from interformer_rec.planning.groups import Group
-from interformer_rec.planning.place import Placed
-from interformer_rec.planning.timing import StepTime, step_time
-from interformer_rec.planning.wishes import HOST_KERNELS, TableKind, why_not
+from interformer_rec.planning.answer import Placed
+from interformer_rec.planning.constraints import HOST_KERNELS, TableKind, why_not
+from interformer_rec.planning.cost.cluster import GIB
+from interformer_rec.planning.cost.timing import StepTime, step_time
+from interformer_rec.planning.search.options import ShardRuns
+from interformer_rec.planning.search.rank_groups import Group
 
 EXPLAINED = sys.maxsize  # tables with all their rejected options: all of them
 FAR = 1e18  # bytes that a rank outside a table's group lacks

@@ -31,9 +31,9 @@ from interformer_rec import __version__
 from interformer_rec.distributed.sharding import TableInfo, tables_of
 from interformer_rec.distributed.sharding_types import not_possible
 from interformer_rec.errors import InputError
+from interformer_rec.planning.answer import Placed
+from interformer_rec.planning.constraints import Kernel
 from interformer_rec.planning.explain import TableReport, explain, what_would_help
-from interformer_rec.planning.place import Placed
-from interformer_rec.planning.wishes import Kernel
 from interformer_rec.storage import read_file, write_file
 
 FORMAT = 1

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from interformer_rec.planning.cluster import GIB
+from interformer_rec.planning.answer import Placed
+from interformer_rec.planning.cost.cluster import GIB
 from interformer_rec.planning.explain import TableReport, what_would_help
-from interformer_rec.planning.place import Placed
 from interformer_rec.planning.what_if import Change, Outcome, cheapest
 
 SHOWN = 20  # tables on the screen; the JSON has all

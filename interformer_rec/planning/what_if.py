@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from interformer_rec.config_base import LARGEST
+from interformer_rec.config.strict import LARGEST
 from interformer_rec.errors import InputError
-from interformer_rec.planning.cluster import GIB, Cluster
-from interformer_rec.planning.place import Placed, place
-from interformer_rec.planning.problem import Problem
-from interformer_rec.planning.wishes import RunWishes, Wishes
+from interformer_rec.planning.answer import Placed, place
+from interformer_rec.planning.constraints import RunWishes, Wishes
+from interformer_rec.planning.cost.cluster import GIB, Cluster
+from interformer_rec.planning.question import Problem
 
 MOST_RANKS = 4096  # nobody asks for more, and a search of that size takes minutes
 

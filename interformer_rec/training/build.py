@@ -5,19 +5,19 @@ from __future__ import annotations
 import torch
 from torchrec.distributed.types import ShardingPlan
 
-from interformer_rec.config import RunConfig
+from interformer_rec.config.run import RunConfig
+from interformer_rec.config.unroll import UnrollConfig
+from interformer_rec.data.files.source import Source
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.loader import Loader
-from interformer_rec.data.source import Source
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import Parallel, parallelize
 from interformer_rec.errors import InputError
-from interformer_rec.model.embedded import row_init_scale, table_dims
+from interformer_rec.model.embedding.embedded import row_init_scale, table_dims
 from interformer_rec.model.task import build_task
 from interformer_rec.planning.plan_file import load_plan
 from interformer_rec.training.stopping import HIGHER_IS_BETTER
-from interformer_rec.unroll_config import UnrollConfig
 
 
 def build_parallel(config: RunConfig, env: Environment, fitted: Fitted, total_steps: int = 1) -> Parallel:

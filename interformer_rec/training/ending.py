@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from interformer_rec.config import RunConfig
+from interformer_rec.checkpoint.write import SaveError
+from interformer_rec.config.run import RunConfig
 from interformer_rec.data.loader import Loader
-from interformer_rec.distributed.checkpoint import SaveError
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
-from interformer_rec.training.evaluation import Evaluation
-from interformer_rec.training.evaluation import evaluate as run_evaluation
-from interformer_rec.training.located import Located
-from interformer_rec.training.measured import FILE as MEASURED
-from interformer_rec.training.report import write_report
-from interformer_rec.training.run_folder import COMPLETE, RunFolder
+from interformer_rec.training.folder.located import Located
+from interformer_rec.training.folder.run_folder import COMPLETE, RunFolder
+from interformer_rec.training.folder.writing import writing
+from interformer_rec.training.measure.recorder import FILE as MEASURED
+from interformer_rec.training.report.page import write_report
+from interformer_rec.training.scoring.evaluation import Evaluation
+from interformer_rec.training.scoring.evaluation import evaluate as run_evaluation
 from interformer_rec.training.skipped import SkippedRows
-from interformer_rec.training.start import Start
-from interformer_rec.training.writing import writing
+from interformer_rec.training.start.prepare import Start
 
 
 class Ending:

@@ -6,14 +6,14 @@ from contextlib import nullcontext
 
 import pyarrow as pa
 
-from interformer_rec.config import RunConfig
+from interformer_rec.config.run import RunConfig
 from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.training.ending import Ending
-from interformer_rec.training.resume import Resumed, resumed
-from interformer_rec.training.run_folder import RunFolder
-from interformer_rec.training.run_lock import ending_signals
-from interformer_rec.training.same_run import require_same, run_facts
-from interformer_rec.training.start import prepare, write_start
+from interformer_rec.training.folder.lock import ending_signals
+from interformer_rec.training.folder.run_folder import RunFolder
+from interformer_rec.training.start.prepare import prepare, write_start
+from interformer_rec.training.start.resume import Resumed, resumed
+from interformer_rec.training.start.same_run import require_same, run_facts
 
 
 def train(config: RunConfig, resume: bool = False) -> int:

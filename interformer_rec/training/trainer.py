@@ -14,28 +14,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from interformer_rec.batch import Batch
-from interformer_rec.config import RunConfig
+from interformer_rec.checkpoint.saver import Saver
+from interformer_rec.checkpoint.write import SaveError
+from interformer_rec.config.run import RunConfig
+from interformer_rec.data.epoch_plan import Cursor
 from interformer_rec.data.loader import Loader
-from interformer_rec.data.plan import Cursor
-from interformer_rec.distributed.checkpoint import SaveError
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.job.rank_lost import RankLost, connection_was_lost
 from interformer_rec.distributed.parallelize import Parallel
-from interformer_rec.distributed.rank_lost import RankLost, connection_was_lost
-from interformer_rec.distributed.saver import Saver
 from interformer_rec.errors import InputError
-from interformer_rec.training.evaluation import Interrupted
-from interformer_rec.training.measured import Recorder
+from interformer_rec.training.folder.lock import RunLost
+from interformer_rec.training.folder.run_folder import RunFolder
+from interformer_rec.training.folder.run_log import RunLog
+from interformer_rec.training.length_statistics import LengthStatistics
+from interformer_rec.training.measure.recorder import Recorder
+from interformer_rec.training.non_finite_loss import NonFiniteLoss, check_finite
 from interformer_rec.training.pipeline import Pipeline, Step
-from interformer_rec.training.progress import RunLog
-from interformer_rec.training.run_folder import RunFolder
-from interformer_rec.training.run_lock import RunLost
-from interformer_rec.training.sanity import NonFiniteLoss, check_finite
+from interformer_rec.training.scoring.evaluation import Interrupted
 from interformer_rec.training.skipped import SkippedRows
-from interformer_rec.training.statistics import LengthStatistics
 from interformer_rec.training.stopping import StopAgreement, StopRequest
 from interformer_rec.training.validation import SAVED, Validation
-from interformer_rec.training.watchdog import Watchdog
 from interformer_rec.training.window import Window
+from interformer_rec.watchdog.watchdog import Watchdog
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """What the validation set says in the course of a run. In: the model at some step; out: its metrics, their best value, when to stop.
 
-The state of all this is saved before an evaluation, with the checkpoint, and added to the checkpoint after it (distributed/evaluated.py).
+The state of all this is saved before an evaluation, with the checkpoint, and added to the checkpoint after it (checkpoint/evaluated.py).
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from interformer_rec.batch import Batch
-from interformer_rec.config import RunConfig
+from interformer_rec.checkpoint.evaluated import Evaluated, Score
+from interformer_rec.config.run import RunConfig
+from interformer_rec.data.epoch_plan import Cursor
 from interformer_rec.data.loader import Loader
-from interformer_rec.data.plan import Cursor
 from interformer_rec.distributed.best_so_far import BestSoFar
 from interformer_rec.distributed.environment import Environment
-from interformer_rec.distributed.evaluated import Evaluated, Score
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.errors import InputError
-from interformer_rec.training.evaluation import evaluate
+from interformer_rec.training.folder.run_log import RunLog
 from interformer_rec.training.pipeline import Pipeline
-from interformer_rec.training.progress import RunLog
+from interformer_rec.training.scoring.evaluation import evaluate
 from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.stopping import Progress
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from interformer_rec.data.plan import Cursor
+from interformer_rec.data.epoch_plan import Cursor
 from interformer_rec.errors import DamagedError
-from interformer_rec.training.metrics import WindowMetrics
+from interformer_rec.metrics.evaluation import WindowMetrics
 from interformer_rec.training.pipeline import Step
 
 

@@ -9,11 +9,12 @@ import time
 
 import pytest
 
-from benchmarks import gpu_suite, plot
-from benchmarks.gpu_parts import Part, parts
+from benchmarks import gpu_suite
+from benchmarks.gpu.parts import Part, parts
+from benchmarks.gpu.targets import targets
 from benchmarks.gpu_suite import run_part
-from benchmarks.gpu_targets import targets
-from benchmarks.result_file import read_result
+from benchmarks.harness import plot
+from benchmarks.harness.result_file import read_result
 
 # Writes a result to the path it is given, then does not end, and neither does its child.
 HANGS = """

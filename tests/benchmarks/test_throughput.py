@@ -11,10 +11,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import embeddings, lengths, plot, scaling, seq_length
-from benchmarks.compare import compare
-from benchmarks.interleaved import Times, measure
-from benchmarks.machine import peak_bytes
+from benchmarks import embeddings, lengths, scaling, seq_length
+from benchmarks.harness import plot
+from benchmarks.harness.compare import compare
+from benchmarks.harness.interleaved import Times, measure
+from benchmarks.harness.machine import peak_bytes
 from benchmarks.model_flops import FlopCount
 from benchmarks.padded import PaddedInterFormer, pad_events
 from benchmarks.variants import Steps

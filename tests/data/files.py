@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import torch
 
 from interformer_rec.batch import Batch
-from interformer_rec.schema import FeatureSchema
+from interformer_rec.config.features import FeatureSchema
 
 
 def every_kind() -> FeatureSchema:

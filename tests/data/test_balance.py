@@ -7,7 +7,7 @@ import pytest
 
 from interformer_rec.batch import NULL_GROUP
 from interformer_rec.data.balance import STRATA, events, spread, together
-from interformer_rec.data.jagged import Jagged
+from interformer_rec.data.decode.jagged import Jagged
 
 ROWS = 20_000
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from interformer_rec.batch import NULL_GROUP, Batch
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.collate import empty_batch
+from interformer_rec.data.decode.layout import Layout
 from interformer_rec.data.fit import fit
-from interformer_rec.data.layout import Layout
 from interformer_rec.data.loader import Loader
-from interformer_rec.schema import FeatureSchema
 from tests.data.files import every_kind, every_kind_rows, numbered, write_numbered
 
 

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data import counts as counts_module
+from interformer_rec.data.files.source import Source
 from interformer_rec.data.fit import Fitted, fit
-from interformer_rec.data.source import Source
 from interformer_rec.errors import InputError
-from interformer_rec.schema import FeatureSchema
 from tests.data.files import every_kind, every_kind_rows
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from interformer_rec import cli
-from interformer_rec.config import load
-from interformer_rec.data.inspect import inspect_folder
+from interformer_rec.config.run import load
+from interformer_rec.data.inspect.command import inspect_folder
 from interformer_rec.data.written_names import TAKEN_BY_TORCH
 from interformer_rec.errors import InputError
 

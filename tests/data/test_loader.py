@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from interformer_rec.batch import Batch
+from interformer_rec.data.epoch_plan import Cursor
+from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
-from interformer_rec.data.plan import Cursor
-from interformer_rec.data.source import open_source
 from interformer_rec.errors import InputError
 from tests.data.files import equal, numbered, write_numbered
 

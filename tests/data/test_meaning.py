@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.data.meaning import Meaning
 from interformer_rec.errors import InputError
-from interformer_rec.schema import FeatureSchema
 
 INT = pa.int64()
 TIMES = pa.list_(pa.timestamp("us"))

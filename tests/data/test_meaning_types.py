@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.data.decode.kinds import value_kind
 from interformer_rec.data.fit import fit
-from interformer_rec.data.kinds import value_kind
 from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
-from interformer_rec.schema import FeatureSchema
 
 INTEGERS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
 STRINGS = [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()]

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pyarrow.parquet as pq
 import pytest
 
+from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
-from interformer_rec.data.source import open_source
 from interformer_rec.errors import InputError
 from tests.data.files import numbered, numbered_table
 from tests.s3 import Store, s3_server

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from interformer_rec.config.features import MISSING_ROW, FeatureSchema
+from interformer_rec.config.unroll import UnrollConfig
+from interformer_rec.data.epoch_plan import Cursor
+from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
-from interformer_rec.data.plan import Cursor
-from interformer_rec.data.source import open_source
-from interformer_rec.schema import MISSING_ROW, FeatureSchema
-from interformer_rec.unroll_config import UnrollConfig
 from tests.data.files import equal
 
 ITEMS, TAGS = 60, 7

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from interformer_rec.checkpoint.read import load
+from interformer_rec.checkpoint.write import collect, write
 from interformer_rec.distributed.average import DenseAverage
-from interformer_rec.distributed.checkpoint import collect, write
-from interformer_rec.distributed.restore import load
 from interformer_rec.storage import Storage
 from tests.distributed.tiny import build, train
 from tests.launch import on_one, on_ranks

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from interformer_rec.distributed.checkpoint import collect, write
-from interformer_rec.distributed.manifest import Base
-from interformer_rec.distributed.restore import load
-from interformer_rec.distributed.touched import TouchedRows
+from interformer_rec.checkpoint.manifest import Base
+from interformer_rec.checkpoint.read import load
+from interformer_rec.checkpoint.touched_rows import TouchedRows
+from interformer_rec.checkpoint.write import collect, write
 from interformer_rec.storage import Storage
 from tests.distributed import tiny
 from tests.launch import on_one, on_ranks

@@ -9,15 +9,15 @@ from torch import nn
 from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
-from interformer_rec.config import ShardingConfig
-from interformer_rec.distributed.checkpoint import collect, write
+from interformer_rec.checkpoint.read import load
+from interformer_rec.checkpoint.write import collect, write
+from interformer_rec.config.optimizer import DenseOptimizer, EmbeddingOptimizer, OptimizerConfig, Schedule
+from interformer_rec.config.run import ShardingConfig
+from interformer_rec.distributed.lookup.tables import lookup_kernels
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
 from interformer_rec.distributed.parallelize import parallelize
-from interformer_rec.distributed.restore import load
 from interformer_rec.distributed.state import local_state
-from interformer_rec.distributed.tables import lookup_kernels
 from interformer_rec.errors import InputError
-from interformer_rec.optimizer_config import DenseOptimizer, EmbeddingOptimizer, OptimizerConfig, Schedule
 from interformer_rec.storage import Storage
 from tests.distributed.tiny import DIM, META, build, train
 from tests.launch import on_one, on_ranks

@@ -10,12 +10,12 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConf
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from interformer_rec.config import ShardingConfig
+from interformer_rec.config.optimizer import DenseOptimizer, EmbeddingOptimizer, OptimizerConfig, Schedule
+from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import Parallel, parallelize
 from interformer_rec.distributed.state import local_state
-from interformer_rec.optimizer_config import DenseOptimizer, EmbeddingOptimizer, OptimizerConfig, Schedule
 
 DIM = 64  # two column shards of 32, the least that TorchRec makes
 ROWS = {"bag_a": 11, "bag_b": 23, "seq_a": 17, "seq_b": 9}

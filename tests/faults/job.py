@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 
 import psutil
 
+from interformer_rec.checkpoint.manifest import damage
 from interformer_rec.data.recipes.catalog import prepare
-from interformer_rec.distributed.manifest import damage
 from interformer_rec.storage import Storage
 from tests.training.conftest import OPTIONS, SMALL
 

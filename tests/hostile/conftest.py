@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from interformer_rec import config
+from interformer_rec.config import run as config
 from interformer_rec.training import run
 from tests.training.conftest import SMALL, synthetic
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from interformer_rec import cli, config, strict_yaml
+from interformer_rec import cli, strict_yaml
+from interformer_rec.config import run as config
 from interformer_rec.errors import InputError
 
 CORPUS = yaml.safe_load(Path(__file__).with_name("configs.yaml").read_text(encoding="utf-8"))

@@ -14,16 +14,16 @@ import numpy as np
 import psutil
 import pytest
 
-from interformer_rec import config
+from interformer_rec.checkpoint.manifest import Manifest
+from interformer_rec.checkpoint.read import load, read_state
+from interformer_rec.config import run as config
+from interformer_rec.data.epoch_plan import Cursor
 from interformer_rec.data.fit import Fitted
-from interformer_rec.data.plan import Cursor
-from interformer_rec.distributed.manifest import Manifest
-from interformer_rec.distributed.restore import load, read_state
 from interformer_rec.errors import InputError
 from interformer_rec.storage import Storage
 from interformer_rec.training.build import build_parallel
-from interformer_rec.training.run_folder import attached_config, unpack_features
-from interformer_rec.training.saved_state import checked_state
+from interformer_rec.training.folder.run_folder import attached_config, unpack_features
+from interformer_rec.training.start.saved_state import checked_state
 from tests.distributed.tiny import whole_state
 from tests.hostile.checkpoint_files import change_manifest, replace_file
 from tests.launch import on_one

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 import yaml
 
+from interformer_rec.checkpoint.evaluated import Evaluated
+from interformer_rec.checkpoint.manifest import Manifest
+from interformer_rec.checkpoint.read import read_state
+from interformer_rec.checkpoint.retention import Checkpoints
+from interformer_rec.data.epoch_plan import Cursor
 from interformer_rec.data.fit import Fitted
-from interformer_rec.data.plan import Cursor
-from interformer_rec.distributed.checkpoints import Checkpoints
-from interformer_rec.distributed.evaluated import Evaluated
-from interformer_rec.distributed.manifest import Manifest
-from interformer_rec.distributed.restore import read_state
 from interformer_rec.errors import DamagedError
 from interformer_rec.storage import Storage
-from interformer_rec.training.run_folder import unpack_features
-from interformer_rec.training.saved_state import checked_state
+from interformer_rec.training.folder.run_folder import unpack_features
+from interformer_rec.training.start.saved_state import checked_state
 from tests.hostile.checkpoint_files import change_manifest, doors, entry, exit_code, replace_file
 
 CORPUS = yaml.safe_load(Path(__file__).with_name("manifests.yaml").read_text(encoding="utf-8"))

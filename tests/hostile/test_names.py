@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from interformer_rec.checkpoint.manifest import Manifest
 from interformer_rec.data.fit import FORMAT, Fitted
-from interformer_rec.distributed.manifest import Manifest
 from interformer_rec.errors import DamagedError
 from interformer_rec.files import own_name, refuse_link_out
 from interformer_rec.storage import Storage
-from interformer_rec.training.run_folder import unpack_features
+from interformer_rec.training.folder.run_folder import unpack_features
 from tests.hostile.checkpoint_files import change_manifest, copied, doors, entry, exit_code
 
 CORPUS = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text(encoding="utf-8"))

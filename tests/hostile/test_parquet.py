@@ -13,10 +13,10 @@ import yaml
 
 from interformer_rec.batch import Batch
 from interformer_rec.cli import main
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
-from interformer_rec.schema import FeatureSchema
 from tests.data.files import equal
 from tests.hostile.parquet_files import base_rows, build
 

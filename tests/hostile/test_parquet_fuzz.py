@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.data.files.source import open_source
+from interformer_rec.data.files.unify import widest
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
-from interformer_rec.data.source import open_source
-from interformer_rec.data.unify import widest
 from interformer_rec.errors import InputError
-from interformer_rec.schema import FeatureSchema
 from tests.data.files import equal
 from tests.hostile.parquet_files import base_rows, parse_type
 from tests.hostile.test_parquet import FEATURES, batches

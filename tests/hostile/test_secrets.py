@@ -8,7 +8,8 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from interformer_rec import cli, config, redaction
+from interformer_rec import cli, redaction
+from interformer_rec.config import run as config
 from tests.training.conftest import SMALL
 
 KEY = "S1gn/ature+42"

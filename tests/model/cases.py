@@ -6,10 +6,10 @@ import random
 
 import torch
 
-from interformer_rec.model.embedded import Embedded, Events, field_groups
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.model import ModelConfig
+from interformer_rec.model.embedding.embedded import Embedded, Events, field_groups
 from interformer_rec.model.interformer import InterFormer
-from interformer_rec.model_config import ModelConfig
-from interformer_rec.schema import FeatureSchema
 
 
 def schema(

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
+from interformer_rec.config.baselines import AnyModelConfig
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.model.build import MODELS, build_model
-from interformer_rec.model_config import ModelConfig
-from interformer_rec.model_kinds import AnyModelConfig
-from interformer_rec.schema import FeatureSchema
 from tests.model.cases import embedded_inputs, schema
 
 FILE = Path(__file__).with_name("golden") / "logits.json"

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interformer_rec.model_config import ModelConfig
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.ops import reference as ops
 from interformer_rec.ops.norm import EPS
-from interformer_rec.schema import FeatureSchema
 
 ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu}
 

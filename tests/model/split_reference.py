@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from interformer_rec.model.embedded import field_groups
+from interformer_rec.model.embedding.embedded import field_groups
 from tests.model.reference import Reference
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.errors import InputError
-from interformer_rec.model.embedded import Embedded, Events
+from interformer_rec.model.embedding.embedded import Embedded, Events
 from interformer_rec.model.interformer import InterFormer
-from interformer_rec.model_config import ModelConfig
 from interformer_rec.ops import buckets
-from interformer_rec.schema import FeatureSchema
 from tests.model import cases
 from tests.model.reference import Reference
 

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torchrec import KeyedJaggedTensor
 
 from interformer_rec.batch import Batch
+from interformer_rec.config.features import FeatureSchema, Lookup
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.errors import InputError
-from interformer_rec.model.embedded import row_init_scale
+from interformer_rec.model.embedding.embedded import row_init_scale
 from interformer_rec.model.task import CTRTask, build_task
-from interformer_rec.model_config import ModelConfig
-from interformer_rec.schema import FeatureSchema, Lookup
 from tests.model import cases
 from tests.model.reference import Reference
 

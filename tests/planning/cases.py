@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interformer_rec.planning.cluster import PUBLISHED, Cluster
 from interformer_rec.planning.command import question
-from interformer_rec.planning.problem import Problem
+from interformer_rec.planning.cost.cluster import PUBLISHED, Cluster
+from interformer_rec.planning.question import Problem
 
 CONFIG = """
 name: small

@@ -8,9 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from interformer_rec.batch import Batch
-from interformer_rec.config import RunConfig
+from interformer_rec.config.run import RunConfig
 from interformer_rec.model.task import build_task
-from interformer_rec.planning.sizes import Sizes
+from interformer_rec.planning.cost.sizes import Sizes
 
 
 def keyed(lookups, sizes: Sizes, table_rows: dict[str, int], batch: int) -> KeyedJaggedTensor:

@@ -7,7 +7,7 @@ import pytest
 from interformer_rec import cli
 from interformer_rec.planning.arguments import OPTIONS, USED
 from interformer_rec.planning.command import compare, plan
-from interformer_rec.planning.score_command import score_run
+from interformer_rec.planning.score.command import score_run
 
 FUNCTIONS = {"plan": plan, "plan diff": compare, "plan score": score_run}
 

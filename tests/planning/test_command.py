@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from interformer_rec import cli
-from interformer_rec.config import load
+from interformer_rec.config.run import load
 from interformer_rec.errors import InputError
+from interformer_rec.planning.answer import DoesNotFit
 from interformer_rec.planning.command import compare, numbers, plan
-from interformer_rec.planning.place import DoesNotFit
 from interformer_rec.planning.plan_file import read_plan
 from interformer_rec.planning.terminal import ranks_text
 from interformer_rec.storage import read_file

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from interformer_rec.planning.answer import place
+from interformer_rec.planning.constraints import SHARDING_TYPES, TableWish
 from interformer_rec.planning.explain import explain, what_would_help
-from interformer_rec.planning.place import place
-from interformer_rec.planning.wishes import SHARDING_TYPES, TableWish
 from tests.planning.cases import CONFIG, CPU, GPU, problem
 
 

@@ -10,19 +10,19 @@ import torch.distributed as dist
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.types import ShardingEnv
 
-from interformer_rec.config import load
+from interformer_rec.config.optimizer import OptimizerConfig, Schedule
+from interformer_rec.config.run import load
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.lookup.tables import initialise_tables
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.sharding import sharders
 from interformer_rec.distributed.state import local_state
-from interformer_rec.distributed.tables import initialise_tables
 from interformer_rec.errors import InputError
 from interformer_rec.model.task import build_task
-from interformer_rec.optimizer_config import OptimizerConfig, Schedule
-from interformer_rec.planning.place import place
+from interformer_rec.planning.answer import place
+from interformer_rec.planning.cost.sizes import find_sizes
 from interformer_rec.planning.plan_file import diff, load_plan, read_plan, to_dict, write_plan
-from interformer_rec.planning.sizes import find_sizes
 from tests.launch import on_one, on_ranks
 from tests.planning.cases import CPU, problem
 from tests.planning.measure import batch_of

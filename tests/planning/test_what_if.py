@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from interformer_rec.errors import InputError
-from interformer_rec.planning.place import DoesNotFit, place
+from interformer_rec.planning.answer import DoesNotFit, place
 from interformer_rec.planning.what_if import Outcome, cheapest, fewest_nodes, parse_sweep, smallest_changes, sweep
 from tests.planning.cases import CONFIG, CPU, cluster, problem
 

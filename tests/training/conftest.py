@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from interformer_rec import config
+from interformer_rec.config import run as config
 from interformer_rec.data.recipes.catalog import prepare
 from interformer_rec.training import run
 from tests.training.runs import SHORT, SMALL, settings

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from interformer_rec import config
-from interformer_rec.config import RunConfig
-from interformer_rec.training.resume import Resumed, resumed
-from interformer_rec.training.run_folder import RunFolder
+from interformer_rec.config import run as config
+from interformer_rec.config.run import RunConfig
+from interformer_rec.training.folder.run_folder import RunFolder
+from interformer_rec.training.start.resume import Resumed, resumed
 
 SMALL = [
     "data.batch_size=128",

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from interformer_rec.training import run, trained
+from interformer_rec.training import run
+from interformer_rec.training.scoring import trained
 from tests.training.runs import TWO_RANKS, records, save_config
 
 SETS = (

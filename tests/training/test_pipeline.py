@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch.distributed as dist
 
-from interformer_rec.config import RunConfig
+from interformer_rec.config.run import RunConfig
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment

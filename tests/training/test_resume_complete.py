@@ -7,11 +7,11 @@ import shutil
 import pytest
 import yaml
 
-from interformer_rec.config import RunConfig
+from interformer_rec.config.run import RunConfig
 from interformer_rec.errors import InputError
 from interformer_rec.training import run
-from interformer_rec.training.resume import resumed
-from interformer_rec.training.run_folder import RunFolder
+from interformer_rec.training.folder.run_folder import RunFolder
+from interformer_rec.training.start.resume import resumed
 from tests.training.runs import SHORT, compare, contents, settings
 
 

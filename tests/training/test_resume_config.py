@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from interformer_rec import config as run_config
+from interformer_rec.config import run as run_config
 from interformer_rec.errors import InputError
 from interformer_rec.training import run
-from interformer_rec.training.resume import resumed
-from interformer_rec.training.run_folder import RunFolder
+from interformer_rec.training.folder.run_folder import RunFolder
+from interformer_rec.training.start.resume import resumed
 from tests.training.runs import SHORT, compare, contents, settings
 
 

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from interformer_rec import config
-from interformer_rec.distributed.checkpoints import Checkpoints
+from interformer_rec.checkpoint.retention import Checkpoints
+from interformer_rec.config import run as config
 from interformer_rec.errors import InputError
-from interformer_rec.training import run, trained
-from interformer_rec.training.sanity import NonFiniteLoss
+from interformer_rec.training import run
+from interformer_rec.training.non_finite_loss import NonFiniteLoss
+from interformer_rec.training.scoring import trained
 from tests.training.runs import CLI, TWO_RANKS, records, save_config
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from interformer_rec.config import RunConfig
+from interformer_rec.config.run import RunConfig
 from interformer_rec.training import run
 from interformer_rec.training.stopping import STOP_SIGNALS, StopRequest
 from interformer_rec.training.trainer import Trainer

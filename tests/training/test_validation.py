@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from interformer_rec.distributed.checkpoints import Checkpoints
-from interformer_rec.distributed.evaluated import FILE
+from interformer_rec.checkpoint.evaluated import FILE
+from interformer_rec.checkpoint.retention import Checkpoints
 from interformer_rec.errors import InputError
 from interformer_rec.training import run
-from interformer_rec.training.run_folder import RunFolder
+from interformer_rec.training.folder.run_folder import RunFolder
 from tests.training.runs import TWO_RANKS, records, save_config
 
 

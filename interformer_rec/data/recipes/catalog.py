@@ -17,18 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from interformer_rec.data import synthetic
 from interformer_rec.data.recipes import (
     amazon_electronics_x1,
     criteo,
-    kuairand,
     kuaivideo_x1,
     ml_100k,
     raw_files,
+    synthetic,
     taobao_ad_x1,
     taobao_userbehavior,
     x1,
 )
+from interformer_rec.data.recipes.kuairand import recipe as kuairand
 from interformer_rec.data.recipes.raw_files import Source
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import json_object

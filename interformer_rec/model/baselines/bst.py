@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from interformer_rec.config.baselines import BSTConfig
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.errors import InputError
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.positions import Positions
 from interformer_rec.model.baselines.tower import Tower
 from interformer_rec.model.baselines.transformer import TransformerBlocks
-from interformer_rec.model.embedded import Events
-from interformer_rec.model_kinds import BSTConfig
-from interformer_rec.schema import FeatureSchema
+from interformer_rec.model.embedding.embedded import Events
 
 MOST_WIDE = (
     1 << 18

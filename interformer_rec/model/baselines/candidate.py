@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.errors import InputError
-from interformer_rec.model.embedded import Embedded, field_groups, table_dims
-from interformer_rec.schema import FeatureSchema
+from interformer_rec.model.embedding.embedded import Embedded, field_groups, table_dims
 
 
 class Candidate:

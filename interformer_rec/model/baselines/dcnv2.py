@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.baselines import DCNv2Config, TransActConfig
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.cross_network import CrossNetwork
 from interformer_rec.model.baselines.fields import FlatFields
 from interformer_rec.model.baselines.tower import Tower
-from interformer_rec.model.embedded import Embedded
+from interformer_rec.model.embedding.embedded import Embedded
 from interformer_rec.model.layers import Linear
-from interformer_rec.model_kinds import DCNv2Config, TransActConfig
-from interformer_rec.schema import FeatureSchema
 
 
 class ParallelCross(nn.Module):

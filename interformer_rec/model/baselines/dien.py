@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.baselines import DIENConfig
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.augru import AUGRU
 from interformer_rec.model.baselines.auxiliary import next_event_loss
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.tower import Tower
-from interformer_rec.model.embedded import Events
+from interformer_rec.model.embedding.embedded import Events
 from interformer_rec.model.layers import fan_in_
-from interformer_rec.model_kinds import DIENConfig
-from interformer_rec.schema import FeatureSchema
 
 
 class InterestEvolution(nn.Module):

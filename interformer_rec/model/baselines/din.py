@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from interformer_rec.config.baselines import DINConfig
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.target_attention import ActivationUnit
 from interformer_rec.model.baselines.tower import Tower
-from interformer_rec.model.embedded import Events
-from interformer_rec.model_kinds import DINConfig
-from interformer_rec.schema import FeatureSchema
+from interformer_rec.model.embedding.embedded import Events
 
 
 class WeightedSum(nn.Module):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.baselines import DLRMConfig
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.fields import FieldVectors
 from interformer_rec.model.baselines.tower import Tower
-from interformer_rec.model.embedded import Embedded
-from interformer_rec.model_kinds import DLRMConfig
-from interformer_rec.schema import FeatureSchema
+from interformer_rec.model.embedding.embedded import Embedded
 
 
 class DLRM(nn.Module):

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from interformer_rec.config.baselines import DMINConfig
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.auxiliary import next_event_loss
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout, by_length
@@ -13,10 +15,8 @@ from interformer_rec.model.baselines.positions import Positions
 from interformer_rec.model.baselines.target_attention import ActivationUnit
 from interformer_rec.model.baselines.tower import Tower
 from interformer_rec.model.baselines.transformer import check_heads
-from interformer_rec.model.embedded import Events
+from interformer_rec.model.embedding.embedded import Events
 from interformer_rec.model.layers import Linear
-from interformer_rec.model_kinds import DMINConfig
-from interformer_rec.schema import FeatureSchema
 
 
 class CausalHeads(nn.Module):

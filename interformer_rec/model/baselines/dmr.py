@@ -6,15 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from interformer_rec.config.baselines import DMRConfig
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.auxiliary import drawn_events
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.positions import Positions
 from interformer_rec.model.baselines.tower import Tower
-from interformer_rec.model.embedded import Events
+from interformer_rec.model.embedding.embedded import Events
 from interformer_rec.model.layers import Linear
-from interformer_rec.model_kinds import DMRConfig
-from interformer_rec.schema import FeatureSchema
 
 
 class AdditiveScores(nn.Module):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.errors import InputError
-from interformer_rec.model.embedded import Embedded, field_groups, table_dims
+from interformer_rec.model.embedding.embedded import Embedded, field_groups, table_dims
 from interformer_rec.model.layers import fan_in_
 from interformer_rec.ops.pooling import segment_pool
-from interformer_rec.schema import FeatureSchema
 
 
 class FlatFields(nn.Module):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from interformer_rec.config.baselines import FMConfig
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.fields import FieldVectors
 from interformer_rec.model.baselines.first_order import FirstOrder
-from interformer_rec.model.embedded import Embedded
-from interformer_rec.model_kinds import FMConfig
-from interformer_rec.schema import FeatureSchema
+from interformer_rec.model.embedding.embedded import Embedded
 
 
 class FM(nn.Module):

@@ -11,11 +11,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.auxiliary import Supervised
 from interformer_rec.model.baselines.candidate import Candidate
 from interformer_rec.model.baselines.fields import FlatFields
-from interformer_rec.model.embedded import Embedded
-from interformer_rec.schema import FeatureSchema
+from interformer_rec.model.embedding.embedded import Embedded
 
 
 class Histories(nn.Module):

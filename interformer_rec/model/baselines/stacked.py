@@ -11,14 +11,14 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.baselines import DHENConfig, TowerActivation, WukongConfig
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.model import Activation, InteractionConfig
 from interformer_rec.model.baselines.fields import FieldVectors
 from interformer_rec.model.baselines.tower import Tower
-from interformer_rec.model.embedded import Embedded
+from interformer_rec.model.embedding.embedded import Embedded
 from interformer_rec.model.interaction_arch import build_interaction
 from interformer_rec.model.layers import Linear
-from interformer_rec.model_config import Activation, InteractionConfig
-from interformer_rec.model_kinds import DHENConfig, TowerActivation, WukongConfig
-from interformer_rec.schema import FeatureSchema
 
 
 class AllTokens(nn.Module):

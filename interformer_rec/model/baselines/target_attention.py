@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.baselines import TowerActivation
 from interformer_rec.model.baselines.tower import Tower, activation_of
 from interformer_rec.model.layers import Linear
-from interformer_rec.model_kinds import TowerActivation
 
 
 class ActivationUnit(nn.Module):

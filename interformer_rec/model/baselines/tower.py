@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from interformer_rec.config.baselines import TowerActivation
 from interformer_rec.model.layers import Linear
-from interformer_rec.model_kinds import TowerActivation
 
 _MODULES: dict[TowerActivation, Callable[[int], nn.Module]] = {
     "relu": lambda width: nn.ReLU(),

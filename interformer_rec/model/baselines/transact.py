@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.baselines import TransActConfig
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.dcnv2 import ParallelCross
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.transformer import TransformerBlocks
-from interformer_rec.model.embedded import Events
+from interformer_rec.model.embedding.embedded import Events
 from interformer_rec.model.layers import Linear
-from interformer_rec.model_kinds import TransActConfig
-from interformer_rec.schema import FeatureSchema
 
 
 class ActionTransformer(nn.Module):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from interformer_rec.config.baselines import XDeepFMConfig
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.cin import CIN
 from interformer_rec.model.baselines.fields import FieldVectors
 from interformer_rec.model.baselines.first_order import FirstOrder
 from interformer_rec.model.baselines.tower import Tower
-from interformer_rec.model.embedded import Embedded
+from interformer_rec.model.embedding.embedded import Embedded
 from interformer_rec.model.layers import Linear
-from interformer_rec.model_kinds import XDeepFMConfig
-from interformer_rec.schema import FeatureSchema
 
 
 class XDeepFM(nn.Module):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from interformer_rec.config.model import Activation, InteractionConfig
 from interformer_rec.model.layers import LCE, Linear
-from interformer_rec.model_config import Activation, InteractionConfig
 
 
 class DCN(nn.Module):

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.model import Activation, InteractionConfig
 from interformer_rec.model.layers import LCE, MLP
-from interformer_rec.model_config import Activation, InteractionConfig
 from interformer_rec.ops.gram import packed_gram
 
 

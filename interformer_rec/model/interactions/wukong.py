@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from interformer_rec.config.model import Activation, InteractionConfig
 from interformer_rec.model.layers import LCE, MLP, RMSNorm, fan_in_
-from interformer_rec.model_config import Activation, InteractionConfig
 
 
 class Wukong(nn.Module):

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from interformer_rec import config
+from interformer_rec.config import run as config
 from interformer_rec.data.recipes.catalog import prepare
 from interformer_rec.data.recipes.criteo import hex_ids
 from interformer_rec.errors import InputError

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from interformer_rec import config
+from interformer_rec.config import run as config
 from interformer_rec.data.recipes import amazon_electronics_x1
 from interformer_rec.data.recipes.catalog import prepare
 from interformer_rec.errors import InputError

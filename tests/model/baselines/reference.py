@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interformer_rec.model_config import ModelConfig
-from interformer_rec.schema import FeatureSchema
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.model import ModelConfig
 from tests.model.reference import Reference as InterFormerReference
 
 PLAIN = {"relu": F.relu, "leaky_relu": F.leaky_relu, "silu": F.silu, "gelu": F.gelu}

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interformer_rec.model.embedded import field_groups
+from interformer_rec.model.embedding.embedded import field_groups
 from tests.model.baselines.reference import Reference
 
 

@@ -8,9 +8,9 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
+from interformer_rec.config.baselines import AnyModelConfig
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.build import build_model
-from interformer_rec.model_kinds import AnyModelConfig
-from interformer_rec.schema import FeatureSchema
 
 D = 8
 SMALL: dict[str, dict[str, Any]] = {

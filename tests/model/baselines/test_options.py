@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from interformer_rec.config.baselines import AnyModelConfig
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.model.build import MODELS
-from interformer_rec.model_config import ModelConfig
-from interformer_rec.model_kinds import AnyModelConfig
 
 OPTIONS = TypeAdapter(AnyModelConfig)
 

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import torch
 
-from interformer_rec.config import ShardingConfig
+from interformer_rec.config.optimizer import EmbeddingOptimizer, OptimizerConfig, Schedule
+from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import parallelize
 from interformer_rec.model.task import build_task
-from interformer_rec.optimizer_config import EmbeddingOptimizer, OptimizerConfig, Schedule
 from interformer_rec.training.pipeline import Pipeline
 from tests.launch import on_ranks
 from tests.model import cases

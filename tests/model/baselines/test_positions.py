@@ -6,11 +6,11 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from interformer_rec.config.baselines import AnyModelConfig
 from interformer_rec.errors import InputError
 from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.positions import MOST_AGES, Positions
 from interformer_rec.model.task import build_task
-from interformer_rec.model_kinds import AnyModelConfig
 from tests.data.files import with_max_length
 
 ROWS = dict.fromkeys(("item", "city", "hour", "user", "tag"), 10)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.errors import InputError
 from interformer_rec.model.baselines.auxiliary import Supervised
 from interformer_rec.model.build import MODELS, build_model
-from interformer_rec.model.embedded import Events
-from interformer_rec.schema import FeatureSchema
+from interformer_rec.model.embedding.embedded import Events
 from tests.model import cases
 from tests.model.baselines import reference, reference_events, systems
 

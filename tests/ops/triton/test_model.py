@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.model.interformer import InterFormer
-from interformer_rec.model_config import ModelConfig
 from interformer_rec.ops.backend import Choice, using
 from tests.model import cases
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from interformer_rec.ops.triton.attention import Form
-from interformer_rec.ops.triton.per_sample_ffn import Cut
+from interformer_rec.ops.triton.attention.operator import Form
+from interformer_rec.ops.triton.per_sample_ffn.operator import Cut
 from tests.ops.triton import test_attention, test_per_sample_ffn, test_pooling, test_rows
 from tests.ops.triton.comparison import TOLERANCE, jagged
 

@@ -1,0 +1,1 @@
+"""Parts and targets of the GPU suite."""

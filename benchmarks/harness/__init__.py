@@ -1,0 +1,1 @@
+"""How the benchmarks measure: turns in one process, the machine, result files, plots."""

@@ -1,0 +1,163 @@
+"""What the numbers are to be read against. Out: versions and hardware, measured matmul ceiling and copy bandwidth, peak memory.
+
+python -m benchmarks.harness.machine [--device cuda] [--json PATH]
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import importlib
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from benchmarks.harness.result_file import write_result
+
+PACKAGES = ("torch", "triton", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "numpy")
+
+
+def facts(device: torch.device) -> dict[str, Any]:
+    """Hardware, versions, threads, command and date."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "command": " ".join(["python -m", *_command()]),
+        "date": time.strftime("%Y-%m-%d"),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def _command() -> list[str]:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return [spec.name if spec is not None else sys.argv[0], *sys.argv[1:]]
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def matmul_ceiling(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of square matrix products, the best of three sizes: what this machine reaches, not what its vendor says."""
+    sizes = (4096, 8192, 12288) if device.type == "cuda" else (512, 1024, 2048)
+    best = 0.0
+    for size in sizes:
+        a = torch.randn(size, size, device=device, dtype=dtype)
+        b = torch.randn(size, size, device=device, dtype=dtype)
+        best = max(best, 2 * size**3 / _fastest(lambda a=a, b=b: torch.mm(a, b), device))
+    return best
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes read and written a second by copying a large tensor."""
+    size = (1 << 30) if device.type == "cuda" else (1 << 26)
+    source = torch.ones(size, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() * source.element_size() / _fastest(lambda: target.copy_(source), device)
+
+
+def _fastest(work: Callable[[], object], device: torch.device, repeats: int = 7) -> float:
+    times = []
+    for _ in range(repeats + 1):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
+    """Bytes that `work` needs at its peak beyond what was there; CPU: resident memory, None where the system cannot say."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what other alternatives left in the allocator is not ours
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as reset:
+            reset.write("5")  # sets the high-water mark back (Linux, proc(5))
+    except (OSError, AttributeError):
+        return None
+    before = _status("VmRSS")
+    work()
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> int:
+    with open("/proc/self/status", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith(key + ":"):
+                return int(line.split()[1]) << 10
+    raise OSError(f"/proc/self/status has no {key}")
+
+
+def _gpu() -> str | None:
+    """The driver's own words about the GPUs; None without its tool."""
+    fields = "name,driver_version,memory.total,clocks.max.sm,clocks.sm,power.limit,temperature.gpu"
+    try:
+        asked = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={fields}", "--format=csv"], capture_output=True, encoding="utf-8", timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return asked.stdout.strip() or asked.stderr.strip()
+
+
+def _importable(name: str) -> str:
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # a library that does not fit fails in its own way
+        return f"{type(error).__name__}: {str(error).strip()[:200]}"
+    return "imports"
+
+
+def main() -> None:
+    """Print and write everything; ceilings as cases."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    result: dict[str, Any] = {"benchmark": "machine", **facts(device), "gpu": _gpu(), "cuda": torch.version.cuda}
+    result["packages"] = {name: _importable(name) for name in ("triton", "torchrec", "fbgemm_gpu")}
+    products = {str(dtype): matmul_ceiling(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    result["cases"] = [{"ceiling": f"matrix product, {name}", "tflops": rate / 1e12} for name, rate in products.items()]
+    result["cases"].append({"ceiling": "copy", "gb_per_second": copy_bandwidth(device) / 1e9})
+    for name, value in result.items():
+        print(f"{name}: {value}")
+    write_result(options.json, result)
+
+
+if __name__ == "__main__":
+    main()

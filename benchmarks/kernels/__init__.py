@@ -1,0 +1,1 @@
+"""Measurements of the kernels alone."""

@@ -1,0 +1,1 @@
+"""The quality study: InterFormer beside the comparison systems on public data."""

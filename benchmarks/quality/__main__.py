@@ -1,0 +1,8 @@
+"""The quality study as a command: `python -m benchmarks.quality`."""
+
+import sys
+
+from benchmarks.quality.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What survives: checkpoints that any plan and world size can load."""

@@ -1,0 +1,1 @@
+"""What a run is: one typed config that checks itself. No torch."""

@@ -1,0 +1,186 @@
+"""InterFormer's options and presets, in the paper's words. In: the `model:` part of a run's YAML. No torch.
+
+`preset: default` is the form we stand for, `preset: paper` the letter of the paper; any key given beside it overrides it. The
+options of other kinds are in model_kinds.py.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from interformer_rec.config.strict import Depth, Strict, Width, Widths
+
+Activation = Literal["silu", "gelu", "relu"]
+Gating = Literal["swish", "sigmoid", "tanh", "identity", "none"]
+Interaction = Literal["dot", "dcn", "dhen", "wukong"]
+MOST_TOKENS = 4_096
+Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+TokensOrNone = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
+
+
+class SummaryConfig(Strict):
+    """Cross Arch (paper, Eq. 10-11): how many tokens tell each mode about the other."""
+
+    x_tokens: Tokens = Field(4, description="tokens of X_sum (LCE), also the CLS tokens of every sequence")
+    pma_tokens: TokensOrNone = Field(2, description="learned queries of pooling by multi-head attention")
+    recent_tokens: TokensOrNone = Field(2, description="newest valid events")
+    gating: Gating = Field(
+        "swish",
+        description="swish: X * sigmoid(MLP(X)); sigmoid, tanh, identity: the paper's activation(X * MLP(X)); none: X",
+    )
+    cls: bool = Field(True, description="the CLS tokens of a sequence are part of its summary")
+
+    @model_validator(mode="after")
+    def _check(self) -> SummaryConfig:
+        if not (self.cls or self.pma_tokens or self.recent_tokens):
+            raise ValueError(
+                "cls: false, pma_tokens: 0 and recent_tokens: 0 leave no token in S_sum; keep one of the three"
+            )
+        return self
+
+
+class InteractionConfig(Strict):
+    """Interaction Arch (paper, Eq. 7)."""
+
+    kind: Interaction = "dhen"
+    parts: tuple[Literal["dot", "dcn", "wukong"], ...] = Field(
+        ("dot", "dcn"), min_length=1, max_length=100, description="members of a dhen ensemble"
+    )
+    merge: Literal["sum", "concat"] = Field("sum", description="dhen: how its members' tokens are merged")
+    residual: bool = Field(True, description="X + MLP(Interaction(...)); false: the paper's MLP(Interaction(...))")
+    dcn_rank: Width = Field(32, description="low rank of DCNv2's cross layers")
+    dcn_layers: Depth = 1
+    dot_tokens: int = Field(
+        16, ge=2, le=MOST_TOKENS, description="tokens kept (a learned compression) before the pairwise inner products"
+    )
+    fmb_tokens: Tokens = Field(
+        8, description="wukong: tokens from the factorisation-machine block; the rest come from LCB"
+    )
+    fmb_rank: Width = Field(8, description="wukong: columns of Y in the optimised FM, X (X^T Y)")
+    hidden: Widths = Field((128,), description="hidden widths of the interactions' MLPs")
+
+
+class SequenceConfig(Strict):
+    """Sequence Arch (paper, Eq. 8-9)."""
+
+    merge: Literal["masknet", "separate", "concat", "union"] = Field(
+        "concat",
+        description="several groups: masknet glues them by age on the embedding axis (paper), concat makes one sequence of them on "
+        "the time axis, union the same with every event once, marked with the groups it stands in (the watched videos, some of them liked; "
+        "same tables in all), separate gives each its own Sequence Arch and summaries (for many long histories: attention grows with "
+        "the square of a sequence's length)",
+    )
+    lengths: bool = Field(
+        True,
+        description="X is told how many events each history has, beside the dense columns: attention and pooling are averages, "
+        "which cannot count",
+    )
+    pffn: Literal["two_layer", "gdpa", "appendix"] = "two_layer"
+    pffn_rank: Width = Field(16, description="two_layer, gdpa: inner width of the per-sample FFN")
+    pffn_residual: bool = True
+    attention_residual: bool = True
+    rope_base: float = Field(10_000.0, gt=1, le=1e12)
+
+
+class ModelConfig(Strict):
+    """InterFormer (Zeng et al., CIKM 2025)."""
+
+    kind: Literal["interformer"] = "interformer"
+    preset: Literal["default", "paper"] = "default"
+    embedding_dim: Width = Field(32, description="floats a table row; a table may override it")
+    embedding_sets: Depth = Field(
+        1,
+        description="so many InterFormers on the same features, each with embedding_dim floats of every table row for itself, each taught "
+        "in epochs of its own; their logits are averaged. As many times the work, and training.epochs a multiple of it",
+    )
+    embedding_std: float | None = Field(
+        None, gt=0, le=1e3, description="deviation of new rows' floats; default: 1 / sqrt(dim)"
+    )
+    d: int = Field(32, ge=2, le=65_536, description="width of a token")
+    layers: Depth = 2
+    heads: Depth = 2
+    summary: SummaryConfig = SummaryConfig()
+    interaction: InteractionConfig = InteractionConfig()
+    sequence: SequenceConfig = SequenceConfig()
+    flow: Literal["int", "n2s", "s2n", "sep", "sole"] = Field(
+        "int",
+        description="which mode informs which (the paper's study of information flow). int: both ways; n2s: X_sum reaches the "
+        "sequences, not S_sum the fields; s2n: the other way; sep: none before the head; sole: histories are pooled before the "
+        "first layer and there is no Sequence Arch",
+    )
+    split: bool = Field(
+        False,
+        description="the candidate's features (features.candidate) do not reach the sequences, so that one user's sequence work serves "
+        "all candidates of a request",
+    )
+    pooling: Literal["mean", "mlp", "mha"] = Field(
+        "mha", description="flow: sole. A history's token: its events' mean, an MLP of the newest 8, or learned queries"
+    )
+    final_cross: bool = Field(True, description="a last Cross Arch feeds the head; false: Algorithm 1 to the letter")
+    normalise: bool = Field(True, description="RMSNorm before each block; the one after the lookup is always there")
+    overlap: bool = Field(False, description="on CUDA, Interaction and Sequence Arch of a layer in two streams")
+    head: Widths = Field((128, 64), description="hidden widths of the classifier")
+    dropout: float = Field(0.0, ge=0, lt=1, description="on the hidden units of the interactions' and the head's MLPs")
+    activation: Activation = "silu"
+
+    @property
+    def needs_sequences(self) -> bool:
+        """InterFormer informs fields by histories; without one it is not InterFormer."""
+        return True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, value: Any) -> Any:
+        preset = value.get("preset", "default") if isinstance(value, dict) else None
+        return _under(PRESETS[preset], value) if isinstance(preset, str) and preset in PRESETS else value
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if self.d % self.heads:
+            raise ValueError(f"d = {self.d} is not divisible by heads = {self.heads}")
+        if (self.d // self.heads) % 2:
+            raise ValueError(
+                f"d / heads = {self.d // self.heads} must be even: rotary positions turn pairs of channels"
+            )
+        if self.layers == 1 and not self.final_cross:
+            raise ValueError(
+                "layers: 1 with final_cross: false leaves a head that reads summaries of raw features: the only layer's update "
+                "would be thrown away (Algorithm 1 to the letter). Use layers >= 2 or final_cross: true"
+            )
+        if self.split and self.flow not in ("int", "n2s"):
+            raise ValueError(
+                f"split: true keeps the candidate's features from the sequences, but with flow: {self.flow} no feature reaches them. "
+                "Use flow: int or n2s, or split: false"
+            )
+        return self
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        "summary": {"gating": "sigmoid"},
+        "interaction": {"residual": False},
+        "sequence": {
+            "merge": "masknet",
+            "lengths": False,
+            "pffn": "appendix",
+            "pffn_residual": False,
+            "attention_residual": False,
+        },
+        "final_cross": False,
+        "normalise": False,
+    },
+}
+
+
+def _under(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """`given`, with `defaults` where it is silent."""
+    merged = dict(given)
+    for key, value in defaults.items():
+        if isinstance(value, dict) and isinstance(given.get(key, {}), dict):
+            merged[key] = _under(value, given.get(key, {}))
+        else:
+            merged.setdefault(key, value)
+    return merged

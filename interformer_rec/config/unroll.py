@@ -1,0 +1,71 @@
+"""Options of unrolled histories: epochs that teach what the histories tell. In: `data.unroll` of a run's YAML. No torch."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.strict import Count, Name, Strict
+
+
+class UnrollConfig(Strict):
+    """The first epochs turn each row into an event of its own history, as it stood before that event (data/unroll.py)."""
+
+    epochs: Count = Field(1, description="the first ones of training.epochs; each draws other events")
+    history: Name = Field(
+        description="group of features.sequences whose events are drawn: everything that was shown, best"
+    )
+    labels: dict[Name, Name] = Field(
+        description="for every label, the group in which an event stands that has it: {is_click: clicked}, say"
+    )
+
+    def check(self, features: FeatureSchema, epochs: int, sets: int) -> None:
+        """Raises ValueError where the schema, training.epochs or model.embedding_sets do not allow it."""
+        if self.epochs >= epochs:
+            raise ValueError(
+                f"data.unroll.epochs: {self.epochs} of training.epochs: {epochs} teach events of histories, which leaves no epoch for the "
+                f"rows: raise training.epochs to {self.epochs + sets} or more"
+            )
+        if self.epochs % sets:
+            raise ValueError(
+                f"model.embedding_sets: {sets} teaches one set an epoch, so data.unroll.epochs must be a multiple of it, not {self.epochs}"
+            )
+        groups, labels = [group.name for group in features.sequences], [label.name for label in features.labels]
+        for name in (self.history, *self.labels.values()):
+            if name not in groups:
+                raise ValueError(f"data.unroll names {name!r}, which is no group of features.sequences: {groups}")
+        if set(self.labels) != set(labels):
+            raise ValueError(
+                f"data.unroll.labels names {list(self.labels)}: an event needs each of the labels {labels} and no other"
+            )
+        firsts = {group.name: group.columns[0].table for group in features.sequences}
+        for name in self.labels.values():
+            if firsts[name] != firsts[self.history]:
+                raise ValueError(
+                    f"data.unroll looks for events of {self.history!r} in {name!r} by their first columns, which read tables "
+                    f"{firsts[self.history]!r} and {firsts[name]!r}: put the item's id first in both, with one table"
+                )
+        if self.history in self.labels.values():
+            raise ValueError(
+                f"data.unroll.labels: every event of {self.history!r} stands in it, so all would have the label; name a history of those "
+                "that had it"
+            )
+        columns = event_columns(features, self.history)
+        if not any(columns.get(feature.name) == 0 for feature in features.ids if feature.null == "row"):
+            raise ValueError(
+                f"data.unroll: an event of {self.history!r} takes the candidate's place, but no id of features.candidate reads "
+                f"{firsts[self.history]!r}, the table of its first column: name the candidate's features there, and give them the events' "
+                "tables"
+            )
+
+
+def event_columns(features: FeatureSchema, history: str) -> dict[str, int]:
+    """Id or bag of the candidate -> the column of the history's events that reads its table; the first feature of a table only."""
+    tables = [column.table for group in features.sequences if group.name == history for column in group.columns]
+    found: dict[str, int] = {}
+    for feature in (*features.ids, *features.bags):
+        if feature.name in features.candidate and feature.table in tables:
+            column = tables.index(feature.table)
+            if column not in found.values():
+                found[feature.name] = column
+    return found

@@ -1,0 +1,1 @@
+"""Arrow columns become checked numpy arrays, a kind of feature a module."""

@@ -1,0 +1,208 @@
+"""Raw ids -> rows of an embedding table. In: integers or strings as Arrow decoded them; out: rows (0 missing, 1 unknown, then ids).
+
+What dates, decimals and the like are as ids: id_values.py. The hash of `ids: hash`, which must never change: an integer is taken as 64
+bits (two's complement) through splitmix64's finaliser (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014);
+a string as the first 8 bytes, little endian, of BLAKE2b (RFC 7693, digest size 8) of its UTF-8 bytes; the row is the hash modulo
+num_embeddings, after the missing row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from interformer_rec.config.features import MISSING_ROW, UNKNOWN_ROW, Table
+from interformer_rec.errors import InputError
+
+# A vocabulary is looked up directly, in a table with an entry for every possible id from 0 (or the smallest) to the largest, if there
+# are at most SMALL_SPAN of them, or at most SPREAD times as many as ids and LARGE_SPAN; else by hashing, which takes 3 times as long.
+SMALL_SPAN, LARGE_SPAN, SPREAD = 1 << 24, 1 << 27, 16
+CHUNK = 1 << 15  # ids looked up at a time, so that numpy's intermediate copies stay in the cache
+
+
+class RowMap(Protocol):
+    """Raw ids of one table -> its rows, in the smallest integer type that holds them. Nulls are the caller's."""
+
+    type: np.dtype  # of the rows
+
+    def ints(self, ids: np.ndarray) -> np.ndarray:
+        """(n,) rows of integer ids of any integer type."""
+
+    def strings(self, ids: pa.Array) -> np.ndarray:
+        """(n,) rows of strings, usually the distinct ones of a column."""
+
+    def outside(self, ids: np.ndarray) -> np.ndarray | None:
+        """Mask of integer ids that the table cannot hold; None if it holds all of them."""
+
+
+def row_map(name: str, table: Table, vocabulary: pa.Array | None = None) -> RowMap:
+    """The map of a table; a vocab table needs its fitted vocabulary (row of the k-th id: special_rows + k)."""
+    if table.ids == "vocab":
+        assert vocabulary is not None, f"vocab table {name!r} has no fitted vocabulary"
+        return VocabMap(name, vocabulary)
+    assert table.num_embeddings is not None
+    return HashMap(table.num_embeddings) if table.ids == "hash" else IdentityMap(name, table.num_embeddings)
+
+
+def row_type(rows: int) -> np.dtype:
+    """The smallest type for rows 0 .. rows-1."""
+    return np.dtype(next(t for t in (np.uint8, np.uint16, np.int32, np.int64) if rows - 1 <= np.iinfo(t).max))
+
+
+class HashMap:
+    """Hash modulo the table's size: unseen ids need no fitting, some ids share a row."""
+
+    def __init__(self, num_embeddings: int) -> None:
+        self._size, self.type = np.uint64(num_embeddings), row_type(num_embeddings + 1)
+
+    def ints(self, ids: np.ndarray) -> np.ndarray:
+        """As RowMap.ints."""
+        return self._rows(splitmix64(ids))
+
+    def strings(self, ids: pa.Array) -> np.ndarray:
+        """As RowMap.strings."""
+        return self._rows(hash_strings(ids))
+
+    def _rows(self, hashes: np.ndarray) -> np.ndarray:
+        return (hashes % self._size + np.uint64(MISSING_ROW + 1)).astype(self.type)
+
+    def outside(self, ids: np.ndarray) -> np.ndarray | None:
+        """As RowMap.outside."""
+        return None
+
+
+class IdentityMap:
+    """Ids are rows already, 0 .. num_embeddings-1, but for the missing row."""
+
+    def __init__(self, name: str, num_embeddings: int) -> None:
+        self._name, self._size, self.type = name, num_embeddings, row_type(num_embeddings + 1)
+
+    def ints(self, ids: np.ndarray) -> np.ndarray:
+        """As RowMap.ints."""
+        return ids.astype(self.type) + self.type.type(MISSING_ROW + 1)
+
+    def strings(self, ids: pa.Array) -> np.ndarray:
+        """As RowMap.strings."""
+        raise InputError(f"table {self._name!r} has ids: identity, which takes integers; use ids: vocab or hash")
+
+    def outside(self, ids: np.ndarray) -> np.ndarray | None:
+        """As RowMap.outside."""
+        if not len(ids) or (ids.min() >= 0 and ids.max() < self._size):
+            return None
+        return (ids < 0) | (ids >= self._size)
+
+
+class VocabMap:
+    """Position in a fitted list of distinct ids; others get the unknown row."""
+
+    def __init__(self, name: str, vocabulary: pa.Array) -> None:
+        self._name, self.type = name, row_type(len(vocabulary) + UNKNOWN_ROW + 1)
+        self._strings: dict[str, int] | None = None
+        self._lookup: _Direct | _Hashed | None = None
+        if not len(vocabulary):  # all that come are unknown, of whichever kind
+            self._strings, vocabulary = {}, pa.array([], pa.int64())
+        elif not pa.types.is_integer(vocabulary.type):
+            self._strings = {text: row for row, text in enumerate(vocabulary.to_pylist(), UNKNOWN_ROW + 1)}
+            return
+        ids = vocabulary.to_numpy().astype(np.int64)
+        low, high = (min(int(ids.min()), 0), int(ids.max())) if len(ids) else (0, 0)
+        direct = high - low < max(SMALL_SPAN, min(LARGE_SPAN, SPREAD * len(ids)))
+        self._lookup = _Direct(ids, low, high, self.type) if direct else _Hashed(ids, self.type)
+
+    def ints(self, ids: np.ndarray) -> np.ndarray:
+        """As RowMap.ints."""
+        if self._lookup is None:
+            raise InputError(f"table {self._name!r} was fitted on strings, and now gets integers")
+        out = np.empty(len(ids), self.type)
+        for start in range(0, len(ids), CHUNK):
+            self._lookup.rows(ids[start : start + CHUNK], out[start : start + CHUNK])
+        return out
+
+    def strings(self, ids: pa.Array) -> np.ndarray:
+        """As RowMap.strings."""
+        if self._strings is None:
+            raise InputError(f"table {self._name!r} was fitted on integers, and now gets strings")
+        find = self._strings.get
+        return np.array([find(text, UNKNOWN_ROW) for text in ids.to_pylist()], self.type)
+
+    def outside(self, ids: np.ndarray) -> np.ndarray | None:
+        """As RowMap.outside."""
+        return None
+
+
+class _Direct:
+    """A table with a row for every possible id between the smallest and the largest."""
+
+    def __init__(self, ids: np.ndarray, low: int, high: int, type_: np.dtype) -> None:
+        # One more entry after the largest id: mode="clip" sends all larger ones there.
+        self._low = low
+        self._table = np.full(high - low + 2, UNKNOWN_ROW, type_)
+        self._table[ids - low] = np.arange(UNKNOWN_ROW + 1, UNKNOWN_ROW + 1 + len(ids))
+
+    def rows(self, ids: np.ndarray, out: np.ndarray) -> None:
+        if self._low == 0 and ids.dtype == np.int32:
+            self._table.take(ids.view(np.uint32), mode="clip", out=out)  # ids below 0 are beyond the end: one pass less
+            return
+        # The difference to a far larger id wraps round to below 0, which is the unknown row as well.
+        places = ids if self._low == 0 else np.subtract(ids, self._low, dtype=np.int64)
+        self._table.take(places, mode="clip", out=out)
+        if places.dtype.kind == "i" and places.min() < 0:
+            out[places < 0] = UNKNOWN_ROW
+
+
+class _Hashed:
+    """Open addressing with linear probing, in numpy: for ids spread so widely that a direct table would be too large."""
+
+    def __init__(self, ids: np.ndarray, type_: np.dtype) -> None:
+        bits = max(4, (8 * len(ids) - 1).bit_length())  # at most an eighth full: few ids need a second probe
+        self._shift, self._mask = np.uint64(64 - bits), np.int64((1 << bits) - 1)
+        self._id_of_row = np.concatenate([np.zeros(UNKNOWN_ROW + 1, np.int64), ids])
+        self._rows = np.full(self._mask + 1, UNKNOWN_ROW, type_)
+        rows = np.arange(UNKNOWN_ROW + 1, UNKNOWN_ROW + 1 + len(ids))
+        slots = self._slots(ids)
+        while len(rows):
+            free = self._rows[slots] == UNKNOWN_ROW
+            self._rows[slots[free]] = rows[free]
+            lost = self._rows[slots] != rows  # taken before, or by another id just now (the last writer has it)
+            rows, slots = rows[lost], (slots[lost] + 1) & self._mask
+
+    def _slots(self, ids: np.ndarray) -> np.ndarray:
+        """Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): the top bits of a product."""
+        slots = ids.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        slots >>= self._shift
+        return slots.view(np.int64)
+
+    def rows(self, ids: np.ndarray, out: np.ndarray) -> None:
+        ids = ids.astype(np.int64, copy=False)
+        slots = self._slots(ids)
+        self._rows.take(slots, mode="clip", out=out)
+        pending = np.flatnonzero((self._id_of_row.take(out, mode="clip") != ids) & (out != UNKNOWN_ROW))
+        slots = slots[pending]
+        while len(pending):  # another id sits there: it is in one of the next slots, or unknown at the first free one
+            slots = (slots + 1) & self._mask
+            found = self._rows[slots]
+            out[pending] = found
+            further = (self._id_of_row[found] != ids[pending]) & (found != UNKNOWN_ROW)
+            pending, slots = pending[further], slots[further]
+
+
+def splitmix64(ids: np.ndarray) -> np.ndarray:
+    """(n,) uint64 hashes of integers of any type; the same value hashes alike in every type."""
+    z = ids.astype(np.int64 if ids.dtype.kind == "i" else np.uint64).view(np.uint64)
+    z += np.uint64(0x9E3779B97F4A7C15)
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return z
+
+
+def hash_strings(ids: pa.Array) -> np.ndarray:
+    """(n,) uint64 hashes of strings without nulls; a Python step per string, so give it the distinct ones."""
+    texts = ids.cast(pa.large_binary()).to_pylist()
+    digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in texts)
+    return np.frombuffer(digests, "<u8").astype(np.uint64)

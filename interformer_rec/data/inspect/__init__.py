@@ -1,0 +1,1 @@
+"""An unknown folder of Parquet files becomes a drafted config."""

@@ -1,0 +1,1 @@
+"""KuaiRand: its raw files become training rows."""

@@ -1,0 +1,1 @@
+"""`make demo`: a public data set from download to report."""

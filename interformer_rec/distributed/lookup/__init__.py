@@ -1,0 +1,1 @@
+"""Embedding tables over the ranks: how vectors are looked up and sent."""

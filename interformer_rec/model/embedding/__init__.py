@@ -1,0 +1,1 @@
+"""Vectors of ids: what the tables hold and how a model gets it."""

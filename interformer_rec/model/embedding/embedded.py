@@ -1,0 +1,53 @@
+"""Embedded: what the lookup (embeddings.py) gives and every dense model takes. A schema comes in, widths and the fields' order go out.
+
+Imports torch and no TorchRec, so that the dense models run where TorchRec is not installed.
+Legend: B samples, F fields, E events, k columns of a group.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from interformer_rec.config.features import FeatureSchema, Lookup
+
+
+def row_init_scale(dim: int) -> float:
+    """Standard deviation of the normal distribution that fills new table rows of `dim` floats: rows of length about 1."""
+    return 1.0 / math.sqrt(dim)
+
+
+@dataclass
+class Events:
+    """One group's events of all samples, oldest first, aligned columns side by side."""
+
+    values: Tensor  # (E, k * dim)
+    lengths: Tensor  # (B,) int64
+    ids: Tensor | None = (
+        None  # (E,) int64, the first column's table rows: equal ids are the same event (merge: union needs them)
+    )
+
+
+@dataclass
+class Embedded:
+    """What the tables say about a batch."""
+
+    fields: dict[int, Tensor]  # embedding dim -> (B, F, dim), fields in the order of `field_groups`
+    events: dict[str, Events]  # by sequence group
+
+
+def table_dims(features: FeatureSchema, embedding_dim: int, sets: int = 1) -> dict[str, int]:
+    """Floats a row of each table; a row holds `sets` vectors of the table's embedding_dim (model.embedding_sets)."""
+    return {name: (table.embedding_dim or embedding_dim) * sets for name, table in features.tables.items()}
+
+
+def field_groups(features: FeatureSchema, embedding_dim: int, sets: int = 1) -> dict[int, tuple[Lookup, ...]]:
+    """Ids and bags by the width of their rows: the order of the fields' tokens."""
+    dims = table_dims(features, embedding_dim, sets)
+    fields = [*features.pooled_lookups, *(lookup for lookup in features.jagged_lookups if lookup.pooling)]
+    return {
+        dim: tuple(lookup for lookup in fields if dims[lookup.table] == dim)
+        for dim in sorted({dims[lookup.table] for lookup in fields})
+    }

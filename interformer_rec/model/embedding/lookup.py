@@ -1,0 +1,166 @@
+"""The only lookup: a Batch's table rows come in, embedded fields and events go out; the all-to-all of sharded tables is here.
+
+Tables that a history reads live in one EmbeddingCollection with every field that shares them, the others in one
+EmbeddingBagCollection: the two never share weights. Legend: B samples, F fields, E events, k columns of a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchrec import EmbeddingBagCollection, EmbeddingCollection, JaggedTensor, KeyedJaggedTensor, KeyedTensor
+from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConfig, PoolingType
+
+from interformer_rec.batch import Batch
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.errors import InputError
+from interformer_rec.model.embedding.embedded import Embedded, Events, field_groups, row_init_scale, table_dims
+from interformer_rec.ops.pooling import segment_pool
+
+
+class _RowL2(torch.autograd.Function):
+    """Identity; the gradient gains scale * e, that of scale / 2 * |e|^2 summed over the looked-up vectors (over `columns` alone)."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, scale: float, columns: Tensor | None) -> Tensor:
+        ctx.save_for_backward(vectors, columns)
+        ctx.scale = scale
+        return vectors.view_as(vectors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        vectors, columns = ctx.saved_tensors
+        if columns is None:
+            return torch.add(grad, vectors, alpha=ctx.scale), None, None
+        return torch.addcmul(grad, vectors, columns, value=ctx.scale), None, None
+
+
+class Embeddings(nn.Module):
+    """Batch -> Embedded. `table_rows` counts a table's rows, special rows included; tables are made on `device`.
+
+    `l2`: l2 / 2 * |e|^2 for every vector that a sample looks up (a bag's: its pooled vector) joins the objective, divided by
+    the step's rows like the loss. It is an objective, not an optimizer's weight decay, because FBGEMM's CPU kernels ignore
+    theirs; so it does not depend on device, sharding or world size. The reported loss is without it. `sets`: a row holds so many
+    vectors of its table's embedding_dim.
+    """
+
+    def __init__(
+        self,
+        features: FeatureSchema,
+        table_rows: Mapping[str, int],
+        embedding_dim: int,
+        l2: float = 0.0,
+        device: torch.device | None = None,
+        sets: int = 1,
+    ) -> None:
+        super().__init__()
+        missing = [name for name in features.tables if table_rows.get(name, 0) < 1]
+        if missing:
+            raise InputError(
+                f"table {missing[0]!r} has no rows: table_rows needs a count >= 1 for it; it names {sorted(table_rows)}"
+            )
+        reserved = next((name for name in features.tables if hasattr(nn.ModuleDict(), name)), None)
+        if reserved is not None:
+            raise InputError(
+                f"a table cannot be named {reserved!r}: torch's modules have something of that name. Choose another one under "
+                "features.tables, and name it as `table` of the features that read it"
+            )
+        dims = table_dims(features, embedding_dim, sets)
+        bags, sequences = [], []
+        for name in features.tables:
+            base: dict[str, Any] = {
+                "name": name,
+                "num_embeddings": table_rows[name],
+                "embedding_dim": dims[name],
+                "init_fn": partial(nn.init.normal_, std=row_init_scale(dims[name] // sets)),
+            }
+            pooled = [lookup for lookup in features.pooled_lookups if lookup.table == name]
+            jagged = [lookup for lookup in features.jagged_lookups if lookup.table == name]
+            if pooled:
+                mean = any(
+                    lookup.pooling == "mean" for lookup in pooled
+                )  # of an id's one row, sum and mean are the same
+                pooling = PoolingType.MEAN if mean else PoolingType.SUM
+                bags.append(
+                    EmbeddingBagConfig(**base, feature_names=[lookup.key for lookup in pooled], pooling=pooling)
+                )
+            if jagged:
+                sequences.append(EmbeddingConfig(**base, feature_names=[lookup.key for lookup in jagged]))
+        self.ebc = EmbeddingBagCollection(tables=bags, device=device) if bags else None
+        self.ec = EmbeddingCollection(tables=sequences, device=device) if sequences else None
+        self.assemble = Assemble(features, embedding_dim, l2, sets)
+
+    def forward(self, batch: Batch) -> Embedded:
+        """Look everything up. Nothing else: TorchRec's sparse pipeline traces this method to start the all-to-all early."""
+        pooled = self.ebc(batch.sparse) if self.ebc is not None else None
+        jagged = self.ec(batch.sequences) if self.ec is not None else None
+        return self.assemble(batch.sequences, pooled, jagged, batch.loss_rows)
+
+
+class Assemble(nn.Module):
+    """Looked-up vectors -> Embedded: L2 hook, pooling of fields that share a history's table, columns side by side."""
+
+    def __init__(self, features: FeatureSchema, embedding_dim: int, l2: float, sets: int = 1) -> None:
+        super().__init__()
+        self.l2, self.sets, self.turn = l2, sets, 0
+        self.taught: dict[tuple[int, ...], Tensor] = {}  # widths of rows -> 1 at the columns this epoch teaches
+        self.groups = field_groups(features, embedding_dim, sets)
+        self.dims = {lookup.key: dim for dim, lookups in self.groups.items() for lookup in lookups}
+        self.events = {
+            group.name: [f"{group.name}.{column.name}" for column in group.columns] for group in features.sequences
+        }
+
+    def begin_epoch(self, epoch: int) -> None:
+        """L2 is on the vectors that this epoch teaches (EmbeddingSets)."""
+        self.turn = epoch % self.sets
+        self.taught.clear()
+
+    def forward(
+        self,
+        sequences: KeyedJaggedTensor,
+        pooled: KeyedTensor | None,
+        jagged: dict[str, JaggedTensor] | None,
+        loss_rows: float,
+    ) -> Embedded:
+        """Collect the vectors of both collections."""
+        scale = self.l2 / loss_rows if self.l2 and torch.is_grad_enabled() else 0.0
+        keys = sequences.keys()
+        lengths = dict(zip(keys, sequences.lengths().view(len(keys), sequences.stride()), strict=True))
+        ids = dict(zip(keys, sequences.values().split(sequences.length_per_key()), strict=True))
+        vectors = {}
+        if jagged is not None:
+            vectors = {key: self._with_l2(jagged[key].values(), scale) for key in lengths}
+        bags: dict[str, Tensor] = {}
+        if pooled is not None:
+            values = self._with_l2(pooled.values(), scale, pooled.length_per_key())
+            # one split, not a slice a key: a slice's gradient is a whole tensor of zeros
+            bags = dict(zip(pooled.keys(), values.split(pooled.length_per_key(), dim=1), strict=True))
+        fields = {}
+        for dim, lookups in self.groups.items():
+            columns = [
+                bags[f.key] if f.key in bags else segment_pool(vectors[f.key], lengths[f.key], f.pooling or "sum")
+                for f in lookups
+            ]
+            fields[dim] = torch.cat(columns, dim=1).unflatten(1, (len(lookups), dim))
+        events = {
+            name: Events(
+                torch.cat([vectors[key] for key in keys], dim=1), lengths[keys[0]].to(torch.int64), ids[keys[0]]
+            )
+            for name, keys in self.events.items()
+        }
+        return Embedded(fields, events)
+
+    def _with_l2(self, vectors: Tensor, scale: float, widths: Sequence[int] = ()) -> Tensor:
+        """`widths` of the rows side by side in `vectors` (default: one row)."""
+        if not scale:
+            return vectors
+        key = tuple(widths) or (vectors.shape[1],)
+        if self.sets > 1 and key not in self.taught:
+            turn = torch.arange(self.sets, device=vectors.device) == self.turn
+            rows = [turn.repeat_interleave(width // self.sets) for width in key]
+            self.taught[key] = torch.cat(rows).to(vectors.dtype)
+        return _RowL2.apply(vectors, scale, self.taught.get(key))

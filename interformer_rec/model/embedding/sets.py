@@ -1,0 +1,105 @@
+"""Several InterFormers with rows of their own. In: dense columns and an Embedded of wide rows; out: their mean logits.
+
+A table row holds `embedding_sets` vectors, one a member, looked up together (multi-embedding; Guo et al. 2024, "On the Embedding
+Collapse When Scaling up Recommendation Models", ICML, section 5). Epoch e teaches member e mod S alone: each sees every row once, in
+an order of its own, so they err differently, and the mean of their logits errs less. A second epoch of one model overfits
+its rows (Zhang et al. 2022, "Towards Understanding the Overfitting Phenomenon of Deep CTR Models", CIKM); here nobody has one.
+One wide table instead of several: the same all-to-all, and a plan sees what it moves. Legend: B samples (C candidates),
+S members, w floats of a member.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.model import ModelConfig
+from interformer_rec.model.candidate_side import UserStates
+from interformer_rec.model.embedding.embedded import Embedded, Events
+from interformer_rec.model.interformer import InterFormer
+
+
+class _Rest(torch.autograd.Function):
+    """Identity; weights that were not used get a gradient of zeros, for DDP waits for one of every weight in every step."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, *weights: Tensor) -> Tensor:
+        ctx.shapes = [weight.shape for weight in weights]
+        return logits.view_as(logits)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        zero = grad.new_zeros(())
+        return grad, *(zero.expand(shape) for shape in ctx.shapes)
+
+
+class EmbeddingSets(nn.Module):
+    """S InterFormers; forward, user_side and candidate_side are InterFormer's, states are a tuple of theirs."""
+
+    def __init__(self, features: FeatureSchema, model: ModelConfig) -> None:
+        super().__init__()
+        self.columns = {group.name: len(group.columns) for group in features.sequences}
+        self.members = nn.ModuleList(InterFormer(features, model) for _ in range(model.embedding_sets))
+        self.turn, self.begun = 0, len(self.members)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """From now on member `epoch` mod S is taught; those whose turn has not come yet do not speak."""
+        self.turn, self.begun = epoch % len(self.members), min(epoch + 1, len(self.members))
+
+    def resting(self) -> list[nn.Parameter]:
+        """Weights that this epoch does not teach: no step may move them."""
+        others = (member for at, member in enumerate(self.members) if at != self.turn)
+        return [parameter for member in others for parameter in member.parameters()]
+
+    def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor:
+        """(B, m) dense columns and what the tables say -> (B, tasks) logits; in training those of one member."""
+        parts = self.divided(embedded)
+        if self.training:
+            logits = self.members[self.turn](dense_BM, parts[self.turn])
+            return _Rest.apply(logits, *self.resting())
+        speaking = zip(self.members[: self.begun], parts, strict=False)
+        return torch.stack([member(dense_BM, part) for member, part in speaking]).mean(0)
+
+    def user_side(self, dense_RM: Tensor, embedded: Embedded) -> tuple[UserStates, ...]:
+        """What InterFormer.user_side gives, of each member that has been taught."""
+        speaking = zip(self.members[: self.begun], self.divided(embedded), strict=False)
+        return tuple(member.user_side(dense_RM, part) for member, part in speaking)
+
+    def candidate_side(
+        self,
+        states: tuple[UserStates, ...],
+        dense_CM: Tensor,
+        embedded: Embedded,
+        request_of_candidate: Tensor | None = None,
+    ) -> Tensor:
+        """The mean of what InterFormer.candidate_side gives. Raises InputError as it does."""
+        speaking = zip(self.members[: self.begun], states, self.divided(embedded), strict=False)
+        logits = [member.candidate_side(mine, dense_CM, part, request_of_candidate) for member, mine, part in speaking]
+        return torch.stack(logits).mean(0)
+
+    def divided(self, embedded: Embedded) -> list[Embedded]:
+        """Each member's w floats of every row (S * w). unbind, not slices: a slice's gradient is a whole tensor of zeros."""
+        count = len(self.members)
+        fields = {
+            width // count: values.unflatten(2, (count, width // count)).unbind(2)
+            for width, values in embedded.fields.items()
+        }
+        events = {
+            name: group.values.unflatten(
+                1, (self.columns[name], count, group.values.shape[1] // (self.columns[name] * count))
+            ).unbind(2)
+            for name, group in embedded.events.items()
+        }
+        return [
+            Embedded(
+                {width: parts[at] for width, parts in fields.items()},
+                {
+                    name: Events(parts[at].flatten(1), embedded.events[name].lengths, embedded.events[name].ids)
+                    for name, parts in events.items()
+                },
+            )
+            for at in range(count)
+        ]

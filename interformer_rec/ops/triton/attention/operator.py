@@ -1,0 +1,114 @@
+"""Jagged multi-head attention as one differentiable step: (J, 2, H, C) queries and keys and (J, H, C) values -> (J, H, C).
+
+Rotary turns by age, flash attention with an optional window, an optional output gate; see attention_forward.py for what is
+computed. Works on CUDA tensors, and on CPU tensors under the interpreter. Never run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from interformer_rec.ops.triton.attention.backward import attention_backward, gate_backward
+from interformer_rec.ops.triton.attention.forward import attention_forward
+from interformer_rec.ops.triton.launch import Blocks, check, require, rows_contiguous
+from interformer_rec.ops.triton.rotary import rotate_forward, table_for
+
+
+class Form(NamedTuple):
+    """What kind of attention: CLS tokens a sample, the window (None: all), the longest sample in tokens, the rotary base."""
+
+    cls: int
+    window: int | None
+    max_length: int
+    base: float = 10_000.0
+    forward_blocks: Blocks | None = None
+    backward_blocks: tuple[Blocks, Blocks] | None = None
+
+
+def jagged_attention_forward(
+    qk_J2HC: Tensor,
+    v_JHC: Tensor,
+    offsets_B1: Tensor,
+    ages_J: Tensor | None,
+    gate_JHC: Tensor | None,
+    form: Form,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """-> output (J, H, C), log-sum-exps (H, J), turned queries and keys (J, 2, H, C); the last two for the backward.
+
+    `ages` (J,) integers below `max_length`, below 0 for CLS tokens; None: nothing turns. Last axes contiguous, or copied.
+    Raises InputError for shapes or dtypes that do not fit each other.
+    """
+    require("jagged attention", qk=qk_J2HC, v=v_JHC, gate=gate_JHC)
+    shape = (v_JHC.shape[0], 2, *v_JHC.shape[1:])
+    check(
+        qk_J2HC.shape == shape and v_JHC.shape[2] % 2 == 0 and v_JHC.shape[2] <= 256,
+        lambda: (
+            f"jagged attention: queries and keys {tuple(qk_J2HC.shape)} for values {tuple(v_JHC.shape)}; they have to be "
+            f"{shape}, the channels a head even and at most 256: change model.d or model.heads"
+        ),
+    )
+    qk = rows_contiguous(qk_J2HC)
+    if ages_J is not None:
+        qk = rotate_forward(qk, ages_J, form.max_length, form.base)
+    gate = None if gate_JHC is None else rows_contiguous(gate_JHC)
+    out, lse = attention_forward(
+        qk, rows_contiguous(v_JHC), offsets_B1, gate, cls=form.cls, window=form.window, blocks=form.forward_blocks
+    )
+    return out, lse, qk
+
+
+def jagged_attention_backward(
+    grad_JHC: Tensor,
+    turned_J2HC: Tensor,
+    v_JHC: Tensor,
+    offsets_B1: Tensor,
+    ages_J: Tensor | None,
+    gate_JHC: Tensor | None,
+    out_JHC: Tensor,
+    lse_HJ: Tensor,
+    form: Form,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients of queries and keys (J, 2, H, C), of values (J, H, C), of the gate (J, H, C) or None."""
+    gate = None if gate_JHC is None else rows_contiguous(gate_JHC)
+    inner, delta, grad_gate = gate_backward(rows_contiguous(grad_JHC), out_JHC, gate)
+    turned = None
+    if ages_J is not None:
+        turned = (ages_J, table_for(form.max_length, v_JHC.shape[2], form.base, v_JHC.device))
+    grad_qk, grad_v = attention_backward(
+        *(inner, delta, turned_J2HC, rows_contiguous(v_JHC), lse_HJ, offsets_B1, turned),
+        cls=form.cls,
+        window=form.window,
+        blocks=form.backward_blocks,
+    )
+    return grad_qk, grad_v, grad_gate
+
+
+class JaggedAttention(torch.autograd.Function):
+    """apply(qk, v, offsets, ages, gate, form): see jagged_attention_forward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        qk: Tensor,
+        v: Tensor,
+        offsets: Tensor,
+        ages: Tensor | None,
+        gate: Tensor | None,
+        form: Form,
+    ) -> Tensor:
+        """The output alone."""
+        out, lse, turned = jagged_attention_forward(qk, v, offsets, ages, gate, form)
+        ctx.save_for_backward(turned, v, offsets, ages, gate, out, lse)
+        ctx.form = form
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """Gradients of qk, v and the gate."""
+        turned, v, offsets, ages, gate, out, lse = ctx.saved_tensors
+        grads = jagged_attention_backward(grad, turned, v, offsets, ages, gate, out, lse, ctx.form)
+        grad_qk, grad_v, grad_gate = grads
+        return grad_qk, grad_v, None, None, grad_gate, None

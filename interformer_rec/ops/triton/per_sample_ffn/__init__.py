@@ -1,0 +1,1 @@
+"""The per-sample feed-forward network as Triton kernels."""

@@ -1,0 +1,235 @@
+"""What the user allows each table. In: a constraints file and the run's `sharding` section; out: the options a table may have, or why not.
+
+Which sharding types a table may have is written in distributed/sharding_types.py, for `train` as well; kernels are asked of TorchRec's
+sharders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+from torchrec.distributed.embedding import EmbeddingCollectionSharder
+from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+
+from interformer_rec import strict_yaml
+from interformer_rec.config.errors import explain
+from interformer_rec.config.run import ShardingConfig, ShardingType
+from interformer_rec.config.strict import Name, Strict
+from interformer_rec.distributed.sharding_types import (
+    SHARDING_TYPES,
+    check_wish,
+    not_automatic,
+    not_possible,
+    passed_over,
+)
+from interformer_rec.errors import InputError
+from interformer_rec.planning.search.rank_groups import MOST, Group, Places, group_of_hosts, group_of_ranks
+
+Kernel = Literal["fused", "dense", "fused_uvm", "fused_uvm_caching"]
+KERNELS: tuple[Kernel, ...] = ("fused", "dense")  # where a table's rows lie in the memory of the device
+HOST_KERNELS: tuple[Kernel, ...] = ("fused_uvm", "fused_uvm_caching")  # in host memory; CUDA only, by wish
+EVERYWHERE = ("row_wise", "data_parallel")  # these have a shard on every rank
+
+
+class TableWish(Strict):
+    """Of one table."""
+
+    sharding: tuple[ShardingType, ...] = Field((), description="allowed sharding types; empty: all that are possible")
+    kernels: tuple[Kernel, ...] = Field((), description="allowed kernels; empty: fused, and dense for data_parallel")
+    hosts: Places = Field((), description="allowed hosts: numbers, ranges (0-7), names of host_groups; empty: all")
+    ranks: Places = Field((), description="allowed ranks, if hosts are too coarse; only one of the two")
+
+    @model_validator(mode="after")
+    def _check(self) -> TableWish:
+        if self.hosts != () and self.ranks != ():
+            raise ValueError("hosts and ranks are both given: write one of them")
+        return self
+
+
+class Wishes(Strict):
+    """A constraints file: per table, and for all others."""
+
+    default: TableWish = TableWish()
+    tables: dict[Name, TableWish] = Field(default_factory=dict)
+    together: tuple[tuple[Name, ...], ...] = Field((), description="groups of tables that lie on one rank, table-wise")
+    host_groups: dict[Name, Places] = Field(default_factory=dict, description="name -> hosts, for `hosts` of a table")
+
+    def of(self, table: str) -> TableWish:
+        """The table's own wish, or the default."""
+        return self.tables.get(table, self.default)
+
+    @property
+    def confine(self) -> bool:
+        """Is any table kept on some hosts or ranks?"""
+        return any(wish.hosts != () or wish.ranks != () for wish in (self.default, *self.tables.values()))
+
+    def groups(self, tables: Iterable[str], hosts: int, local: int) -> dict[str, Group]:
+        """Of the tables that may not lie everywhere: the ranks they may lie on, in a job of `hosts` x `local` ranks.
+
+        Tables that are kept together have one group. Raises InputError for hosts that are not there, tables without a rank.
+        """
+        found = {name: group for name in tables if (group := self._group(name, hosts, local)) is not None}
+        for names in self.together:
+            kept = [found[name] for name in names if name in found]
+            if not kept:
+                continue
+            joint = reduce(lambda a, b: a & b, kept)
+            if not joint.ranks:
+                raise InputError(
+                    f"constraints keep tables {', '.join(names)} together, but on {joint.label}: no rank is in both"
+                )
+            found.update(dict.fromkeys(names, joint))
+        different = {group.ranks for group in found.values()}
+        if len(different) > MOST:
+            raise InputError(
+                f"constraints divide the tables into {len(different)} different groups of ranks; at most {MOST}"
+            )
+        return found
+
+    def _group(self, table: str, hosts: int, local: int) -> Group | None:
+        wish = self.of(table)
+        try:
+            if wish.hosts != ():
+                group = group_of_hosts(wish.hosts, self.host_groups, hosts, local)
+            elif wish.ranks != ():
+                group = group_of_ranks(wish.ranks, {}, hosts * local)
+            else:
+                return None
+        except InputError as error:
+            raise InputError(f"constraints of table {table!r}: {error}") from None
+        return group if len(group.ranks) < hosts * local else None
+
+
+class RunWishes(Wishes):
+    """A constraints file over the `sharding` section of a run config, whose default holds where a table may have it."""
+
+    preferred: ShardingType = "auto"  # sharding.default
+    explicit: dict[str, ShardingType] = Field(default_factory=dict)  # sharding.tables, less those that the file has
+
+
+@dataclass(frozen=True)
+class TableKind:
+    """What decides about a table's options."""
+
+    name: str
+    pooled: bool
+    dim: int
+
+
+def load_wishes(path: str | None, sharding: ShardingConfig, tables: Mapping[str, TableKind]) -> Wishes:
+    """The file's wishes over those of the run config. Raises InputError for unknown tables and keys."""
+    given = Wishes()
+    if path is not None:
+        tree = strict_yaml.read(path, "constraints file")
+        if not isinstance(tree, dict):
+            raise InputError(f"constraints file {path!r} must be a mapping with default, tables, together, host_groups")
+        try:
+            given = Wishes.model_validate(tree)
+        except ValidationError as error:
+            raise InputError(f"constraints file {path!r} is not valid:\n{explain(error, Wishes)}") from None
+    explicit = {name: kind for name, kind in sharding.tables.items() if name not in given.tables}
+    listed = {name: TableWish(sharding=(kind,)) for name, kind in explicit.items()}
+    merged = RunWishes(
+        default=given.default,
+        tables={**listed, **given.tables},
+        together=given.together,
+        host_groups=given.host_groups,
+        preferred=sharding.default,
+        explicit=explicit,
+    )
+    for name in (*merged.tables, *(name for group in merged.together for name in group)):
+        if name not in tables:
+            raise InputError(
+                f"constraints name table {name!r}, which is not under features.tables: {', '.join(list(tables)[:20])}"
+            )
+    twice = [name for group in merged.together for name in group]
+    if len(set(twice)) < len(twice):
+        raise InputError(
+            f"constraints: table {max(twice, key=twice.count)!r} is in two groups of `together`; join the groups"
+        )
+    return merged
+
+
+def why_not(
+    table: TableKind,
+    sharding: str,
+    kernel: str,
+    wishes: Wishes,
+    device: str,
+    ranks: int,
+    group: Group | None = None,
+) -> str | None:
+    """Why a table may not be sharded so; None: it may. `group`: the ranks it has to stay on (Wishes.groups)."""
+    if (reason := not_possible(table.pooled, sharding, device)) is not None:
+        return reason
+    sharder = EmbeddingBagCollectionSharder() if table.pooled else EmbeddingCollectionSharder()
+    if kernel not in sharder.compute_kernels(sharding, device):
+        return f"TorchRec has no kernel {kernel} for {sharding} on {device}"
+    wish = wishes.of(table.name)
+    wanted = tuple(kind for kind in wish.sharding if kind != "auto") if "auto" not in wish.sharding else ()
+    preferred = _preferred(table, wishes, device, ranks, group)
+    if wanted and sharding not in wanted:
+        return f"constraints allow {', '.join(wanted)} only"
+    if preferred and sharding != preferred:
+        return f"sharding.default is {preferred}"
+    if not wanted and not preferred and (reason := not_automatic(sharding, table.dim, ranks)) is not None:
+        return reason
+    if group is not None and sharding in EVERYWHERE:
+        return f"constraints allow {group.label} only, and {sharding} is on all {ranks} ranks"
+    if kernel not in (wish.kernels or KERNELS) and not (sharding == "data_parallel" and kernel == "dense"):
+        if kernel in HOST_KERNELS and not wish.kernels:
+            return f"rows lie in host memory by wish only (kernels: [{kernel}])"
+        return f"kernel {kernel} is not among the allowed {', '.join(wish.kernels or KERNELS)}"
+    return None
+
+
+def _preferred(table: TableKind, wishes: Wishes, device: str, ranks: int, group: Group | None) -> str | None:
+    """sharding.default, where the table has no wish of its own and may have it."""
+    own = wishes.of(table.name)
+    if not isinstance(wishes, RunWishes) or wishes.preferred == "auto" or own.sharding:
+        return None
+    alone = Wishes(tables={table.name: own.model_copy(update={"sharding": (wishes.preferred,)})})
+    able = any(
+        why_not(table, wishes.preferred, kernel, alone, device, ranks, group) is None
+        for kernel in (*KERNELS, *HOST_KERNELS)
+    )
+    return wishes.preferred if able else None
+
+
+def without_default(
+    tables: Iterable[TableKind], wishes: Wishes, device: str, ranks: int, groups: Mapping[str, Group]
+) -> str | None:
+    """The sentence about the tables that sharding.default cannot hold for; None: there are none."""
+    if not isinstance(wishes, RunWishes) or wishes.preferred == "auto":
+        return None
+    free = [table for table in tables if not wishes.of(table.name).sharding]
+    unable = [t.name for t in free if _preferred(t, wishes, device, ranks, groups.get(t.name)) is None]
+    return passed_over(wishes.preferred, unable)
+
+
+def allowed(
+    table: TableKind, wishes: Wishes, device: str, ranks: int, group: Group | None = None
+) -> dict[str, list[str]]:
+    """Sharding type -> kernels; `group` as in why_not. Raises InputError that says what the table could have had instead."""
+    if isinstance(wishes, RunWishes):
+        check_wish(table.name, table.pooled, wishes.explicit.get(table.name, "auto"), device)
+    found: dict[str, list[str]] = {
+        sharding: [
+            k for k in (*KERNELS, *HOST_KERNELS) if why_not(table, sharding, k, wishes, device, ranks, group) is None
+        ]
+        for sharding in SHARDING_TYPES
+    }
+    found = {sharding: kernels for sharding, kernels in found.items() if kernels}
+    if not found:
+        free = allowed(table, Wishes(), device, ranks, group)
+        options = "; ".join(f"{sharding} ({', '.join(kernels)})" for sharding, kernels in free.items())
+        wish = wishes.of(table.name)
+        raise InputError(
+            f"constraints leave table {table.name!r} no option: sharding {', '.join(wish.sharding) or 'any'} with kernels "
+            f"{', '.join(wish.kernels or KERNELS)} on {f'{group.label} of ' if group else ''}{device}; it may have {options}"
+        )
+    return found

@@ -1,0 +1,267 @@
+"""How large the tables and how long the lists are. In: a run config and whatever is known about its data; out: Sizes, with sources.
+
+For every table and list the first of these that knows it: what the user says (`rows`, `lengths`), a statistics file (`tables` and
+`sequences` as in a run's data.json, or a saved plan), the run folder's data.json, NAME.json in a folder statistics/ beside the
+config, the files of data.train (fitted and sampled), the schema with a stated assumption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.run import RunConfig
+from interformer_rec.config.strict import LARGEST
+from interformer_rec.data.decode.arrays import lists
+from interformer_rec.data.files.source import open_source
+from interformer_rec.data.fit import fit
+from interformer_rec.errors import DamagedError, InputError
+from interformer_rec.files import json_object
+from interformer_rec.redaction import redact
+from interformer_rec.storage import read_file
+
+ASSUMED_BAG = 10.0  # ids of a bag nobody has counted
+MOST_ROWS = 1 << 40  # of a table: 128 TiB at the default width
+SAMPLE_ROWS = 200_000  # rows whose list lengths are counted
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Elements a row has of a list, after truncation: mean, percentiles, largest, share of empty ones."""
+
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+    max: float
+    empty: float = 0.0
+
+    @classmethod
+    def constant(cls, length: float) -> Lengths:
+        """Every row has `length` elements."""
+        return cls(length, length, length, length, length)
+
+    @classmethod
+    def of(cls, lengths: np.ndarray) -> Lengths:
+        """From the (rows,) lengths of a sample."""
+        p50, p95, p99 = (float(x) for x in np.percentile(lengths, [50, 95, 99]))
+        return cls(float(lengths.mean()), p50, p95, p99, float(lengths.max()), float((lengths == 0).mean()))
+
+    def widths(self, rows: int) -> np.ndarray:
+        """(rows,) lengths of a typical batch, ascending: the percentiles joined by lines, scaled to the mean."""
+        at = (np.arange(rows) + 0.5) / rows
+        middle = max(0.5, self.empty)
+        known = [
+            (0.0, 0.0 if self.empty else min(self.p50, self.mean)),
+            (self.empty, 0.0 if self.empty else min(self.p50, self.mean)),
+        ]
+        known += [(middle, self.p50), (max(0.95, middle), self.p95), (max(0.99, middle), self.p99), (1.0, self.max)]
+        drawn = np.interp(at, [share for share, _ in known], [value for _, value in known])
+        drawn[at < self.empty] = 0.0
+        for _ in range(8):  # scaling is cut off at max, so once is not enough
+            total = drawn.sum()
+            if total <= 0:
+                break
+            drawn = np.minimum(drawn * self.mean * rows / total, self.max)
+        return drawn
+
+    def batch_total(self, rows: int) -> float:
+        """Elements that 99 of 100 batches of `rows` rows stay below: mean + 2.33 deviations of the sum.
+
+        The deviation of a row is at most sqrt(mean * (max - mean)) (Bhatia and Davis 2000), which needs no more than is known.
+        """
+        deviation = (self.mean * max(0.0, self.max - self.mean)) ** 0.5
+        return min(self.max * rows, self.mean * rows + 2.33 * deviation * rows**0.5)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rows of every table (special rows included) and lengths by sequence group or bag; `sources` says where each is from."""
+
+    rows: dict[str, int]
+    lengths: dict[str, Lengths]
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def of_lookup(self, key: str) -> Lengths:
+        """Of a key of a batch: `group.column`, a bag's name, or an id (one a row)."""
+        return self.lengths.get(key) or self.lengths.get(key.split(".")[0]) or Lengths.constant(1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a run's data.json has them, so that a saved plan is a statistics file too."""
+        return {
+            "tables": {name: {"rows": rows} for name, rows in self.rows.items()},
+            "sequences": {name: vars(lengths) for name, lengths in self.lengths.items()},
+        }
+
+
+def find_sizes(
+    config: RunConfig,
+    config_path: str | None = None,
+    statistics: str | None = None,
+    rows: Mapping[str, int] | None = None,
+    lengths: Mapping[str, float] | None = None,
+) -> Sizes:
+    """Everything the schema mentions gets a size. Raises InputError that names the tables nobody knows, and how to tell."""
+    found = _Found(config.features)
+    found.take_user(dict(rows or {}), dict(lengths or {}))
+    beside = Path(config_path).parent / "statistics" / f"{Path(config_path).stem}.json" if config_path else None
+    if statistics is not None:
+        found.take_file(statistics)
+    for path in (config.run_dir / "data.json", beside):
+        if path is not None and not found.complete and path.is_file():
+            found.take_file(str(path))
+    found.take_schema()
+    if not found.complete and config.data.train is not None:
+        found.take_data(config)
+    found.take_assumptions()
+    missing = [name for name in config.features.tables if name not in found.rows]
+    if missing:
+        raise InputError(
+            f"rows of {len(missing)} table(s) are not known: {', '.join(missing[:8])}{', ...' if len(missing) > 8 else ''}. "
+            f"{found.why} Give them with --rows {missing[0]}=1000000, a statistics file (--statistics, for example the data.json "
+            f"of a run), num_embeddings in the schema, or set data.train to files that can be read"
+        )
+    for name in config.features.tables:
+        if found.rows[name] > MOST_ROWS:
+            source = found.sources[f"rows of {name}"]
+            raise InputError(f"table {name!r} has {found.rows[name]} rows ({source}); a plan takes up to {MOST_ROWS}")
+    return Sizes({name: found.rows[name] for name in config.features.tables}, found.lengths, found.sources)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"rows {value!r}: a whole number from 1")
+    return value
+
+
+def _lengths(entry: Mapping[str, object]) -> Lengths:
+    """Of a statistics file's group. Raises ValueError, KeyError, TypeError."""
+    values = {}
+    for key in ("mean", "p50", "p95", "p99", "max", "empty"):
+        value = entry[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LARGEST:
+            raise ValueError(f"{key} {value!r}: a number from 0 to {LARGEST}")
+        values[key] = float(value)
+    if values["mean"] > values["max"] or values["empty"] > 1:
+        raise ValueError(
+            f"mean {values['mean']:g} is above max {values['max']:g}, or empty {values['empty']:g} above 1"
+        )
+    return Lengths(**values)
+
+
+class _Found:
+    """What is known so far; earlier sources win."""
+
+    def __init__(self, features: FeatureSchema) -> None:
+        self.features = features
+        self.lists = {group.name: float(group.max_length) for group in features.sequences}
+        self.lists |= {bag.name: float("inf") for bag in features.bags}
+        self.rows: dict[str, int] = {}
+        self.lengths: dict[str, Lengths] = {}
+        self.sources: dict[str, str] = {}
+        self.why = "data.train is not set."
+
+    @property
+    def complete(self) -> bool:
+        return self.rows.keys() == self.features.tables.keys() and self.lengths.keys() == self.lists.keys()
+
+    def take_user(self, rows: dict[str, int], lengths: dict[str, float]) -> None:
+        for what, given, names in (("rows", rows, self.features.tables), ("lengths", lengths, self.lists)):
+            for name, value in given.items():
+                if name not in names:
+                    raise InputError(f"--{what} names {name!r}; the schema has {', '.join(names) or 'none'}")
+                if not value >= (1 if what == "rows" else 0):
+                    raise InputError(f"--{what} {name}={value}: must be at least {1 if what == 'rows' else 0}")
+        for name, mean in lengths.items():
+            if mean > self.lists[name]:
+                raise InputError(f"--lengths {name}={mean}: longer than its max_length, {self.lists[name]:.0f}")
+        self._rows(rows, "given with --rows")
+        # of a mean alone: half the rows up to it, the longest twice as long or cut off
+        spread = {
+            name: Lengths(mean, mean, min(1.8 * mean, self.lists[name]), *([min(2 * mean, self.lists[name])] * 2))
+            for name, mean in lengths.items()
+        }
+        self._lengths(spread, "given with --lengths")
+
+    def take_file(self, path: str) -> None:
+        content = read_file(path, "statistics file")
+        try:
+            tree = json_object(content, repr(path))
+            tree = tree.get("statistics", tree)
+            rows = {name: _whole(entry["rows"]) for name, entry in tree.get("tables", {}).items()}
+            lengths = {name: _lengths(entry) for name, entry in tree.get("sequences", {}).items()}
+        except DamagedError as error:
+            raise InputError(f"statistics file {error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"statistics file {path!r} cannot be used: {error!r}; it needs tables.NAME.rows and sequences.GROUP with "
+                f"mean, p50, p95, p99, max, empty, as the data.json of a run has them"
+            ) from None
+        self._rows(rows, redact(path))
+        self._lengths(lengths, redact(path))
+
+    def take_schema(self) -> None:
+        sized = {n: t.special_rows + t.num_embeddings for n, t in self.features.tables.items() if t.num_embeddings}
+        self._rows(
+            {n: rows for n, rows in sized.items() if self.features.tables[n].ids != "vocab"}, "schema: num_embeddings"
+        )
+
+    def take_data(self, config: RunConfig) -> None:
+        path = redact(str(config.written(("data", "train"))))
+        try:
+            source = open_source(config.data.train or "", config.data.max_decoded_bytes)
+            wanted = [name for name in self.lists if name not in self.lengths]
+            self._lengths(_sample(source, self.features, wanted), f"sample of {path}")
+            if self.rows.keys() != self.features.tables.keys():
+                self._rows(fit(self.features, source, config.data.workers).table_rows, f"fitted on {path}")
+        except InputError as error:
+            self.why = f"data.train cannot be used: {error}."
+
+    def take_assumptions(self) -> None:
+        capped = {n: t.special_rows + t.num_embeddings for n, t in self.features.tables.items() if t.num_embeddings}
+        self._rows(capped, "schema: the vocabulary's cap num_embeddings")
+        full = {group.name: Lengths.constant(group.max_length) for group in self.features.sequences}
+        self._lengths(full, "assumed: every history has max_length events")
+        bags = {bag.name: Lengths.constant(ASSUMED_BAG) for bag in self.features.bags}
+        self._lengths(bags, f"assumed: {ASSUMED_BAG:.0f} ids a bag")
+
+    def _rows(self, rows: Mapping[str, int], source: str) -> None:
+        for name, count in rows.items():
+            if name in self.features.tables and name not in self.rows:
+                self.rows[name], self.sources[f"rows of {name}"] = count, source
+
+    def _lengths(self, lengths: Mapping[str, Lengths], source: str) -> None:
+        for name, value in lengths.items():
+            if name in self.lists and name not in self.lengths:
+                self.lengths[name], self.sources[f"lengths of {name}"] = value, source
+
+
+def _sample(source: Any, features: FeatureSchema, wanted: list[str]) -> dict[str, Lengths]:
+    """List lengths in the first SAMPLE_ROWS rows' row groups, after truncation; a null list is empty."""
+    columns: dict[str, tuple[str, int | None]] = {
+        group.name: (group.columns[0].column, group.max_length) for group in features.sequences
+    }
+    columns |= {bag.name: (bag.column, None) for bag in features.bags}
+    wanted = [name for name in wanted if name in columns]
+    if not wanted:
+        return {}
+    groups, rows = [], 0
+    for group in range(len(source.group_rows)):
+        groups.append(group)
+        rows += int(source.group_rows[group])
+        if rows >= SAMPLE_ROWS:
+            break
+    names = list(dict.fromkeys(columns[name][0] for name in wanted))
+    source.require(names)
+    table = source.read(groups, names)
+    counted = {}
+    for name in wanted:
+        column, longest = columns[name]
+        counts = lists(table[column]).lengths.astype(np.float64)
+        counted[name] = Lengths.of(np.minimum(counts, longest) if longest else counts)
+    return counted

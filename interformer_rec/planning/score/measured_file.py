@@ -1,0 +1,160 @@
+"""What a run has measured, read back. In: a run folder; out: its config, statistics, real plan and measured.json, or an InputError.
+
+training/measure/recorder.py writes measured.json and says what its keys mean. A run that stopped early has measured
+too, if it trained a step.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch.distributed._shard.sharding_spec import EnumerableShardingSpec, ShardMetadata
+from torchrec.distributed.planner.utils import placement
+from torchrec.distributed.types import EmbeddingModuleShardingPlan, ParameterSharding, ShardingPlan
+
+from interformer_rec.config.found import at_home, run_folder_config
+from interformer_rec.config.run import RunConfig
+from interformer_rec.errors import InputError
+from interformer_rec.redaction import redact
+from interformer_rec.storage import Storage
+
+FILE, FORMAT = "measured.json", 1
+EVERYWHERE = ("row_wise", "data_parallel")  # one shard a rank, in rank order; empty ones are not in the file
+
+
+class _Loose(BaseModel):
+    """Keys that a later release may add do no harm."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class MemoryOf(_Loose):
+    """Bytes on a rank; None where the system did not tell."""
+
+    before: int | None = None
+    tables: int
+    table_state: int
+    dense_parameters: int
+    gradients: int
+    dense_state: int
+    peak: int | None = None
+    process_peak: int | None = None
+    in_use: int | None = None
+    kept: int | None = None
+    reserved: int | None = None
+
+
+class TimeOf(_Loose):
+    """Milliseconds of each measured step."""
+
+    first_step: int
+    step: list[float]
+    stages: dict[str, list[float]]
+
+
+class RankOf(_Loose):
+    """One rank."""
+
+    memory: MemoryOf
+    peak_of: str
+    time: TimeOf | None
+    rows: list[int]
+    elements: dict[str, float]
+
+
+class TableOf(_Loose):
+    """Where a table lay; shards as [rank, row, column, rows, columns]."""
+
+    sharding: str
+    kernel: str
+    shards: list[tuple[int, int, int, int, int]]
+
+
+class Measured(_Loose):
+    """measured.json."""
+
+    format: Literal[1]
+    version: str
+    device: Literal["cuda", "cpu"]
+    ranks: int
+    ranks_per_node: int
+    versions: dict[str, str] = {}
+    tables: dict[str, TableOf]
+    by_rank: list[RankOf]
+    why_no_time: str = ""
+
+    @property
+    def elements(self) -> dict[str, float]:
+        """Ids a row of each key in the measured steps, all ranks together."""
+        rows = np.array([sum(rank.rows) for rank in self.by_rank], float)
+        keys = self.by_rank[0].elements
+        return {k: float(np.average([r.elements.get(k, 0.0) for r in self.by_rank], weights=rows)) for k in keys}
+
+    def sharding_plan(self) -> ShardingPlan:
+        """As TorchRec's planner would have returned it."""
+        tables = {name: _sharding(table, self.device, self.ranks_per_node) for name, table in self.tables.items()}
+        return ShardingPlan({"tables": EmbeddingModuleShardingPlan(tables)})
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that can be scored."""
+
+    folder: Storage
+    config: RunConfig
+    measured: Measured
+    facts: dict[str, Any]  # data.json
+
+    @property
+    def place(self) -> str:
+        """Where it is, for a reader."""
+        return redact(self.folder.location)
+
+
+def read_run(path: str, trust: bool = False) -> Run:
+    """`trust`: its config may name what is opened (found_config.py). Raises InputError for what is no run, or one without measurements."""
+    folder, config = Storage.open(path), run_folder_config(path, trust)
+    if config is None:
+        raise InputError(
+            f"{path!r} is not a run folder: it has no config.yaml. Name what `interformer train` wrote to, such as runs/NAME"
+        )
+    where = folder.folder(FILE).location
+    try:
+        for name in (FILE, "data.json"):
+            if folder.size(name) is None:
+                raise InputError(
+                    f"run {path!r} has no {name}: it was trained by an earlier release, or did not come to its end. Train it again, "
+                    f"a few steps are enough: --set training.max_steps=40 --set training.out=DIR"
+                )
+        measured = Measured.model_validate_json(folder.get(FILE))
+        facts = json.loads(folder.get("data.json"))
+    except InputError:
+        raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"{where!r} is not of format {FORMAT}: {'.'.join(map(str, first['loc'])) or '(file)'}: {first['msg']}"
+        ) from None
+    except (OSError, pa.ArrowException, ValueError, RecursionError) as error:
+        raise InputError(f"run {path!r} cannot be read: {error}") from None
+    if len(measured.by_rank) != measured.ranks:
+        raise InputError(f"{where!r} is damaged: {measured.ranks} ranks, measurements of {len(measured.by_rank)}")
+    return Run(folder, config if trust else at_home(config, path), measured, facts)
+
+
+def _sharding(table: TableOf, device: str, local: int) -> ParameterSharding:
+    if table.sharding in EVERYWHERE:
+        return ParameterSharding(table.sharding, table.kernel, None, None)
+    shards = sorted(table.shards, key=lambda shard: (shard[2], shard[1]))
+    spec = [
+        ShardMetadata(
+            shard_offsets=[row, column], shard_sizes=[rows, columns], placement=placement(device, rank, local)
+        )
+        for rank, row, column, rows, columns in shards
+    ]
+    return ParameterSharding(table.sharding, table.kernel, [shard[0] for shard in shards], EnumerableShardingSpec(spec))

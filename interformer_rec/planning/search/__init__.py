@@ -1,0 +1,1 @@
+"""Which sharding plan: options, bounds, and the search between them."""

@@ -1,0 +1,266 @@
+"""Shards on ranks, with loads kept up to date. In: a Problem and candidates; out: a Placement that can be changed in place.
+
+Nothing is copied or summed anew: adding, removing and moving a shard change one row of `load`. Free shards and host blocks
+lie in flat arrays (slots), so that the local search looks at all of them at once.
+Legend as in search_space: W ranks, L ranks of a host, H hosts, R resources.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from interformer_rec.planning.search.candidate import PERF, Candidate
+from interformer_rec.planning.search.space import Problem
+
+NOWHERE = -1
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A finished placement: for each bundle its candidate, the hosts of its blocks, the ranks of its free shards."""
+
+    chosen: tuple[int, ...]
+    hosts: tuple[tuple[int, ...], ...]
+    ranks: tuple[tuple[int, ...], ...]
+    perf: float  # milliseconds of the slowest rank
+
+
+class Slots:
+    """Rows of equal shape with an owner and a place, in arrays that grow; a removed row has place NOWHERE."""
+
+    def __init__(self, *shape: int) -> None:
+        self.need = np.zeros((64, *shape))
+        self.place = np.full(64, NOWHERE)
+        self.owner = np.full(64, NOWHERE)
+        self.home = np.full(64, NOWHERE)  # the host it may not leave
+        self.size = 0
+        self._unused: list[int] = []
+
+    def add(self, need: np.ndarray, place: int, owner: int, home: int = NOWHERE) -> int:
+        """The new row's number."""
+        if not self._unused and self.size == len(self.place):
+            self.need = np.concatenate([self.need, np.zeros_like(self.need)])
+            for name in ("place", "owner", "home"):
+                old = getattr(self, name)
+                setattr(self, name, np.concatenate([old, np.full(len(old), NOWHERE)]))
+        if self._unused:
+            row = self._unused.pop()
+        else:
+            row, self.size = self.size, self.size + 1
+        self.need[row], self.place[row], self.owner[row], self.home[row] = need, place, owner, home
+        return row
+
+    def copy(self) -> Slots:
+        """With arrays of its own."""
+        twin = object.__new__(Slots)
+        twin.need, twin.place = self.need.copy(), self.place.copy()
+        twin.owner, twin.home = self.owner.copy(), self.home.copy()
+        twin.size, twin._unused = self.size, list(self._unused)
+        return twin
+
+    def drop(self, row: int) -> None:
+        """Forget a row; its number may be used again."""
+        self.place[row] = NOWHERE
+        self._unused.append(row)
+
+    def at(self, *places: int) -> np.ndarray:
+        """Numbers of the rows at the places, ascending."""
+        place = self.place[: self.size]
+        mask = place == places[0]
+        for other in places[1:]:
+            mask |= place == other
+        return np.flatnonzero(mask)
+
+
+class Placement:
+    """Which bundle is where, and what every rank carries."""
+
+    def __init__(self, problem: Problem, memory_weight: float = 0.0, scale: float = 1.0) -> None:
+        """`memory_weight` 0 puts a shard on the fastest rank that has room, 1 on the emptiest; `scale`: expected ms a rank."""
+        self.problem = problem
+        self.load = np.zeros_like(problem.capacity)  # [W, R]
+        self.capacity = problem.capacity
+        self.chosen = [NOWHERE] * len(problem.tables)
+        resources = problem.capacity.shape[1]
+        self.free = Slots(resources)  # place is a rank
+        self.blocks = Slots(problem.host_size, resources)  # place is a host
+        self._free_of: dict[int, list[int]] = {}
+        self._blocks_of: dict[int, list[int]] = {}
+        self._weight, self._scale = memory_weight, scale
+
+    @property
+    def perf(self) -> float:
+        """Milliseconds of the slowest rank."""
+        return float(self.load[:, PERF].max())
+
+    def candidate(self, bundle: int) -> Candidate:
+        """What the bundle is now."""
+        return self.problem.candidates(bundle)[self.chosen[bundle]]
+
+    def by_host(self, table: np.ndarray) -> np.ndarray:
+        """[W, R] -> [H, L, R], a view: ranks of a host follow each other."""
+        hosts, size = self.problem.hosts, self.problem.host_size
+        return table[: hosts * size].reshape(hosts, size, table.shape[1])
+
+    def put(self, bundle: int, number: int) -> bool:
+        """Place the bundle as its candidate `number` where it costs least. False, and nothing changed, if it does not fit."""
+        candidate = self.problem.candidates(bundle)[number]
+        uniform = candidate.uniform
+        if uniform is not None:
+            if (self.load + uniform > self.capacity).any():
+                return False
+            self.load += uniform
+        self.chosen[bundle] = number
+        self._free_of[bundle], self._blocks_of[bundle] = [], []
+        if not (self._put_blocks(bundle, candidate) and self._put_free(bundle, candidate)):
+            self.remove(bundle)
+            return False
+        return True
+
+    def put_at(self, bundle: int, number: int, hosts: tuple[int, ...], ranks: tuple[int, ...]) -> None:
+        """Place the bundle exactly there, which must be a place that once held it."""
+        candidate = self.problem.candidates(bundle)[number]
+        uniform = candidate.uniform
+        if uniform is not None:
+            self.load += uniform
+        self.chosen[bundle] = number
+        self._free_of[bundle], self._blocks_of[bundle] = [], []
+        for block, host in zip(candidate.blocks, hosts, strict=True):
+            self._hold_block(bundle, block, host)
+        for need, rank in zip(candidate.free, ranks, strict=True):
+            self._hold(bundle, candidate, need, rank)
+
+    def remove(self, bundle: int) -> None:
+        """Take the bundle off all ranks."""
+        uniform = self.candidate(bundle).uniform
+        if uniform is not None:
+            self.load -= uniform
+        for row in self._free_of.pop(bundle, []):
+            self.load[self.free.place[row]] -= self.free.need[row]
+            self.free.drop(row)
+        for row in self._blocks_of.pop(bundle, []):
+            self.by_host(self.load)[self.blocks.place[row]] -= self.blocks.need[row]
+            self.blocks.drop(row)
+        self.chosen[bundle] = NOWHERE
+
+    def move(self, row: int, rank: int) -> None:
+        """A free shard to another rank."""
+        self.load[self.free.place[row]] -= self.free.need[row]
+        self.load[rank] += self.free.need[row]
+        self.free.place[row] = rank
+
+    def move_block(self, row: int, host: int) -> None:
+        """A block to another host."""
+        hosts = self.by_host(self.load)
+        hosts[self.blocks.place[row]] -= self.blocks.need[row]
+        hosts[host] += self.blocks.need[row]
+        self.blocks.place[row] = host
+
+    def where(self, bundle: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Hosts of the bundle's blocks, ranks of its free shards."""
+        hosts = tuple(int(self.blocks.place[row]) for row in self._blocks_of[bundle])
+        return hosts, tuple(int(self.free.place[row]) for row in self._free_of[bundle])
+
+    def assignment(self) -> Assignment:
+        """The placement as it is now; every bundle must be placed."""
+        placed = [self.where(bundle) for bundle in range(len(self.chosen))]
+        return Assignment(tuple(self.chosen), tuple(h for h, _ in placed), tuple(r for _, r in placed), self.perf)
+
+    def restore(self, kept: Assignment) -> None:
+        """Back to an assignment; loads are summed anew, so rounding does not build up."""
+        for bundle, number in enumerate(self.chosen):
+            if number != NOWHERE:
+                self.remove(bundle)
+        self.load[:] = 0.0
+        for bundle, number in enumerate(kept.chosen):
+            self.put_at(bundle, number, kept.hosts[bundle], kept.ranks[bundle])
+
+    def snapshot(self) -> tuple[object, ...]:
+        """What rollback needs; some copies of arrays."""
+        slots = [slot.copy() for slot in (self.free, self.blocks)]
+        # The lists of rows are made anew by every put and never changed afterwards.
+        return self.load.copy(), list(self.chosen), *slots, dict(self._free_of), dict(self._blocks_of)
+
+    def rollback(self, kept: tuple[object, ...]) -> None:
+        """Back to a snapshot, which must not be used again."""
+        self.load, self.chosen, self.free, self.blocks, self._free_of, self._blocks_of = kept  # type: ignore[assignment]
+
+    def _hold(self, bundle: int, candidate: Candidate, need: np.ndarray, rank: int) -> None:
+        # A shard that must not meet its siblings is pinned to the host of nobody: only whole bundles of that kind move.
+        home = rank // self.problem.host_size if candidate.same_host else (-2 if candidate.distinct else NOWHERE)
+        self.load[rank] += need
+        self._free_of[bundle].append(self.free.add(need, rank, bundle, home))
+
+    def _hold_block(self, bundle: int, block: np.ndarray, host: int) -> None:
+        self.by_host(self.load)[host] += block
+        self._blocks_of[bundle].append(self.blocks.add(block, host, bundle))
+
+    def _cost(self, load: np.ndarray, need: np.ndarray) -> np.ndarray:
+        """[..., R] loads -> [...] cost of adding `need`, infinite where it does not fit; `capacity` has load's shape."""
+        after = load + need
+        capacity = self.capacity if after.ndim == 2 else self.by_host(self.capacity)
+        cost = after[..., PERF] / self._scale
+        if self._weight:
+            filled = (after[..., 1:] / np.maximum(capacity[..., 1:], 1.0)).max(axis=-1)
+            cost = (1 - self._weight) * cost + self._weight * filled
+        return np.where((after <= capacity).all(axis=-1), cost, np.inf)
+
+    def _put_blocks(self, bundle: int, candidate: Candidate) -> bool:
+        if not len(candidate.blocks) or (candidate.same_host and len(candidate.free)):
+            return True  # a block with free shards beside it goes with them
+        used: set[int] = set()
+        for block in candidate.blocks:
+            cost = self._cost(self.by_host(self.load), block).max(axis=1)
+            if len(used) < self.problem.hosts:  # like upstream, twice on one host only when there are too few
+                cost[list(used)] = np.inf
+            host = int(cost.argmin())
+            if np.isinf(cost[host]):
+                return False
+            used.add(host)
+            self._hold_block(bundle, block, host)
+        return True
+
+    def _put_free(self, bundle: int, candidate: Candidate) -> bool:
+        if not len(candidate.free):
+            return True
+        ranks = self._ranks_on_a_host(candidate) if candidate.same_host else self._ranks_anywhere(candidate)
+        if ranks is None:
+            return False
+        if candidate.same_host and len(candidate.blocks):
+            self._hold_block(bundle, candidate.blocks[0], ranks[0] // self.problem.host_size)
+        for need, rank in zip(candidate.free, ranks, strict=True):
+            self._hold(bundle, candidate, need, rank)
+        return True
+
+    def _ranks_anywhere(self, candidate: Candidate) -> list[int] | None:
+        ranks = [NOWHERE] * len(candidate.free)
+        load = self.load if len(ranks) == 1 else self.load.copy()
+        for shard in np.argsort(-candidate.free[:, PERF], kind="stable").tolist():
+            cost = self._cost(load, candidate.free[shard])
+            if candidate.distinct:
+                cost[[rank for rank in ranks if rank != NOWHERE]] = np.inf
+            ranks[shard] = int(cost.argmin())
+            if np.isinf(cost[ranks[shard]]):
+                return None
+            if len(ranks) > 1:
+                load[ranks[shard]] += candidate.free[shard]
+        return ranks
+
+    def _ranks_on_a_host(self, candidate: Candidate) -> list[int] | None:
+        """All hosts are tried at once: [H, L] costs, one shard after the other."""
+        load = self.by_host(self.load) + (candidate.blocks[0] if len(candidate.blocks) else 0.0)  # a copy
+        every = np.arange(len(load))
+        nothing = np.zeros(self.load.shape[1])
+        worst = self._cost(load, nothing).max(axis=1) if len(candidate.blocks) else np.zeros(len(load))
+        local = np.zeros((len(candidate.free), len(load)), dtype=int)
+        for shard in np.argsort(-candidate.free[:, PERF], kind="stable").tolist():
+            cost = self._cost(load, candidate.free[shard])
+            local[shard] = cost.argmin(axis=1)
+            worst = np.maximum(worst, cost[every, local[shard]])
+            load[every, local[shard]] += candidate.free[shard]
+        if not len(load) or np.isinf(worst.min()):
+            return None
+        host = int(worst.argmin())
+        return [host * self.problem.host_size + int(rank) for rank in local[:, host]]

@@ -1,0 +1,1 @@
+"""A run's files: the folder, its lock, its log."""

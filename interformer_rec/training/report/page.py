@@ -1,0 +1,240 @@
+"""A run folder becomes one page. In: the files a run leaves; out: report.html, self-contained, readable offline.
+
+Every file but config.yaml may be missing: its section then says so, and a report can be written while a run still goes.
+The same files give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from interformer_rec import strict_yaml
+from interformer_rec import text as report_text
+from interformer_rec.errors import InputError
+from interformer_rec.redaction import redact
+from interformer_rec.text import number
+from interformer_rec.training.folder.run_log import read_log
+from interformer_rec.training.report.plots import SERIES, Series, calibration, curves
+
+TEMPLATE = Path(__file__).with_name("page.html.j2")
+METRICS = {
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "logloss": "Logloss",
+    "ne": "NE",
+    "calibration": "Calibration",
+    "base_rate": "Base rate",
+}
+FILTERS = ("metric", "count", "share", "size", "ranks", "duration")  # of report_text, used by the template
+SPLITS = ("train", "valid", "test")
+DATA = {"rows": "rows", "files": "files", "bad_rows": "bad rows skipped"}
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write run_dir/report.html and return its path.
+
+    Raises InputError if run_dir has no config.yaml, or a file of it cannot be read.
+    """
+    run_dir = Path(run_dir)
+    config = _config(run_dir)
+    records = read_log(run_dir)
+    train = [record for record in records if record["split"] == "train"]
+    evaluations = _evaluations(_json(run_dir, "evaluation.json"), records)
+    data = _json(run_dir, "data.json")
+    page = {
+        "name": _name(config, run_dir),
+        "metric_names": METRICS,
+        "evaluations": evaluations,
+        "progress": _progress(train),
+        "plots": _plots(train, [record for record in records if record["split"] == "valid"], evaluations),
+        "baselines": _baselines(_json(run_dir, "baselines.json"), evaluations),
+        "data": data,
+        "data_columns": _columns_of(data or {}),
+        "plan": _json(run_dir, "plan.json"),
+        "config": config,
+        "environment": _flat(_json(run_dir, "environment.json") or {}),
+    }
+    target, part = run_dir / "report.html", run_dir / ".report.html.part"
+    part.write_text(_template().render(page), encoding="utf-8")
+    part.replace(target)
+    return target
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters.update({name: getattr(report_text, name) for name in FILTERS})
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def _config(run_dir: Path) -> str:
+    try:
+        return _read(run_dir / "config.yaml")
+    except OSError as error:
+        raise InputError(
+            f"{str(run_dir)!r} is not a run folder: cannot read its config.yaml ({error.strerror or error})"
+        ) from None
+
+
+def _read(path: Path) -> str:
+    """A file's text without credentials: reports get passed around."""
+    return redact(path.read_text(encoding="utf-8"))
+
+
+def _name(config: str, run_dir: Path) -> str:
+    tree = strict_yaml.parse(config, f"config {str(run_dir / 'config.yaml')!r}")
+    return str(tree.get("name", run_dir.name)) if isinstance(tree, dict) else run_dir.name
+
+
+def _json(run_dir: Path, name: str) -> Any:
+    """A file's content, None if it is not there."""
+    path = run_dir / name
+    try:
+        return json.loads(_read(path))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{str(path)!r} is not valid JSON ({error}): delete it, or run the evaluation again") from None
+
+
+def _columns_of(data: dict[str, Any]) -> dict[str, str]:
+    """Facts that at least one of the data sets has, and their headings."""
+    return {key: title for key, title in DATA.items() if any(key in data.get(split, {}) for split in SPLITS)}
+
+
+def _evaluations(saved: dict[str, Any] | None, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Data sets that were scored, test first: {split, step, rows, labels: {label: {metric: value}}, bins}.
+
+    A run that is not finished has its last validation instead, without bins.
+    """
+    found = []
+    for split in ("test", "valid"):
+        logged = [record for record in records if record["split"] == split]
+        values = (saved or {}).get(split) or (logged[-1] if logged else None)
+        if values:
+            found.append(
+                {
+                    "split": split,
+                    "final": bool((saved or {}).get(split)),
+                    "step": values.get("step"),
+                    "rows": values.get("rows"),
+                    "seconds": values.get("seconds"),
+                    "labels": _by_label(values),
+                    "bins": values.get("calibration_bins") or {},
+                }
+            )
+    return found
+
+
+def _by_label(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """{"click/auc": 0.7} -> {"click": {"auc": 0.7}}."""
+    labels: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        label, slash, metric = key.rpartition("/")
+        if slash and metric in METRICS:
+            labels.setdefault(label, {})[metric] = value
+    return labels
+
+
+def _progress(train: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Steps, rows and time so far; the samples/s are over all windows but the first, which includes the warm-up."""
+    if not train:
+        return None
+    rows, seconds = (sum(number(record.get(key)) or 0.0 for record in train) for key in ("rows", "seconds"))
+    warm = train[1:] or train
+    warm_rows, warm_seconds = (sum(number(record.get(key)) or 0.0 for record in warm) for key in ("rows", "seconds"))
+    speed = warm_rows / warm_seconds if warm_seconds else None
+    return {"step": train[-1]["step"], "rows": rows, "seconds": seconds, "samples_per_second": speed}
+
+
+def _plots(
+    train: list[dict[str, Any]], valid: list[dict[str, Any]], evaluations: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """{title, about, svg, legend} of every plot there is data for."""
+    labels = list(dict.fromkeys(label for record in valid for label in _by_label(record)))
+    loss = [Series("training loss", _points(train, "loss"))]
+    if len(labels) == 1:  # with several labels the loss is a weighted sum: another unit
+        loss.append(Series(f"{labels[0]}: logloss, validation", _points(valid, f"{labels[0]}/logloss"), "dots"))
+    plots = [_curves("Loss", "Mean of the steps since the last record.", loss, "loss", name="loss")]
+    for metric in ("auc", "gauc", "ne"):
+        series = [Series(label, _points(valid, f"{label}/{metric}"), "dots") for label in labels]
+        about = "Validation set, all rows of all ranks." + (" Below 1 is better than the base rate." * (metric == "ne"))
+        plots.append(_curves(METRICS[metric], about, series, METRICS[metric], name=metric))
+    plots.append(_calibration(evaluations))
+    times = list(accumulate(number(record.get("seconds")) or 0.0 for record in train))
+    unit, seconds = ("minutes", 60) if times and times[-1] > 180 else ("seconds", 1)
+    timed = [{**record, "step": time / seconds} for record, time in zip(train, times, strict=True)]
+    for title, key, about in (
+        ("Throughput", "samples_per_second", "All ranks together; evaluations and checkpoints not counted."),
+        ("Waiting for data", "data_wait_share", "Share of the time in which a rank waited for its next batch."),
+    ):
+        series = [Series(title.lower(), _points(timed, key))]
+        y = "samples / s" if key == "samples_per_second" else "share"
+        percent = key == "data_wait_share"
+        plots.append(
+            _curves(title, about, series, y, name=key, x=f"{unit} of training", from_zero=True, percent=percent)
+        )
+    return [plot for plot in plots if plot is not None]
+
+
+def _curves(
+    title: str, about: str, series: list[Series], y: str, name: str, x: str = "step", **style: bool
+) -> dict[str, Any] | None:
+    series = [one for one in series if one.points]
+    if not series:
+        return None
+    return _plot(title, about, series, curves(series, x, y, name, **style))
+
+
+def _calibration(evaluations: list[dict[str, Any]]) -> dict[str, Any] | None:
+    for evaluation in evaluations:
+        series = [
+            Series(label, [(one["mean_score"], one["mean_label"]) for one in bins])
+            for label, bins in evaluation["bins"].items()
+            if bins
+        ]
+        if series:
+            about = f"{evaluation['split'].capitalize()} set, in bins of equal weight; on the dashed line, they agree."
+            return _plot("Calibration", about, series, calibration(series, "calibration"))
+    return None
+
+
+def _plot(title: str, about: str, series: list[Series], svg: str) -> dict[str, Any]:
+    legend = [(index % SERIES + 1, one.name) for index, one in enumerate(series)]
+    return {"title": title, "about": about, "svg": Markup(svg), "legend": legend if len(legend) > 1 else []}
+
+
+def _points(records: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+    """(step, value) wherever the value is a number."""
+    found = ((record["step"], number(record.get(key))) for record in records)
+    return [(x, y) for x, y in found if y is not None]
+
+
+def _baselines(saved: dict[str, Any] | None, evaluations: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Columns (label, metric) and rows (name, values), this run's first; all on the test set."""
+    if not saved:
+        return None
+    columns = list(dict.fromkeys(key for values in saved.values() for key in values if key.rpartition("/")[1]))
+    run: dict[str, dict[str, Any]] = next((one["labels"] for one in evaluations if one["split"] == "test"), {})
+    names = [key.rpartition("/") for key in columns]
+    mine = [run.get(label, {}).get(metric) for label, _, metric in names]
+    several = len({label for label, _, _ in names}) > 1
+    heads = [METRICS.get(metric, metric) + f", {label}" * several for label, _, metric in names]
+    others = [(name, [values.get(key) for key in columns]) for name, values in saved.items()]
+    return {"heads": heads, "rows": [("InterFormer (this run)", mine), *others]}
+
+
+def _flat(tree: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    """Nested keys as `a.b`."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        name = f"{above}{key}"
+        rows += _flat(value, f"{name}.") if isinstance(value, dict) and value else [(name, value)]
+    return rows

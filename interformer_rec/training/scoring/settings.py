@@ -1,0 +1,44 @@
+"""`--set` of evaluate and predict: how rows are read and scored here. In: a checkpoint's config, key=value pairs; out: another config.
+
+The rest of a config says what the model is, and that is in the checkpoint: a change there would score with another model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from interformer_rec import strict_yaml
+from interformer_rec.config.errors import explain
+from interformer_rec.config.run import RunConfig
+from interformer_rec.errors import InputError
+
+SETTINGS = (
+    "data.on_bad_row",
+    "data.max_bad_rows",
+    "data.max_decoded_bytes",
+    "data.eval_batch_size",
+    "data.workers",
+    "data.prefetch",
+    "training.device",
+    "training.precision",
+)
+
+
+def with_settings(config: RunConfig, pairs: Sequence[str], command: str) -> RunConfig:
+    """`config` with `a.b=c` of SETTINGS. Raises InputError that names what may be set."""
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        section, _, name = key.strip().partition(".")
+        if not equals or key.strip() not in SETTINGS:
+            what = f"{key.strip()} belongs to the model or its training" if equals else "write it as key=value"
+            raise InputError(f"{command} --set {pair!r}: {what}; {command} takes {', '.join(SETTINGS)}")
+        value = strict_yaml.parse(text, f"{command} --set {key.strip()}: the value")
+        part = getattr(config, section)
+        try:
+            changed = type(part).model_validate({**part.model_dump(), name: value})
+        except ValidationError as error:
+            raise InputError(f"{command} --set {pair!r} is not valid:\n{explain(error, type(part))}") from None
+        config = config.model_copy(update={section: changed})
+    return config

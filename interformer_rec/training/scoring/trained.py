@@ -1,0 +1,103 @@
+"""What one does with a trained run: evaluate it, score rows with it. In: a run folder or a checkpoint; out: metrics and files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from interformer_rec.config.found import data_to_evaluate
+from interformer_rec.config.optimizer import EmbeddingOptimizer, OptimizerConfig
+from interformer_rec.config.run import RunConfig
+from interformer_rec.data.files.source import Source, open_source
+from interformer_rec.data.fit import Fitted
+from interformer_rec.data.loader import Loader
+from interformer_rec.distributed.environment import Environment, process_group
+from interformer_rec.storage import Storage
+from interformer_rec.training.build import build_parallel, eval_loader
+from interformer_rec.training.folder.located import Located
+from interformer_rec.training.folder.run_folder import attached_config, locate, unpack_features
+from interformer_rec.training.pipeline import Pipeline
+from interformer_rec.training.scoring.evaluation import evaluate as run_evaluation
+from interformer_rec.training.scoring.prediction import Output, score_columns, write_scores
+from interformer_rec.training.scoring.settings import with_settings
+from interformer_rec.training.skipped import SkippedRows
+from interformer_rec.training.start.same_run import plan_facts, require_same, run_facts
+
+
+def evaluate(path: str, data: str | None = None, overrides: Sequence[str] = (), trust: bool = False) -> dict[str, Any]:
+    """Metrics of a run's best checkpoint (or the named checkpoint) on `data`, default: the run's test or valid files.
+
+    `overrides`: a.b=c, see scoring_settings.py. `trust`: the run is the user's own, so its config may name what is opened
+    (found_config.py).
+    """
+    located = locate(path, trust)
+    config = with_settings(located.read(lambda found: attached_config(found, trust)), overrides, "evaluate")
+    files = data or data_to_evaluate(path, config, trust)
+    with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
+        loader, pipeline = _restore(config, env, located, files)
+        skipped = SkippedRows(loader, config.data.max_bad_rows, "the files to evaluate on", env)
+        metrics = run_evaluation(pipeline, loader.batches(), config.features, env, skipped=skipped).metrics
+        return {"checkpoint": located.checkpoint.location, "data": files, **metrics, **_bad_rows(skipped)}
+
+
+def predict(
+    path: str,
+    data: str,
+    out: str,
+    overrides: Sequence[str] = (),
+    score_column: str = "score_{label}",
+    trust: bool = False,
+) -> dict[str, Any]:
+    """Write the rows of `data` with one score column a label to `out`; returns what was written. Options as for `evaluate`.
+
+    `out`, a path or URI, is one file if it ends in .parquet (one rank only); else a folder with one part a rank, rows in the input's
+    order. A bad row that data.on_bad_row skips is there, its score null.
+    """
+    located = locate(path, trust)
+    config = with_settings(located.read(lambda found: attached_config(found, trust)), overrides, "predict")
+    with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
+        source, output = open_source(data, config.data.max_decoded_bytes), Output.find(out)
+        present = source.columns.whole(()).schema.names
+        columns = score_columns((label.name for label in config.features.labels), score_column, present)
+        env.on_main(lambda: output.refuse_existing(env.world_size))
+        loader, pipeline = _restore(config, env, located, source, labels=False)
+        skipped = SkippedRows(loader, config.data.max_bad_rows, "--data", env)
+        written = write_scores(pipeline, loader, columns, output, env, skipped)
+        return {"checkpoint": located.checkpoint.location, "data": data, "out": out, **written, **_bad_rows(skipped)}
+
+
+def _bad_rows(skipped: SkippedRows) -> dict[str, Any]:
+    """For the result (collective); nothing where none was skipped."""
+    reasons = skipped.reasons()
+    return {"bad_rows": reasons} if reasons else {}
+
+
+def _restore(
+    config: RunConfig, env: Environment, located: Located, data: str | Source, labels: bool = True
+) -> tuple[Loader, Pipeline]:
+    """The model of a run with the weights of a checkpoint (averaged, where it has an average), on this world size and plan, and its data.
+
+    Files that the model was not trained for are refused before its weights are read.
+    """
+    require_same(env, {"checkpoint": located.candidates[0].location, **run_facts(config)})
+    located.agree(env)
+    fitted = env.on_main(lambda: located.read(_unpacked))
+    located.agree(env)
+    loader = eval_loader(config, data, env, fitted, labels)
+    require_same(env, plan_facts({"--data": loader}))
+    # SGD has no state: no memory for accumulators (or an average) that nobody reads, and it exists on every device.
+    stateless = OptimizerConfig(embedding=EmbeddingOptimizer(kind="sgd"))
+    planned_here = config.sharding.model_copy(update={"plan": None})  # a plan file is for the training job's ranks
+    config = config.model_copy(update={"optimizer": stateless, "sharding": planned_here})
+    parallel = build_parallel(config, env, fitted)
+    located.load(parallel, env)
+    located.warn(env)
+    return loader, Pipeline(parallel, env, config.training.precision)
+
+
+def _unpacked(weights: Storage) -> Fitted:
+    with tempfile.TemporaryDirectory() as temporary:
+        unpack_features(weights, Path(temporary))
+        return Fitted.load(temporary)

@@ -10,7 +10,7 @@ import pytest
 
 from interformer_rec.data import chunks as module
 from interformer_rec.data.chunks import chunks, metadata_of, read_footer
-from tests.data.files import every_kind_rows
+from tests.data.samples import every_kind_rows
 
 NAMES = {0: "PLAIN", 2: "PLAIN_DICTIONARY", 3: "RLE", 4: "BIT_PACKED", 5: "DELTA_BINARY_PACKED", 8: "RLE_DICTIONARY"}
 

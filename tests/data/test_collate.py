@@ -16,7 +16,7 @@ from interformer_rec.data.collate import empty_batch
 from interformer_rec.data.decode.layout import Layout
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
-from tests.data.files import every_kind, every_kind_rows, numbered, write_numbered
+from tests.data.samples import every_kind, every_kind_rows, numbered, write_numbered
 
 
 def blake(text: str) -> int:

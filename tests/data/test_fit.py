@@ -12,7 +12,7 @@ from interformer_rec.data import counts as counts_module
 from interformer_rec.data.files.source import Source
 from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.errors import InputError
-from tests.data.files import every_kind, every_kind_rows
+from tests.data.samples import every_kind, every_kind_rows
 
 
 def schema(**changes) -> FeatureSchema:

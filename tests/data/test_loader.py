@@ -20,7 +20,7 @@ from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
-from tests.data.files import equal, numbered, write_numbered
+from tests.data.samples import equal, numbered, write_numbered
 
 SIZES = [[30, 1, 44], [5], [17, 0, 60, 3], [25, 25]]
 TOTAL = sum(map(sum, SIZES))

@@ -14,7 +14,7 @@ from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
-from tests.data.files import numbered, numbered_table
+from tests.data.samples import numbered, numbered_table
 from tests.s3 import Store, s3_server
 
 

@@ -16,7 +16,7 @@ from interformer_rec.data.epoch_plan import Cursor
 from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
-from tests.data.files import equal
+from tests.data.samples import equal
 
 ITEMS, TAGS = 60, 7
 GROUPS = ("seen", "bought", "liked")

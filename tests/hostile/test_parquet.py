@@ -17,7 +17,7 @@ from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
-from tests.data.files import equal
+from tests.data.samples import equal
 from tests.hostile.parquet_files import base_rows, build
 
 CORPUS = yaml.safe_load(Path(__file__).with_name("parquet.yaml").read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ from interformer_rec.data.files.unify import widest
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
-from tests.data.files import equal
+from tests.data.samples import equal
 from tests.hostile.parquet_files import base_rows, parse_type
 from tests.hostile.test_parquet import FEATURES, batches
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.training.length_statistics import LengthStatistics
-from tests.data.files import every_kind_rows, with_max_length
+from tests.data.samples import every_kind_rows, with_max_length
 
 
 def test_nothing_is_as_long_as_max_length_but_the_data(tmp_path):

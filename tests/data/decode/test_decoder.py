@@ -12,7 +12,7 @@ from interformer_rec.data.decode.decoder import Decoder
 from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
-from tests.data.files import every_kind, every_kind_rows, numbered, with_column, write_numbered
+from tests.data.samples import every_kind, every_kind_rows, numbered, with_column, write_numbered
 
 LISTS = FeatureSchema.model_validate(
     {

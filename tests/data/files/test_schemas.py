@@ -12,7 +12,7 @@ from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
-from tests.data.files import equal, every_kind, every_kind_rows
+from tests.data.samples import equal, every_kind, every_kind_rows
 
 
 def retyped(table: pa.Table, **types: pa.DataType) -> pa.Table:

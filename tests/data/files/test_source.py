@@ -11,7 +11,7 @@ import pytest
 
 from interformer_rec.data.files.source import open_source
 from interformer_rec.errors import InputError
-from tests.data.files import numbered_table, write_numbered
+from tests.data.samples import numbered_table, write_numbered
 
 SIZES = [[3, 2], [4], [1, 1, 5]]
 

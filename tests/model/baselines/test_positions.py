@@ -11,7 +11,7 @@ from interformer_rec.errors import InputError
 from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.positions import MOST_AGES, Positions
 from interformer_rec.model.task import build_task
-from tests.data.files import with_max_length
+from tests.data.samples import with_max_length
 
 ROWS = dict.fromkeys(("item", "city", "hour", "user", "tag"), 10)
 

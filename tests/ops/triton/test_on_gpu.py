@@ -7,8 +7,10 @@ import torch
 
 from interformer_rec.ops.triton.attention.operator import Form
 from interformer_rec.ops.triton.per_sample_ffn.operator import Cut
-from tests.ops.triton import test_attention, test_per_sample_ffn, test_pooling, test_rows
+from tests.ops.triton import test_pooling, test_rows
+from tests.ops.triton.attention import test_operator as test_attention
 from tests.ops.triton.comparison import TOLERANCE, jagged
+from tests.ops.triton.per_sample_ffn import test_operator as test_per_sample_ffn
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

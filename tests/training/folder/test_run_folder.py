@@ -28,7 +28,7 @@ from interformer_rec.training.folder.run_folder import RunFolder
 from interformer_rec.training.scoring import trained
 from interformer_rec.training.trainer import Trainer
 from tests.s3 import s3_server
-from tests.training.test_start import snapshot
+from tests.training.start.test_prepare import snapshot
 
 
 def test_two_runs_with_one_place_for_checkpoints_meet(small: Callable[..., RunConfig], tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ COPY interformer_rec/ interformer_rec/
 COPY configs/clusters/ configs/clusters/
 COPY launch/ launch/
 RUN .venv/bin/python -m pip install --no-deps --no-build-isolation .
-RUN .venv/bin/python -c "from interformer_rec import stack; stack.require_torchrec()"
+RUN .venv/bin/python -c "from interformer_rec.install import stack; stack.require_torchrec()"
 
 FROM python
 RUN useradd --uid 10001 --user-group --create-home interformer

@@ -99,7 +99,7 @@ def install(variant, fresh):
     run(*pip, "--quiet", "--no-deps", "-r", "requirements/torchrec.txt")
     # torch has brought setuptools, so the package itself needs no second download of it for an isolated build.
     run(*pip, "--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
-    run(PYTHON, "-c", "from interformer_rec import stack; stack.require_torchrec()")
+    run(PYTHON, "-c", "from interformer_rec.install import stack; stack.require_torchrec()")
 
 
 def main():

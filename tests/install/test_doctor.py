@@ -87,7 +87,7 @@ def _link(site, entry):
 
 def test_its_own_process_loads_none_of_what_it_examines(monkeypatch):
     code = (
-        "import sys; from interformer_rec import doctor; doctor.probe = lambda: {}; doctor._show_probe = print;"
+        "import sys; from interformer_rec.install import doctor; doctor.probe = lambda: {}; doctor._show_probe = print;"
         "doctor.run(); print(sorted({'torch', 'torchrec', 'fbgemm_gpu'} & set(sys.modules)))"
     )
     said = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)

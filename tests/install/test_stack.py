@@ -129,7 +129,9 @@ def test_require_torchrec_raises_for_the_user_and_can_be_told_not_to(monkeypatch
 
 
 def test_reading_loads_nothing_heavy():
-    code = "import sys; from interformer_rec import stack; stack.require_torchrec(); print('torch' in sys.modules)"
+    code = (
+        "import sys; from interformer_rec.install import stack; stack.require_torchrec(); print('torch' in sys.modules)"
+    )
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "False"
 
 

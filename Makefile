@@ -29,7 +29,7 @@ check: setup ## format, lint, types, and the rules of the house
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q tests/test_architecture.py
+	@$(BIN)/python -m pytest -q tests/test_architecture.py tests/docs/test_links.py
 
 format: setup ## let ruff rewrite what `check` would refuse
 	@$(BIN)/ruff format .

@@ -52,8 +52,9 @@ setup(
     extras_require={
         "cpu": requirements("torch") + requirements("cpu"),
         "cuda": requirements("torch") + requirements("cuda") + requirements("torchrec"),
+        "launch": requirements("launch"),
         "bench": requirements("bench"),
-        "dev": requirements("bench") + requirements("dev"),
+        "dev": requirements("launch") + requirements("bench") + requirements("dev"),
     },
     entry_points={
         "console_scripts": ["interformer=interformer_rec.cli:main"],

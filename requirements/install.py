@@ -17,6 +17,8 @@ VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 STAMP = os.path.join(VENV, "interformer-install.json")
 OLDEST, NEWEST = (3, 10), (3, 13)
+# What a checkout has beside the set of its variant: the launcher, and what tests and benchmarks need.
+EXTRAS = ("-r", "requirements/launch.txt", "-r", "requirements/dev.txt")
 
 
 class SetupError(Exception):
@@ -95,7 +97,7 @@ def install(variant, fresh):
     """The three steps of docs/decisions/0001-versions-that-fit.md, then the check that they fit."""
     pip = (PYTHON, "-m", "pip", "install", "--disable-pip-version-check")
     # Not quiet the first time: a CUDA build is gigabytes, and pip shows how far it is.
-    run(*pip, *([] if fresh else ["--quiet"]), "-r", f"requirements/{variant}.txt", "-r", "requirements/dev.txt")
+    run(*pip, *([] if fresh else ["--quiet"]), "-r", f"requirements/{variant}.txt", *EXTRAS)
     run(*pip, "--quiet", "--no-deps", "-r", "requirements/torchrec.txt")
     # torch has brought setuptools, so the package itself needs no second download of it for an isolated build.
     run(*pip, "--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")

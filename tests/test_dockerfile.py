@@ -143,7 +143,7 @@ def test_rule(rule):
 
 
 def test_installs_with_the_steps_of_install_py(monkeypatch):
-    """The same pip commands as `make setup VARIANT=cuda`, without dev.txt and with the package copied instead of linked."""
+    """The same pip commands as `make setup VARIANT=cuda`, without launch.txt and dev.txt, and with the package copied, not linked."""
     spec = importlib.util.spec_from_file_location("install", ROOT / "requirements" / "install.py")
     assert spec is not None and spec.loader is not None
     install = importlib.util.module_from_spec(spec)
@@ -153,6 +153,6 @@ def test_installs_with_the_steps_of_install_py(monkeypatch):
     install.install("cuda", fresh=True)
     without = {"--disable-pip-version-check", "--quiet", "--editable"}
     wanted = [[word for word in step if word not in without] for step in steps]
-    wanted[0] = wanted[0][: wanted[0].index("requirements/dev.txt") - 1]
+    wanted[0] = wanted[0][: wanted[0].index("requirements/launch.txt") - 1]
     python = [shlex.split(command) for command in shell(parse((ROOT / "Dockerfile").read_text()))]
     assert [words[1:] for words in python if words[0] == ".venv/bin/python"] == wanted

@@ -68,20 +68,22 @@ class PaddedInterFormer(nn.Module):
         model = self.model
         embedded = Embedded(fields, {})
         x = self._fields(*model.side.take(dense_BM, embedded), [events[name][1] for name in model.preprocess.names])
-        x_in, x_sum = model.cross_archs[0].of_x(x)
+        x_n = model.cross_archs[0].x_norm(x)
+        x_sum = model.cross_archs[0].x_summary(x_n)
         sequences = [self._prepend(x_sum, values, parts) for values, parts in self._events(events)]
-        s_in, s_sum = self._summaries(model.cross_archs[0], sequences)
+        s_n, s_sum = self._summaries(model.cross_archs[0], sequences)
         reads = []
         for layer, cross in zip(model.layers, model.cross_archs[1:], strict=True):
             if model.candidate is not None:
-                reads.append(torch.cat([x_in, s_sum], dim=1))
-            x = layer.interaction_arch(x, x_in, s_sum)
+                reads.append(torch.cat([x_n, s_sum], dim=1))
+            x = layer.interaction_arch(x, x_n, s_sum)
             sequences = [
                 self._sequence_arch(arch, x_sum, s, normed)
-                for arch, s, normed in zip(layer.sequence_archs, sequences, s_in, strict=True)
+                for arch, s, normed in zip(layer.sequence_archs, sequences, s_n, strict=True)
             ]
-            x_in, x_sum = cross.of_x(x)
-            s_in, s_sum = self._summaries(cross, sequences)
+            x_n = cross.x_norm(x)
+            x_sum = cross.x_summary(x_n)
+            s_n, s_sum = self._summaries(cross, sequences)
         states = UserStates(tuple(reads), torch.cat([x_sum, s_sum], dim=1))
         return model.candidate_side(states, dense_BM, embedded)
 

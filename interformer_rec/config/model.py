@@ -10,7 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.flow import Flow, FlowName
 from interformer_rec.config.strict import Depth, Strict, Width, Widths
+from interformer_rec.errors import InputError
 
 Activation = Literal["silu", "gelu", "relu"]
 Gating = Literal["swish", "sigmoid", "tanh", "identity", "none"]
@@ -104,7 +107,7 @@ class ModelConfig(Strict):
     summary: SummaryConfig = SummaryConfig()
     interaction: InteractionConfig = InteractionConfig()
     sequence: SequenceConfig = SequenceConfig()
-    flow: Literal["int", "n2s", "s2n", "sep", "sole"] = Field(
+    flow: FlowName = Field(
         "int",
         description="which mode informs which (the paper's study of information flow). int: both ways; n2s: X_sum reaches the "
         "sequences, not S_sum the fields; s2n: the other way; sep: none before the head; sole: histories are pooled before the "
@@ -149,12 +152,23 @@ class ModelConfig(Strict):
                 "layers: 1 with final_cross: false leaves a head that reads summaries of raw features: the only layer's update "
                 "would be thrown away (Algorithm 1 to the letter). Use layers >= 2 or final_cross: true"
             )
-        if self.split and self.flow not in ("int", "n2s"):
+        if self.split and not Flow.of(self.flow).s_reads_x:
             raise ValueError(
                 f"split: true keeps the candidate's features from the sequences, but with flow: {self.flow} no feature reaches them. "
                 "Use flow: int or n2s, or split: false"
             )
         return self
+
+    def check_features(self, features: FeatureSchema) -> None:
+        """Raises InputError for features that no InterFormer with these options can have, beside `needs_sequences`."""
+        if not (features.ids or features.bags or features.dense):
+            raise InputError(
+                "InterFormer needs at least one feature under features.dense, ids or bags beside the sequences"
+            )
+        if self.split:
+            features.check_split()
+        if self.sequence.merge == "union":
+            features.check_union()
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -175,10 +175,8 @@ class RunConfig(Strict):
             raise ValueError(
                 f"model.kind {self.model.kind} needs at least one group under features.sequences; there is none"
             )
-        if isinstance(self.model, ModelConfig) and self.model.split:
-            self.features.check_split()
-        if isinstance(self.model, ModelConfig) and self.model.sequence.merge == "union":
-            self.features.check_union()
+        if isinstance(self.model, ModelConfig):
+            self.model.check_features(self.features)
         dim = self.model.embedding_dim
         dims = {name: self.features.tables[name].embedding_dim or dim for name in sorted(self.features.sequence_tables)}
         if len(set(dims.values())) > 1:

@@ -76,13 +76,19 @@ class CrossArch(nn.Module):
         self.s_summaries = nn.ModuleList(SSummary(d, model.heads, groups=count, **options) for count in groups)
         self.s_tokens = sum(s.tokens for s in self.s_summaries)
 
-    def of_x(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
-        """Normed X and X_sum (B, c, d)."""
-        x = self.x_norm(x_BND)
-        return x, self.x_summary(x)
+    def norms(self, x_BND: Tensor, s: list[Sequence]) -> tuple[Tensor, list[Sequence]]:
+        """X and the sequences as the layer's blocks read them."""
+        return self.x_norm(x_BND), self.s_norm(s)
 
-    def of_s(self, sequences: list[Sequence], x_BND: Tensor) -> tuple[list[Sequence], Tensor]:
-        """Normed sequences and S_sum: the sequences' summaries one after another on the token axis (none: no token)."""
-        normed = [s._replace(values=norm(s.values)) for norm, s in zip(self.s_norms, sequences, strict=True)]
-        summaries = [summary(s) for summary, s in zip(self.s_summaries, normed, strict=True)]
-        return normed, torch.cat(summaries, dim=1) if summaries else x_BND[:, :0]
+    def s_norm(self, s: list[Sequence]) -> list[Sequence]:
+        """Each sequence with a norm of its own."""
+        return [one._replace(values=norm(one.values)) for norm, one in zip(self.s_norms, s, strict=True)]
+
+    def forward(self, x_n_BND: Tensor, s_n: list[Sequence]) -> tuple[Tensor, Tensor]:
+        """X_sum (B, c, d) and S_sum (B, s, d) of normed tokens."""
+        return self.x_summary(x_n_BND), self.s_summary(s_n, x_n_BND)
+
+    def s_summary(self, s_n: list[Sequence], x_n_BND: Tensor) -> Tensor:
+        """S_sum: the sequences' summaries one after another on the token axis; without a sequence no token, like X's."""
+        summaries = [summary(one) for summary, one in zip(self.s_summaries, s_n, strict=True)]
+        return torch.cat(summaries, dim=1) if summaries else x_n_BND[:, :0]

@@ -40,7 +40,7 @@ class InteractionArch(nn.Module):
         self.mlp = MLP(d, (d,), d, activation, dropout)
         self.residual = options.residual
 
-    def forward(self, x_BND: Tensor, x_normed_BND: Tensor, s_sum_BSD: Tensor) -> Tensor:
-        """(B, n, d) -> (B, n, d). `x_normed_BND` is x after the layer's norm."""
-        update = self.mlp(self.interaction(torch.cat([x_normed_BND, s_sum_BSD], dim=1)))
+    def forward(self, x_BND: Tensor, x_n_BND: Tensor, s_sum_BSD: Tensor) -> Tensor:
+        """(B, n, d) -> (B, n, d). `x_n_BND` is x after the layer's norm."""
+        update = self.mlp(self.interaction(torch.cat([x_n_BND, s_sum_BSD], dim=1)))
         return x_BND + update if self.residual else update

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.flow import Flow
 from interformer_rec.config.model import ModelConfig
 from interformer_rec.errors import InputError
 from interformer_rec.model.candidate_side import CandidateSide, UserStates
@@ -28,7 +29,10 @@ from interformer_rec.ops.streams import side_by_side
 
 
 class Layer(nn.Module):
-    """Interaction Arch and Sequence Arch of one layer: they read only the layer's inputs, so neither waits for the other."""
+    """Interaction Arch and Sequence Arch of one layer: they read only the layer's inputs, so neither waits for the other.
+
+    Both add their update to their input inside, because an option drops the residual (the paper has none).
+    """
 
     def __init__(self, n: int, s_tokens: int, sequences: int, model: ModelConfig) -> None:
         super().__init__()
@@ -36,9 +40,8 @@ class Layer(nn.Module):
             "x_tokens": model.summary.x_tokens,
             "normalise": model.normalise,
         }
-        self.reads_s = model.flow in ("int", "s2n")
         self.interaction_arch = InteractionArch(
-            n, s_tokens * self.reads_s, model.d, model.interaction, model.activation, model.dropout
+            n, s_tokens, model.d, model.interaction, model.activation, model.dropout
         )
         self.sequence_archs = nn.ModuleList(SequenceArch(model.d, model.heads, **options) for _ in range(sequences))
         self.overlap = model.overlap
@@ -46,24 +49,24 @@ class Layer(nn.Module):
     def forward(
         self,
         x_BND: Tensor,
-        x_normed_BND: Tensor,
-        x_sum_BCD: Tensor,
-        sequences: list[Sequence],
-        s_normed: list[Sequence],
-        s_sum_BSD: Tensor,
+        x_n_BND: Tensor,
+        read_by_x_BSD: Tensor,
+        s: list[Sequence],
+        s_n: list[Sequence],
+        read_by_s_BCD: Tensor,
     ) -> tuple[Tensor, list[Sequence]]:
-        """X and the sequences after this layer."""
+        """X and the sequences after this layer. X reads `read_by_x_BSD`, the sequences `read_by_s_BCD`."""
 
         def interact() -> Tensor:
-            return self.interaction_arch(x_BND, x_normed_BND, s_sum_BSD if self.reads_s else s_sum_BSD[:, :0])
+            return self.interaction_arch(x_BND, x_n_BND, read_by_x_BSD)
 
         def attend() -> list[Sequence]:
-            parts = zip(self.sequence_archs, sequences, s_normed, strict=True)
-            return [arch(x_sum_BCD, s, normed.values) for arch, s, normed in parts]
+            parts = zip(self.sequence_archs, s, s_n, strict=True)
+            return [arch(read_by_s_BCD, one, one_n) for arch, one, one_n in parts]
 
         if not self.overlap:
             return interact(), attend()
-        return side_by_side(interact, attend, x_BND.device, lambda found: [s.values for s in found])
+        return side_by_side(interact, attend, x_BND.device, lambda found: [one.values for one in found])
 
 
 class InterFormer(nn.Module):
@@ -72,22 +75,11 @@ class InterFormer(nn.Module):
     `final_cross`: L layers, then a last Cross Arch feeds the heads. Otherwise Algorithm 1 to the letter, whose heads read layer
     L's summaries: nothing would read layer L's update, so it is not built. Each task has a head of its own on [X_sum ; S_sum].
     `split`: what is said here of X holds for the user's tokens; the candidate's are in CandidateSide, and X_sum is of both.
+    `features` have passed ModelConfig.check_features, as those of every run config have.
     """
 
     def __init__(self, features: FeatureSchema, model: ModelConfig) -> None:
         super().__init__()
-        if not features.sequences:
-            raise InputError(
-                "InterFormer needs a group under features.sequences: fields and sequences inform each other in it"
-            )
-        if not (features.ids or features.bags or features.dense):
-            raise InputError(
-                "InterFormer needs at least one feature under features.dense, ids or bags beside the sequences"
-            )
-        if model.split:
-            features.check_split()
-        if model.sequence.merge == "union":
-            features.check_union()
         self.side, candidates = both_sides(features, model.embedding_dim, model.split)
         event_width = table_dims(features, model.embedding_dim)[features.sequences[0].columns[0].table]
         options = model.sequence
@@ -101,26 +93,29 @@ class InterFormer(nn.Module):
             options.lengths,
         )
         n, parts = self.preprocess.tokens, self.preprocess.groups
+        self.flow = Flow.of(model.flow)
         self.early: nn.ModuleList | None = None
-        if model.flow == "sole":
+        if self.flow.pooled_first:
             pooled = (EarlyPooling(model.d, model.heads, model.pooling, model.activation) for _ in parts)
             self.early = nn.ModuleList(pooled)
             n, parts = n + len(parts), []
-        if n < 2 and model.flow not in ("int", "s2n"):
+        if n < 2 and not self.flow.x_reads_s:
             whose = "user's " if model.split else ""
             raise InputError(
                 f"model.flow {model.flow} leaves the {whose}Interaction Arch one token, and one token has nothing to interact with: "
                 f"add {whose}features, or use flow: int"
             )
-        told = model.flow in ("int", "n2s", "sole")
-        self.untold = None if told else nn.Parameter(torch.randn(model.summary.x_tokens, model.d))
+        # (c, d) what the sequences read in place of X_sum. The name stays: stored checkpoints have it
+        learned = not (self.flow.s_reads_x or self.flow.pooled_first)
+        self.untold = nn.Parameter(torch.randn(model.summary.x_tokens, model.d)) if learned else None
         updates = model.layers if model.final_cross else model.layers - 1
         self.cross_archs = nn.ModuleList(CrossArch(n, parts, model) for _ in range(updates + 1))
         s_tokens = self.cross_archs[0].s_tokens
-        self.layers = nn.ModuleList(Layer(n, s_tokens, len(parts), model) for _ in range(updates))
+        read_by_x = s_tokens * self.flow.x_reads_s
+        self.layers = nn.ModuleList(Layer(n, read_by_x, len(parts), model) for _ in range(updates))
         self.candidate: CandidateSide | None = None
         if model.split:
-            self.candidate = CandidateSide(candidates, n + s_tokens * (model.flow == "int"), updates, model)
+            self.candidate = CandidateSide(candidates, n + read_by_x, updates, model)
         width = (model.summary.x_tokens * (2 if model.split else 1) + s_tokens) * model.d
         self.heads = nn.ModuleList(MLP(width, model.head, 1, model.activation, model.dropout) for _ in features.labels)
         self.head_dim, self.attention_heads = model.d // model.heads, model.heads
@@ -140,16 +135,20 @@ class InterFormer(nn.Module):
         x, events = self.preprocess(*self.side.take(dense_RM, embedded))
         if self.early is not None:
             x, events = torch.cat([x, pool_all(self.early, events)], dim=1), []
-        x_in, x_sum = self.cross_archs[0].of_x(x)
-        sequences = [self.prepend(self._told(x_sum), part) for part in events]  # X_sum^(1) is the CLS of every sequence
-        s_in, s_sum = self.cross_archs[0].of_s(sequences, x)
+        first = self.cross_archs[0]
+        x_n = first.x_norm(x)
+        x_sum = first.x_summary(x_n)
+        s = [self.prepend(self._read_by_s(x_sum), part) for part in events]  # X_sum^(1) is the CLS of every sequence
+        s_n = first.s_norm(s)
+        s_sum = first.s_summary(s_n, x_n)
         reads = []
-        for layer, cross in zip(self.layers, self.cross_archs[1:], strict=True):
+        for layer, cross_arch in zip(self.layers, self.cross_archs[1:], strict=True):
+            read_by_x = s_sum if self.flow.x_reads_s else s_sum[:, :0]
             if self.candidate is not None:
-                reads.append(torch.cat([x_in, s_sum], dim=1) if layer.reads_s else x_in)
-            x, sequences = layer(x, x_in, self._told(x_sum), sequences, s_in, s_sum)
-            x_in, x_sum = cross.of_x(x)
-            s_in, s_sum = cross.of_s(sequences, x)
+                reads.append(torch.cat([x_n, read_by_x], dim=1))
+            x, s = layer(x, x_n, read_by_x, s, s_n, self._read_by_s(x_sum))
+            x_n, s_n = cross_arch.norms(x, s)
+            x_sum, s_sum = cross_arch(x_n, s_n)
         return UserStates(tuple(reads), torch.cat([x_sum, s_sum], dim=1))
 
     def candidate_side(
@@ -175,8 +174,8 @@ class InterFormer(nn.Module):
         flat = summaries.flatten(1)
         return torch.cat([head(flat) for head in self.heads], dim=1)
 
-    def _told(self, x_sum_BCD: Tensor) -> Tensor:
-        """What the sequences hear of X: X_sum, or the same learned tokens for everybody (flow: s2n, sep)."""
+    def _read_by_s(self, x_sum_BCD: Tensor) -> Tensor:
+        """What the sequences read: X_sum, or learned tokens that are the same for every sample (flow: s2n, sep)."""
         return x_sum_BCD if self.untold is None else self.untold.to(x_sum_BCD.dtype).expand_as(x_sum_BCD)
 
     def prepend(self, x_sum_BCD: Tensor, events: EventTokens) -> Sequence:

@@ -35,9 +35,9 @@ class SequenceArch(nn.Module):
         self.pffn_residual = pffn_residual
         self.attention_residual = attention_residual
 
-    def forward(self, x_sum_BCD: Tensor, s: Sequence, s_normed_JD: Tensor) -> Sequence:
-        """Personalise the tokens by X_sum, then let them read each other. `s_normed_JD` is s after the layer's norm."""
-        values = self.pffn(x_sum_BCD, s_normed_JD, s.layout)
+    def forward(self, x_sum_BCD: Tensor, s: Sequence, s_n: Sequence) -> Sequence:
+        """Personalise the tokens by X_sum, then let them read each other. `s_n` is s after the layer's norm."""
+        values = self.pffn(x_sum_BCD, s_n.values, s.layout)
         values = s.values + values if self.pffn_residual else values
         attended = self.attention(self.attention_norm(values), s.layout, s.rotary)
         return s._replace(values=values + attended if self.attention_residual else attended)

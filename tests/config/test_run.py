@@ -44,6 +44,10 @@ def refused(**changes):
             "name features.group (the column of the user's id) and set data.balance: groups",
         ),
         (
+            {"features": {**HISTORY["features"], "ids": [], "tables": {"item": {}}}},
+            "at least one feature under features.dense, ids or bags beside",
+        ),
+        (
             {"training": {"epochs": 3}, "model": {"embedding_sets": 2}, **HISTORY},
             "model.embedding_sets: 2 teaches one set an epoch, so training.epochs must be a multiple of it, not 3",
         ),

@@ -167,8 +167,6 @@ def test_wrong_use_is_refused() -> None:
     whole = cases.build(features, model.model_copy(update={"split": False}))
     with pytest.raises(InputError, match=r"only with model\.split: true"):
         whole.candidate_side(whole.user_side(dense, embedded), dense, embedded, torch.tensor([0, 0, 1]))
-    with pytest.raises(InputError, match="list the names of the candidate's"):
-        InterFormer(cases.schema(), model)
     lone = schema(("f1", "f2", "f3", "f4", "item", "x0", "x1"))
     with pytest.raises(InputError, match="leaves the user's Interaction Arch one token"):
         InterFormer(lone, options(flow="n2s", sequence={"lengths": False}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.flow import Flow, FlowName
 from interformer_rec.config.model import ModelConfig
 from interformer_rec.errors import InputError
 from interformer_rec.model.embedding.embedded import Embedded, Events
@@ -49,12 +49,6 @@ def test_a_union_of_histories_agrees_with_the_per_sample_reference(seed: int) ->
     torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-9)
     for some in ([3], [7, 0, 5]):  # other samples' events of the same ids change nothing
         torch.testing.assert_close(built(*cases.pick(dense, embedded, some)), logits[some], rtol=0, atol=1e-11)
-
-
-def test_a_union_needs_the_same_tables_in_all_histories() -> None:
-    model = ModelConfig.model_validate({"sequence": {"merge": "union"}})
-    with pytest.raises(InputError, match="'like' and 'watch' must have columns of the same tables"):
-        InterFormer(cases.schema(), model)
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
@@ -151,14 +145,14 @@ def test_tokens_keep_their_scale_through_the_first_layer(options: dict) -> None:
     built = InterFormer(features, model)
     dense, embedded = cases.embedded_inputs(features, model, count=64, longest=50, dtype=torch.float32)
     x, events = built.preprocess(dense, embedded)
-    x_in, x_sum = built.cross_archs[0].of_x(x)
-    before = [built.prepend(x_sum, part) for part in events]
-    s_in, s_sum = built.cross_archs[0].of_s(before, x)
-    layer = built.layers[0]
-    x_after = layer.interaction_arch(x, x_in, s_sum)
+    cross_arch, layer = built.cross_archs[0], built.layers[0]
+    before = [built.prepend(cross_arch.x_summary(cross_arch.x_norm(x)), part) for part in events]
+    x_n, s_n = cross_arch.norms(x, before)
+    x_sum, s_sum = cross_arch(x_n, s_n)
+    x_after = layer.interaction_arch(x, x_n, s_sum)
     ratios = [x_after.norm(dim=-1).mean() / x.norm(dim=-1).mean()]
-    for arch, s, normed in zip(layer.sequence_archs, before, s_in, strict=True):
-        ratios.append(arch(x_sum, s, normed.values).values.norm(dim=-1).mean() / s.values.norm(dim=-1).mean())
+    for arch, s, normed in zip(layer.sequence_archs, before, s_n, strict=True):
+        ratios.append(arch(x_sum, s, normed).values.norm(dim=-1).mean() / s.values.norm(dim=-1).mean())
     assert all(0.1 <= ratio <= 10 for ratio in ratios), ratios
     logits = built(dense, embedded)
     assert logits.abs().max() < 10 and logits.std() > 1e-3
@@ -192,28 +186,23 @@ def test_histories_and_fields_inform_each_other() -> None:
 
 def test_half_precision_autocast_stays_close() -> None:
     features, model = cases.schema(), ModelConfig.model_validate({"embedding_dim": 16})
+    torch.manual_seed(0)
     built = InterFormer(features, model)
-    dense, embedded = cases.embedded_inputs(features, model, count=16, longest=20, dtype=torch.float32)
+    dense, embedded = cases.embedded_inputs(features, model, count=64, longest=20, dtype=torch.float32)
     exact = built(dense, embedded)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = built(dense, embedded)
     rounded.float().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in built.parameters())
-    assert (rounded.float() - exact).abs().max() < 0.1
-
-
-def test_refuses_features_without_two_modes() -> None:
-    with pytest.raises(InputError, match="sequences"):
-        InterFormer(FeatureSchema.model_validate({"tables": {}, "dense": ["a"], "labels": ["y"]}), ModelConfig())
-    with pytest.raises(InputError, match="dense, ids or bags"):
-        InterFormer(cases.schema(groups=(("watch", 1),), ids=0, dense=0), ModelConfig())
+    # against the spread of the logits, which are all near zero before training
+    assert (rounded.float() - exact).square().mean().sqrt() < 0.02 * exact.std()
 
 
 @pytest.mark.parametrize(
-    "flow, fields_hear_sequences, sequences_hear_fields",
+    "flow, x_reads_s, s_reads_x",
     [("int", True, True), ("n2s", False, True), ("s2n", True, False), ("sep", False, False)],
 )
-def test_flow_is_cut_where_it_says(flow: str, fields_hear_sequences: bool, sequences_hear_fields: bool) -> None:
+def test_flow_is_cut_where_it_says(flow: FlowName, x_reads_s: bool, s_reads_x: bool) -> None:
     """Change one mode before layer 1: does the other mode's next layer differ?"""
     features = cases.schema()
     built = cases.build(features, ModelConfig.model_validate({"embedding_dim": 8, "d": 8, "layers": 1, "flow": flow}))
@@ -225,12 +214,13 @@ def test_flow_is_cut_where_it_says(flow: str, fields_hear_sequences: bool, seque
 
     built.layers[0].register_forward_hook(keep)
     dense, embedded = cases.embedded_inputs(features, cases.random_config(0).model_copy(update={"embedding_dim": 8}), 3)
+    assert Flow.of(flow) == Flow(x_reads_s, s_reads_x)
     built(dense, embedded)
     events = {name: Events(part.values + 1, part.lengths) for name, part in embedded.events.items()}
     built(dense, Embedded(embedded.fields, events))
-    assert torch.equal(seen["x"][0], seen["x"][1]) != fields_hear_sequences
+    assert torch.equal(seen["x"][0], seen["x"][1]) != x_reads_s
     built(dense + 1, Embedded({dim: values + 1 for dim, values in embedded.fields.items()}, embedded.events))
-    assert torch.equal(seen["s"][0], seen["s"][2]) != sequences_hear_fields
+    assert torch.equal(seen["s"][0], seen["s"][2]) != s_reads_x
 
 
 def test_a_lone_field_without_what_the_sequences_say_is_an_error() -> None:

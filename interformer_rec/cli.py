@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from interformer_rec import __version__
 from interformer_rec.error_text import paragraph, print_in_any_locale, readable, say, write_torchruns_file
@@ -136,8 +137,13 @@ def show(title: str, values: Mapping[str, Any], as_json: bool = False) -> None:
         return
     table = Table(title=title, title_justify="left", show_header=False)
     for name, value in values.items():
-        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else redact(str(value)))
+        table.add_row(*map(_as_it_is, (name, f"{value:.6g}" if isinstance(value, float) else redact(str(value)))))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _as_it_is(text: str) -> Text:
+    """No markup: names come from other people's configs. What is not printable could change the terminal, and is shown escaped."""
+    return Text("".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text))
 
 
 def parser() -> argparse.ArgumentParser:

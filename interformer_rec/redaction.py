@@ -37,8 +37,22 @@ _hidden: dict[str, str] = {}  # value -> what is shown in its place
 def redact(text: str) -> str:
     """The text without credentials, and with the reference in the place of each value that came from the environment."""
     for value in sorted(_hidden, key=len, reverse=True):
-        text = text.replace(value, _hidden[value])
+        if value in text:
+            shown = _hidden[value]
+            text = _pattern(value, shown).sub(shown.replace("\\", r"\\"), text)
     return without_credentials(text)
+
+
+def _pattern(value: str, shown: str) -> re.Pattern[str]:
+    """Where a value is to be replaced: everywhere, but a word, a number or a path only where it is whole, not inside another one."""
+    before = after = ""
+    if shown == STRUCK:  # known to be a credential
+        return re.compile(re.escape(value))
+    if value.isalpha() or value.isdigit():  # behind %2F or \n it is whole as well
+        before, after = r"(?:(?<![A-Za-z0-9_])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[a-z]))", r"(?![A-Za-z0-9_])"
+    elif value.startswith(("/", "./", "../", "~/")):
+        after = r"(?![A-Za-z0-9_])"
+    return re.compile(f"{before}{re.escape(value)}{after}")
 
 
 def redact_all(value: Any) -> Any:

@@ -219,6 +219,16 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
         assert (process.stderr.read(), process.wait()) == ("", 0)
 
 
+def test_names_of_others_are_printed_as_they_are(calls, capsys):
+    """Labels come from a config that somebody else may have written: no markup of rich, no commands to a terminal."""
+    calls[1]["evaluate"] = {"[/]/auc": 0.5, "[red]a/auc": 0.25, "\x1b[2Jb/auc": 1.0, "rows": "[bold]"}
+    assert cli.main(["evaluate", "run"]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        all(text in printed for text in ("[/]/auc", "[red]a/auc", r"\x1b[2Jb/auc", "[bold]")) and "\x1b" not in printed
+    )
+
+
 def test_a_command_hides_nothing_of_the_one_before(calls, capsys):
     redaction.hide("a-long-value", "${NAME}")
     calls[1]["load"] = InputError("there is no a-long-value")

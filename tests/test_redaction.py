@@ -65,6 +65,16 @@ def test_a_hidden_value_is_shown_as_its_reference_also_percent_encoded():
     assert redaction.redact_all({"pass/word+1": ["pass/word+1", 1, None]}) == {"pass/word+1": ["${SECRET}", 1, None]}
 
 
+@pytest.mark.parametrize("value", ["results", "202411", "/data/run1", "./results"])
+def test_a_word_a_number_or_a_path_is_replaced_where_it_is_whole(value):
+    redaction.hide(value, "${OUT}")
+    text = f"no {value}, {value!r}, {value}/a, file://{value}: but {value}0 and {value}x"
+    assert redaction.redact(text) == f"no ${{OUT}}, '${{OUT}}', ${{OUT}}/a, file://${{OUT}}: but {value}0 and {value}x"
+    assert redaction.redact(f"a%2F{value}%2F") == "a%2F${OUT}%2F"
+    redaction.hide("s3cretKey", "${KEY}")  # may be a secret, so it is hidden wherever it is
+    assert redaction.redact("as3cretKeyb") == "a${KEY}b"
+
+
 def test_a_library_that_quotes_the_password_alone():
     redaction.hide_credentials("s3://key:Passw0rd!@bucket")
     assert str(InputError("InvalidSecret: Passw0rd! is wrong")) == "InvalidSecret: *** is wrong"

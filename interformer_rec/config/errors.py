@@ -39,7 +39,7 @@ def _line(item: Any, root: type[BaseModel], shown: Mapping[tuple[str, ...], str]
         text = f"unknown key {wrong!r}{of_kind}{nearest(wrong, known)}"
         text += f" Known here: {', '.join(known)}" if known else ""
     else:
-        text = item["msg"].removeprefix("Value error, ")
+        text = item["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
         if item["type"] != "missing" and not isinstance(item["input"], (dict, list, tuple, BaseModel)):
             text += f" (got {_short(shown.get(tuple(path), item['input']))})"
     return f"  {'.'.join(path) or '(top level)'}: {text}"

@@ -7,6 +7,7 @@ a worker.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import deque
@@ -28,11 +29,13 @@ from interformer_rec.data.decode.arrays import flat
 from interformer_rec.data.decode.dense import Moments, transform
 from interformer_rec.data.decode.kinds import check_kinds
 from interformer_rec.data.files.source import Source, open_source
+from interformer_rec.data.files.whole import read_whole
 from interformer_rec.data.meaning import Meaning, meaning_of
-from interformer_rec.errors import DamagedError
+from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import conform, json_object, own_name, refuse_link_out, write_whole
 
 FORMAT = 2  # of the saved folder
+LONGEST_FILE = 160  # characters of a vocabulary's file name, before a hash takes the place of the rest
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,10 @@ class _Saved(_Strict):
 def _vocabulary(folder: Path, file: str, where: str) -> pa.Table:
     """Columns id and count of one table. Raises DamagedError, OSError or pa.ArrowException."""
     refuse_link_out(folder, own_name(file, where), where)
-    table = pq.read_table(folder / file, columns=["id", "count"], partitioning=None)
+    try:
+        table = read_whole(str(folder / file), ("id", "count"))
+    except InputError as error:
+        raise DamagedError(error) from None
     table.validate(full=True)
     ids, counts = table["id"], table["count"]
     if ids.null_count or counts.null_count or not pa.types.is_integer(counts.type):
@@ -146,7 +152,11 @@ def _vocabulary(folder: Path, file: str, where: str) -> pa.Table:
 
 
 def _file(table: str) -> str:
-    return f"{quote(table, safe=' ')}.parquet"
+    """A file's name for every table, however long its name is and whatever is in it; fitted.json says which is whose."""
+    name = quote(table, safe=" ")
+    if len(name) > LONGEST_FILE:
+        name = f"{name[:LONGEST_FILE]}-{hashlib.sha256(table.encode()).hexdigest()[:16]}"
+    return f"{name}.parquet"
 
 
 Spread = tuple[int, float, float]  # n, mean, sum of squared deviations

@@ -20,6 +20,7 @@ from torchrec.distributed.planner.types import (
     HardwareConfig,
     KernelConfig,
     PlannerError,
+    PlannerErrorType,
     Topology,
     TopologyFactory,
     TrainerConfig,
@@ -35,9 +36,11 @@ from interformer_rec.distributed.lookup.deduplication import enable_on_cpu
 from interformer_rec.distributed.sharding_types import allowed_types, check_wish, not_possible, passed_over
 from interformer_rec.errors import InputError
 from interformer_rec.host_memory import total_memory
+from interformer_rec.text import size
 
 RESERVED = 0.15  # share of device memory kept free of tables: activations, communication buffers, fragmentation
 NO_OPTION = "No available sharding type"  # how the enumerator's RuntimeError about an impossible constraint begins
+NO_ROOM = (PlannerErrorType.INSUFFICIENT_STORAGE, PlannerErrorType.PARTITION, PlannerErrorType.STRICT_CONSTRAINTS)
 DENSE_COPIES = 6  # weights, gradients, two Adam moments, DDP buckets, and one spare
 
 
@@ -152,8 +155,10 @@ def plan_on_one(
     except (PlannerError, RuntimeError) as error:
         if not (isinstance(error, PlannerError) or str(error).startswith(NO_OPTION)):
             raise
+        full = isinstance(error, PlannerError) and error.error_type in NO_ROOM
+        why = _no_room(infos, env) if full else str(error).strip()
         raise InputError(
-            f"no sharding plan for {len(infos)} tables on {env.world_size} {device} rank(s): {str(error).strip()} "
+            f"no sharding plan for {len(infos)} tables on {env.world_size} {device} rank(s): {why} "
             f"Allow more sharding types (sharding.default=auto), use more ranks, or shrink the tables."
         ) from error
 
@@ -179,10 +184,29 @@ def describe(plan: ShardingPlan, infos: dict[str, TableInfo]) -> list[dict[str, 
     return sorted(rows, key=lambda row: str(row["table"]))
 
 
+def _no_room(infos: Mapping[str, TableInfo], env: Environment) -> str:
+    """What the tables take and what there is, in place of the numbers of every shard."""
+    weights = {name: info.config.num_embeddings * info.config.embedding_dim * 4 for name, info in infos.items()}
+    largest = max(weights, key=lambda name: weights[name])
+    rows, width = infos[largest].config.num_embeddings, infos[largest].config.embedding_dim
+    gpu, host = _memory(env)
+    there = f"{size(host)} of host memory" + (f" and {size(gpu)} of GPU memory" if gpu else "")
+    return (
+        f"they do not fit. Their weights are {size(sum(weights.values()))}, without the optimizer's state; the largest table is "
+        f"{largest!r} with {rows:,} rows of {width} floats, {size(weights[largest])}; a rank has {there}, "
+        f"of which {RESERVED:.0%} stay free."
+    )
+
+
+def _memory(env: Environment) -> tuple[int, int]:
+    """Bytes of GPU memory and of host memory for each rank, as measured here."""
+    gpu = torch.cuda.get_device_properties(env.device).total_memory if env.device.type == "cuda" else 0
+    return gpu, total_memory() // env.local_world_size
+
+
 def _topology(env: Environment) -> Topology:
     """This job's machines: memory as measured here, the rest TorchRec's defaults."""
-    hbm = torch.cuda.get_device_properties(env.device).total_memory if env.device.type == "cuda" else 0
-    ddr = total_memory() // env.local_world_size
+    hbm, ddr = _memory(env)
     return TopologyFactory.create_topology(
         trainer_config=TrainerConfig(world_size=env.world_size, local_world_size=env.local_world_size),
         hardware_config=HardwareConfig(hbm_cap_bytes=hbm or None, ddr_cap_bytes=ddr),

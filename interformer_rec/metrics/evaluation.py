@@ -162,6 +162,7 @@ class WindowMetrics:
         self.tasks = list(tasks)
         self._device = device
         self._ranks = Ranks(process_group, device)
+        self.weight = 0.0  # of the rows of all ranks that the last `compute` was about
         self._reset()
 
     @torch.no_grad()
@@ -189,6 +190,7 @@ class WindowMetrics:
         steps, rows = self._ranks.sum(counts).tolist()
         self._reset()
         result = {"loss": loss / steps if steps else math.nan, "rows": rows}
+        self.weight = flat[0] + flat[1] if flat else 0.0
         tasks = [_ratios(np.array([*sums, 0.0])) for sums in np.reshape(flat, (len(self.tasks), 4))]
         for name in ("ne", "calibration"):
             result[name] = sum(task[name] for task in tasks) / len(tasks) if tasks else math.nan

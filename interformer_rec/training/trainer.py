@@ -98,8 +98,7 @@ class Trainer:
 
         Raises InputError (data), SaveError, NonFiniteLoss, RankLost.
         """
-        if self.env.is_main:
-            self.saver.attachments = self.folder.attachments()
+        self.saver.attachments = self.folder.attachments() if self.env.is_main else self.saver.attachments
         with self.request.listen(), self.watchdog:
             try:
                 stopped_by = self._train()
@@ -130,11 +129,11 @@ class Trainer:
     @property
     def total_steps(self) -> int:
         """The run's last step, from where it stands: a run that changed its number of ranks has steps of two sizes."""
-        cursor, options, loader = self.position.cursor, self.options, self.train_loader
-        steps = self.position.step + loader.steps * (options.epochs - self.position.epoch)
+        cursor, loader = self.position.cursor, self.train_loader
+        steps = self.position.step + loader.steps * (self.options.epochs - self.position.epoch)
         if cursor is not None:
             steps += loader.steps_left(cursor) - loader.steps
-        return min(options.max_steps or steps, steps)
+        return min(self.options.max_steps or steps, steps)
 
     @property
     def _finished(self) -> bool:
@@ -145,10 +144,13 @@ class Trainer:
         """The rest of the current epoch, with evaluations; returns a signal's number to stop, else 0."""
         cursor = self.position.cursor
         self.parallel.begin_epoch(self.position.epoch)
+        self.window.begin_epoch(whole=cursor is None)
         stream = self._watched(self.train_loader.batches(self.position.epoch, cursor))
         end = self.position.step + (self.train_loader.steps if cursor is None else self.train_loader.steps_left(cursor))
         while self.position.step < end and not self._finished:
             stopped_by = self._segment(stream, self._segment_steps(end))
+            if not stopped_by and (self.position.step >= end or self._finished):
+                self.window.require_weight(self.config, self.position.epoch)
             if self.position.step >= end:
                 self.position.epoch, self.position.cursor = self.position.epoch + 1, None
             if stopped_by:
@@ -214,11 +216,8 @@ class Trainer:
     def _exchange(self) -> None:
         self._at("exchanging metrics")
         record, skipped = self.window.exchange(self.skipped.here)
-        optimizer = self.parallel.optimizer
-        rates = {
-            "lr_dense": optimizer.lr_dense * optimizer.factor,
-            "lr_embedding": optimizer.lr_embedding * optimizer.factor,
-        }
+        by = self.parallel.optimizer
+        rates = {"lr_dense": by.lr_dense * by.factor, "lr_embedding": by.lr_embedding * by.factor}
         self.log.train({"epoch": self.position.epoch, "step": self.position.step, **record, **rates})
         self.saver.poll()
         if self.skipped.too_many(skipped):

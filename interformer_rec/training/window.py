@@ -9,8 +9,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from interformer_rec.config.run import RunConfig
 from interformer_rec.data.epoch_plan import Cursor
-from interformer_rec.errors import DamagedError
+from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.metrics.evaluation import WindowMetrics
 from interformer_rec.training.pipeline import Step
 
@@ -21,6 +22,7 @@ class Window:
     def __init__(self, tasks: list[str], device: torch.device) -> None:
         self.metrics = WindowMetrics(tasks, device)
         self.device = device
+        self.weight = 0.0  # of the rows of all ranks since the epoch began; NaN: not to be judged
         self.steps = 0
         self.wait = 0.0
         self.before = 0.0  # seconds of the window before a restart
@@ -45,6 +47,7 @@ class Window:
         dist.all_reduce(sums)
         waited, all_skipped = sums.tolist()
         record = self.metrics.compute()
+        self.weight += self.metrics.weight
         seconds = self.seconds
         self.steps, self.wait, self.before, self.paused, self.start = 0, 0.0, 0.0, 0.0, time.perf_counter()
         record |= {
@@ -53,6 +56,19 @@ class Window:
             "data_wait_share": waited / dist.get_world_size() / seconds,
         }
         return record, int(all_skipped)
+
+    def begin_epoch(self, whole: bool) -> None:
+        """From here on weights are added up, of a `whole` epoch only."""
+        self.weight = 0.0 if whole else math.nan
+
+    def require_weight(self, config: RunConfig, epoch: int) -> None:
+        """After an epoch's rows. Raises InputError on all ranks where every one of them had weight 0: nothing was learned from them."""
+        column = config.features.weight
+        if self.weight == 0 and column and epoch >= config.data.unrolled_epochs:
+            raise InputError(
+                f"all rows of data.train that were read in this epoch have weight 0, so nothing is learned from them: correct column "
+                f"{column!r} (features.weight), or leave features.weight out"
+            )
 
     def state(self) -> dict[str, Any]:
         """Of all ranks, for a checkpoint in the middle of a window (collective); JSON-able."""

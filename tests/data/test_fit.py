@@ -9,9 +9,10 @@ import pytest
 
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data import counts as counts_module
+from interformer_rec.data.files import footer, whole
 from interformer_rec.data.files.source import Source
 from interformer_rec.data.fit import Fitted, fit
-from interformer_rec.errors import InputError
+from interformer_rec.errors import DamagedError, InputError
 from tests.data.samples import every_kind, every_kind_rows
 
 
@@ -104,6 +105,40 @@ def test_names_that_are_no_file_names_can_be_saved(tmp_path):
     pq.write_table(pa.table({"item": [1, 1, 2]}), tmp_path / "a.parquet")
     fit(features, str(tmp_path / "a.parquet")).save(tmp_path / "f")
     assert Fitted.load(tmp_path / "f").vocabularies["a/b ü"].to_pylist() == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["用户编号" * 30, "a" * 1000, "ü" * 60, "é/" * 90])
+def test_tables_of_any_name_have_files_of_bounded_names(tmp_path, name):
+    """Bytes of a file's name are limited to 255 almost everywhere, and three letters stand for a byte that is quoted."""
+    tables = {f"{name}1": {}, f"{name}2": {}}
+    ids = [{"name": table, "column": "item", "table": table} for table in tables]
+    pq.write_table(pa.table({"item": [1, 1, 2]}), tmp_path / "a.parquet")
+    fit(schema(tables=tables, ids=ids), str(tmp_path / "a.parquet")).save(tmp_path / "f")
+    assert len(list((tmp_path / "f").glob("*.parquet"))) == 2
+    loaded = Fitted.load(tmp_path / "f").vocabularies
+    assert {table: ids.to_pylist() for table, ids in loaded.items()} == {table: [1, 2] for table in tables}
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_a_vocabulary_that_decodes_to_far_more_than_it_stores_is_damaged(tmp_path, monkeypatch, groups):
+    """A checkpoint of somebody else's may hold one; several row groups count in sum."""
+    pq.write_table(pa.table({"item": ["a", "b"]}), tmp_path / "a.parquet")
+    fit(schema(), str(tmp_path / "a.parquet")).save(tmp_path / "f")
+    for module in (footer, whole):
+        monkeypatch.setattr(module, "SUSPICIOUS", 8 << 20)
+        monkeypatch.setattr(module, "OUT_OF_PROPORTION", 10)
+    rows = 24_000
+    table = pa.table({"id": ["x" * 1000] * rows, "count": np.ones(rows, np.int64)})
+    pq.write_table(table, tmp_path / "f" / "item.parquet", compression="zstd", row_group_size=rows // groups)
+    assert (tmp_path / "f" / "item.parquet").stat().st_size < 100_000
+    with pytest.raises(DamagedError, match=r"item\.parquet.*(too large|would be more than 8,388,608 bytes in memory)"):
+        Fitted.load(tmp_path / "f")
+
+
+def test_a_vocabulary_without_any_id_is_kept(tmp_path):
+    pq.write_table(pa.table({"item": [1, 2]}), tmp_path / "a.parquet")
+    fit(schema(tables={"item": {"min_count": 9}}), str(tmp_path / "a.parquet")).save(tmp_path / "f")
+    assert len(Fitted.load(tmp_path / "f").vocabularies["item"]) == 0
 
 
 def test_loading_half_a_folder_is_an_error(tmp_path):

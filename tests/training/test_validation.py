@@ -109,6 +109,26 @@ def test_rows_without_weight_are_no_evaluation(small, synthetic, tmp_path):
         run.train(small(*files, "features.weight=w", "training.max_steps=2"))
 
 
+def test_training_rows_without_weight_are_no_training(small, synthetic, tmp_path):
+    table = pq.read_table(synthetic / "train")
+    weights = {"none": [0.0] * len(table), "one": [0.0] * (len(table) - 1) + [1.0]}
+    for name, of in weights.items():
+        pq.write_table(table.append_column("w", pa.array(of)), tmp_path / f"{name}.parquet")
+    options = ("data.valid=null", "data.test=null", "features.weight=w", "training.epochs=1", "data.shuffle_rows=0")
+    with pytest.raises(InputError, match=r"after step 12: all rows of data\.train .* weight 0, .* correct column 'w'"):
+        run.train(small(*options, f"data.train={tmp_path}/none.parquet"))
+    with pytest.raises(InputError, match=r"after step 3: all rows of data\.train"):
+        run.train(
+            small(
+                *options,
+                f"data.train={tmp_path}/none.parquet",
+                f"training.out={tmp_path}/short",
+                "training.max_steps=3",
+            )
+        )
+    assert run.train(small(*options, f"data.train={tmp_path}/one.parquet", f"training.out={tmp_path}/one")) == 0
+
+
 @pytest.mark.slow
 def test_a_bad_row_of_one_rank_loses_no_epoch(small, synthetic, tmp_path):
     bad = with_labels(synthetic / "valid.parquet", tmp_path / "bad.parquet", lambda i, y: None if i == 149 else y)

@@ -59,8 +59,10 @@ def _flat(array: pa.Array) -> tuple[np.ndarray, Mask]:
 
 
 def times(column: pa.ChunkedArray) -> tuple[np.ndarray, Mask]:
-    """Like `flat`, for the times of events: timestamps as integers of their unit, uint64 as the int64 of the same bits (a decimal is
-    what some files' uint64 and others' int64 have in common)."""
+    """Like `flat`, for the times of events: timestamps as microseconds, whatever the unit of their file, uint64 as the int64
+    of the same bits (a decimal is what some files' uint64 and others' int64 have in common)."""
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
     if pa.types.is_timestamp(column.type) or pa.types.is_decimal(column.type):
         column = column.cast(pa.int64(), safe=False)
     values, null = flat(column)

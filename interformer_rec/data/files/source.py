@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from interformer_rec.data.files.footer import Footer, TooLarge, check_size, expanded
-from interformer_rec.data.files.locate import locate
+from interformer_rec.data.files.locate import Located, locate
 from interformer_rec.data.files.partitions import Keys, keys_of
 from interformer_rec.data.files.schemas import FileSchemas
 from interformer_rec.data.files.unify import encode, is_any_list
@@ -136,6 +136,23 @@ class Source:
             tables.append(table)
         return _concatenated(tables).select(list(columns))
 
+    def batches(self, group: int, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+        """A row group in tables of at most `rows` rows, without decoding more than is asked for; `columns` are the file's own.
+        Each table is bounded as a read is. Raises InputError for a column that is too large."""
+        file, place = int(self.group_file[group]), int(self.group_index[group])
+        handle, footer = self._file(file)
+        try:
+            reading = footer.reading([place], columns, False, self.max_decoded_bytes)
+            reader = pq.ParquetFile(handle, metadata=footer.metadata, read_dictionary=reading.dictionaries)
+            rows = min(rows, reading.batch_rows or rows)
+            for batch in reader.iter_batches(rows, row_groups=[place], columns=list(columns), use_threads=False):
+                table = pa.Table.from_batches([batch])
+                yield expanded(table, self.schemas[file], place, footer, self.max_decoded_bytes)
+        except TooLarge as error:
+            raise InputError(f"column {error.column!r} of {self.where(group)} is too large: {error}") from None
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"cannot read {self.where(group)}: {error}. Is the file truncated or damaged?") from None
+
     def check_size(self, group: int, columns: Sequence[str]) -> None:
         """Raises InputError if one of these columns of a row group decodes to more than is allowed; `read` checks by itself."""
         file = int(self.group_file[group])
@@ -215,7 +232,17 @@ def open_source(path: str, max_decoded_bytes: int | None = None) -> Source:
 
     Raises InputError that names the file: missing, empty, truncated or not Parquet; or says that no file has any row.
     """
-    filesystem, files, base = locate(path)
+    source = open_files(path, locate(path), max_decoded_bytes)
+    if not source.rows:
+        raise InputError(
+            f"{path!r} has no rows: {len(source.files)} Parquet file(s), all of them empty (first: {source.files[0]!r})"
+        )
+    return source
+
+
+def open_files(path: str, located: Located, max_decoded_bytes: int | None = None) -> Source:
+    """Read the footers of files that are found already, `path` being their name for messages; they may have no row. Raises InputError."""
+    filesystem, files, base = located
     opened = _Opened(filesystem)
     with ThreadPoolExecutor(min(FOOTER_THREADS, len(files))) as pool:
         footers = list(pool.map(lambda file: _footer(opened, file), files))
@@ -223,8 +250,6 @@ def open_source(path: str, max_decoded_bytes: int | None = None) -> Source:
     known: dict[pa.Schema, pa.Schema] = {}
     schemas = [known.setdefault(schema, schema) for schema, _ in footers]  # equal schemas are one object
     group_rows = np.concatenate(rows)
-    if not group_rows.sum():
-        raise InputError(f"{path!r} has no rows: {len(files)} Parquet file(s), all of them empty (first: {files[0]!r})")
     full = group_rows > 0  # writers may leave row groups without rows
     return Source(
         path=path,

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from interformer_rec.data.decode.arrays import is_list
 from interformer_rec.data.decode.kinds import value_kind
@@ -164,20 +163,18 @@ def _batches(
 ) -> Iterator[pa.Table]:
     """The first `rows` rows of a row group in batches of at most `at_once`, without decoding the rest; columns by name, in the types
     that all files have in common."""
-    file, place = int(source.group_file[group]), int(source.group_index[group])
+    file = int(source.group_file[group])
     stored, schema = source.columns.stored(file, columns), source.columns.fields(columns)
     if not stored:  # every one of them is in the names of folders
         rows = min(rows, int(source.group_rows[group]))
         bare = pa.table({"": pa.nulls(rows)})
         yield source.columns.conform(bare, file, schema, False, lambda: source.where(group))
         return
-    with source.filesystem.open_input_file(source.files[file]) as handle:
-        for batch in pq.ParquetFile(handle).iter_batches(at_once, row_groups=[place], columns=stored):
-            table = pa.Table.from_batches([batch.slice(0, rows)])
-            yield source.columns.conform(table, file, schema, False, lambda: source.where(group))
-            rows -= len(batch)
-            if rows <= 0:
-                return
+    for table in source.batches(group, stored, at_once):
+        yield source.columns.conform(table.slice(0, rows), file, schema, False, lambda: source.where(group))
+        rows -= len(table)
+        if rows <= 0:
+            return
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:

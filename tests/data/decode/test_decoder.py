@@ -44,6 +44,20 @@ def test_lists_of_every_integer_type(type_, make):
     assert decode_past(pa.array(ROWS, make(type_))) == KEPT
 
 
+def test_times_are_microseconds_whatever_unit_their_file_has():
+    """Files and histories may have different units; a batch has one."""
+    seconds = [[5, 70], [], [10**9]]
+    features = FeatureSchema.model_validate(
+        {**LISTS.model_dump(), "sequences": [{**LISTS.model_dump()["sequences"][0], "timestamp": "when"}]}
+    )
+    past = pa.array([[1, 2], [], [3]], pa.list_(pa.int32()))
+    for unit, per_second in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)):
+        when = pa.array([[t * per_second for t in row] for row in seconds], pa.list_(pa.timestamp(unit, "UTC")))
+        table = pa.table({"past": past, "when": when, "label": np.zeros(3)})
+        found = Decoder(features, Fitted(table_rows={"event": 101}))(table, str).jagged[0].timestamps
+        assert found.tolist() == [5 * 10**6, 70 * 10**6, 10**15]
+
+
 def test_sliced_and_chunked_lists():
     array = pa.array([[9, 9, 9], *ROWS, [8]], pa.list_(pa.int32()))
     assert decode_past(array.slice(1, 6)) == KEPT

@@ -12,6 +12,7 @@ import pytest
 
 from interformer_rec.data.files import footer
 from interformer_rec.data.files.source import open_source
+from interformer_rec.data.inspect.profile import profile
 from interformer_rec.errors import InputError
 
 LONG = "x" * 200_000
@@ -65,6 +66,22 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, name, monkeypatch):
         open_source(path).read([0], ["x"])
     decoded, of = numbers(str(caught.value))
     assert least <= decoded and of <= stored and decoded > 1000 * of
+    assert peak() - before < 100_000_000
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_inspect_looks_at_no_bomb(tmp_path, name, monkeypatch):
+    """It samples the first rows of a row group, in which there may be one list, or one string, of any size."""
+    monkeypatch.setattr(footer, "SUSPICIOUS", 1 << 20)
+    column, options, _ = BOMBS[name]
+    path = write(tmp_path / "bomb.parquet", column, **options)
+    before = peak()
+    with pytest.raises(InputError, match=r"column 'x' of '.*bomb\.parquet', row group 0 is too large"):
+        list(open_source(path).batches(0, ["x"], 1 << 24))
+    try:
+        profile(open_source(path))  # of strings that repeat it takes a few thousand
+    except InputError as error:
+        assert "is too large" in str(error)
     assert peak() - before < 100_000_000
 
 

@@ -107,7 +107,7 @@ def test_names_that_are_no_file_names_can_be_saved(tmp_path):
     assert Fitted.load(tmp_path / "f").vocabularies["a/b ü"].to_pylist() == [1, 2]
 
 
-@pytest.mark.parametrize("name", ["用户编号" * 30, "a" * 1000, "ü" * 60, "é/" * 90])
+@pytest.mark.parametrize("name", ["用户编号" * 30, "a" * 900, "ü" * 60, "é/" * 90])
 def test_tables_of_any_name_have_files_of_bounded_names(tmp_path, name):
     """Bytes of a file's name are limited to 255 almost everywhere, and three letters stand for a byte that is quoted."""
     tables = {f"{name}1": {}, f"{name}2": {}}

@@ -138,16 +138,19 @@ class Source:
 
     def batches(self, group: int, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
         """A row group in tables of at most `rows` rows, without decoding more than is asked for; `columns` are the file's own.
-        Each table is bounded as a read is. Raises InputError for a column that is too large."""
+        All of them together are bounded as a read is. Raises InputError for a column that is too large."""
         file, place = int(self.group_file[group]), int(self.group_index[group])
         handle, footer = self._file(file)
         try:
             reading = footer.reading([place], columns, False, self.max_decoded_bytes)
             reader = pq.ParquetFile(handle, metadata=footer.metadata, read_dictionary=reading.dictionaries)
-            rows = min(rows, reading.batch_rows or rows)
+            rows, sizes = min(rows, reading.batch_rows or rows), dict.fromkeys(columns, 0)
             for batch in reader.iter_batches(rows, row_groups=[place], columns=list(columns), use_threads=False):
-                table = pa.Table.from_batches([batch])
-                yield expanded(table, self.schemas[file], place, footer, self.max_decoded_bytes)
+                table = expanded(
+                    pa.Table.from_batches([batch]), self.schemas[file], place, footer, self.max_decoded_bytes
+                )
+                _add_up(sizes, table, place, footer, self.max_decoded_bytes)
+                yield table
         except TooLarge as error:
             raise InputError(f"column {error.column!r} of {self.where(group)} is too large: {error}") from None
         except (OSError, pa.ArrowException) as error:
@@ -195,9 +198,7 @@ class Source:
         batches, sizes = [], dict.fromkeys(columns, 0)
         for batch in reader.iter_batches(rows, row_groups=[place], columns=list(columns), use_threads=False):
             batches.append(batch)
-            for name in columns:
-                sizes[name] += batch.column(name).nbytes
-                check_size(place, name, sizes[name], footer.stored(place, name), self.max_decoded_bytes)
+            _add_up(sizes, batch, place, footer, self.max_decoded_bytes)
         return pa.Table.from_batches(batches)
 
     def _name_damage(self, file: int, groups: np.ndarray, columns: Sequence[str], error: Exception) -> str:
@@ -209,6 +210,15 @@ class Source:
                 except (OSError, pa.ArrowException) as found:
                     return f"cannot read {self.where(group)}, column {column!r}: {found}. Is the file truncated or damaged?"
         return f"cannot read {self.where(groups[0])}: {error}"
+
+
+def _add_up(
+    sizes: dict[str, int], part: pa.Table | pa.RecordBatch, place: int, footer: Footer, limit: int | None
+) -> None:
+    """Add the bytes of every column. Raises TooLarge where they are too many."""
+    for name in sizes:
+        sizes[name] += part.column(name).nbytes
+        check_size(place, name, sizes[name], footer.stored(place, name), limit)
 
 
 def _check_indices(array: pa.Array) -> None:

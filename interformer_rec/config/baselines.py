@@ -13,6 +13,12 @@ from interformer_rec.config.model import InteractionConfig, ModelConfig, Tokens,
 from interformer_rec.config.strict import Depth, Strict, Weight, Width, Widths
 
 TowerActivation = Literal["relu", "leaky_relu", "prelu", "silu", "gelu"]
+# Kinds give these other defaults.
+Hidden = Annotated[Widths, Field(description="hidden widths of the MLP")]
+HiddenActivation = Annotated[TowerActivation, Field(description="of the hidden units of the MLP")]
+Layers = Annotated[Depth, Field(description="layers before the MLP or the sum")]
+CrossLayers = Annotated[Depth, Field(description="layers of the cross network")]
+Heads = Annotated[Depth, Field(description="of attention")]
 
 
 class _Fields(Strict):
@@ -29,17 +35,17 @@ class _Fields(Strict):
 class _Tower(_Fields):
     """Kinds with an MLP."""
 
-    hidden: Widths = (400, 400)
+    hidden: Hidden = (400, 400)
     dropout: float = Field(0.0, ge=0, lt=1, description="on the hidden units of the MLP")
-    activation: TowerActivation = "relu"
+    activation: HiddenActivation = "relu"
 
 
 class _Events(_Tower):
     """Kinds that read histories event by event, from the candidate's point of view."""
 
     needs_sequences: ClassVar[bool] = True
-    hidden: Widths = (200, 80)
-    activation: TowerActivation = "prelu"
+    hidden: Hidden = (200, 80)
+    activation: HiddenActivation = "prelu"
 
 
 class FMConfig(_Fields):
@@ -65,8 +71,8 @@ class AutoIntConfig(_Tower):
     """AutoInt+ (Song et al., CIKM 2019)."""
 
     kind: Literal["autoint"] = "autoint"
-    layers: Depth = 3
-    heads: Depth = 2
+    layers: Layers = 3
+    heads: Heads = 2
     head_dim: Width = Field(16, description="channels a head")
 
 
@@ -74,9 +80,9 @@ class DCNv2Config(_Tower):
     """DCN V2, cross network and MLP side by side (Wang et al., WWW 2021)."""
 
     kind: Literal["dcnv2"] = "dcnv2"
-    cross_layers: Depth = 3
+    cross_layers: CrossLayers = 3
     cross_rank: Width | None = Field(None, description="W = U V^T of this rank in cross layers; default: full")
-    hidden: Widths = Field((768, 768), min_length=1)
+    hidden: Hidden = Field((768, 768), min_length=1)
 
 
 class DLRMConfig(_Tower):
@@ -84,14 +90,14 @@ class DLRMConfig(_Tower):
 
     kind: Literal["dlrm"] = "dlrm"
     bottom: Widths = Field((512, 256, 64), description="hidden widths of the MLP of the dense columns")
-    hidden: Widths = (512, 256)
+    hidden: Hidden = (512, 256)
 
 
 class DHENConfig(_Tower):
     """DHEN (Zhang et al., 2022): layers of ensembles of interactions."""
 
     kind: Literal["dhen"] = "dhen"
-    layers: Depth = 3
+    layers: Layers = 3
     interaction: InteractionConfig = Field(InteractionConfig(), description="parts, merge and the parts' sizes")
 
 
@@ -99,12 +105,12 @@ class WukongConfig(_Tower):
     """Wukong (Zhang et al., ICML 2024): layers of factorization-machine and linear-compression blocks."""
 
     kind: Literal["wukong"] = "wukong"
-    layers: Depth = 3
-    fmb_tokens: Tokens = 32
-    lcb_tokens: Tokens = 32
+    layers: Layers = 3
+    fmb_tokens: Tokens = Field(32, description="tokens from the factorization-machine block")
+    lcb_tokens: Tokens = Field(32, description="tokens from the linear compression block")
     fmb_rank: Width = Field(24, description="columns of Y in the optimised FM, X (X^T Y)")
-    fmb_hidden: Widths = (512,)
-    hidden: Widths = (512, 256)
+    fmb_hidden: Widths = Field((512,), description="hidden widths of the factorization-machine block's MLP")
+    hidden: Hidden = (512, 256)
 
 
 class DINConfig(_Events):
@@ -125,14 +131,14 @@ class BSTConfig(_Events):
     """Behavior sequence transformer (Chen et al., DLP-KDD 2019)."""
 
     kind: Literal["bst"] = "bst"
-    layers: Depth = 1
-    heads: Depth = 8
+    layers: Layers = 1
+    heads: Heads = 8
     feedforward: Width = Field(128, description="inner width of a block's FFN")
     pooling: Literal["concat", "mean", "candidate"] = Field(
         "concat", description="what the MLP reads of the outputs: all side by side (paper), their mean, the candidate's"
     )
-    hidden: Widths = (1024, 512, 256)
-    activation: TowerActivation = "leaky_relu"
+    hidden: Hidden = (1024, 512, 256)
+    activation: HiddenActivation = "leaky_relu"
 
 
 class DMINConfig(_Events):
@@ -141,7 +147,7 @@ class DMINConfig(_Events):
     kind: Literal["dmin"] = "dmin"
     heads: Depth = Field(4, description="of the refiner, and interests of the extractor")
     attention: Widths = Field((80, 40), min_length=1, description="hidden widths of the activation units")
-    position_dim: Width = Field(8)
+    position_dim: Width = Field(8, description="floats of a position's embedding")
     auxiliary: Weight = Field(1.0, description="weight of the loss that predicts the next event")
 
 
@@ -149,24 +155,24 @@ class DMRConfig(_Events):
     """Deep match to rank (Lyu et al., AAAI 2020)."""
 
     kind: Literal["dmr"] = "dmr"
-    position_dim: Width = Field(8)
+    position_dim: Width = Field(8, description="floats of a position's embedding")
     auxiliary: Weight = Field(0.1, description="weight of the auxiliary match network's loss")
     negatives: Tokens = Field(16, description="events of the batch drawn against the newest one")
-    hidden: Widths = (512, 256, 128)
+    hidden: Hidden = (512, 256, 128)
 
 
 class TransActConfig(_Events):
     """TransAct (Xia et al., KDD 2023), with DCN V2 behind it."""
 
     kind: Literal["transact"] = "transact"
-    layers: Depth = 2
-    heads: Depth = 2
+    layers: Layers = 2
+    heads: Heads = 2
     feedforward: Width = Field(32, description="inner width of a block's FFN")
     newest: TokensOrNone = Field(10, description="outputs of newest events that stay beside the maximum over all")
-    cross_layers: Depth = 3
+    cross_layers: CrossLayers = 3
     cross_rank: Width | None = Field(None, description="W = U V^T of this rank in cross layers; default: full")
-    hidden: Widths = Field((256, 128, 64), min_length=1)
-    activation: TowerActivation = "relu"
+    hidden: Hidden = Field((256, 128, 64), min_length=1)
+    activation: HiddenActivation = "relu"
 
 
 def _with_kind(value: Any) -> Any:

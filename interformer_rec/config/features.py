@@ -33,7 +33,9 @@ class Table(Strict):
     `identity`: ids are 0 .. `num_embeddings` - 1 already; others are an error that names the row.
     """
 
-    ids: Literal["hash", "vocab", "identity"] = "vocab"
+    ids: Literal["hash", "vocab", "identity"] = Field(
+        "vocab", description="how ids become rows: by a hash, by the ids of the training files, or as they are"
+    )
     num_embeddings: int | None = Field(
         None, ge=1, le=MOST_IDS, description="ids the table holds, special rows not counted"
     )
@@ -57,14 +59,14 @@ class Table(Strict):
 class Feature(Strict):
     """A named input and the column it comes from (default: the column of that name)."""
 
-    name: Name
-    column: Name = ""
+    name: Name = Field(description="its name in the model, in plans and messages")
+    column: Name = Field("", description="column of the files; empty: as the name")
 
 
 class LookupFeature(Feature):
     """A feature that reads an embedding table (default: the table of that name)."""
 
-    table: Name = ""
+    table: Name = Field("", description="table that it reads; empty: as the name")
 
 
 class DenseFeature(Feature):
@@ -73,8 +75,8 @@ class DenseFeature(Feature):
     fill: float | None = Field(
         None, description="value for nulls, in the column's unit; without it a null is a bad row"
     )
-    clip: tuple[float, float] | None = None
-    log1p: bool = False
+    clip: tuple[float, float] | None = Field(None, description="[low, high]: values beyond are set to these")
+    log1p: bool = Field(False, description="replace x by sign(x) * log(1 + |x|)")
     standardise: bool = Field(
         False, description="subtract the mean, divide by the deviation, both over the training files"
     )
@@ -91,14 +93,14 @@ class DenseFeature(Feature):
 class IdFeature(LookupFeature):
     """One id per row. A null reads the missing row (`null: row`) or gives a zero vector (`null: empty`)."""
 
-    null: Literal["row", "empty"] = "row"
+    null: Literal["row", "empty"] = Field("row", description="a null: the missing row, or a zero vector")
 
 
 class BagFeature(LookupFeature):
     """A list of ids per row, pooled to one vector. A null list is an empty bag (zero vector) or reads the missing row."""
 
-    pooling: Literal["sum", "mean"] = "mean"
-    null: Literal["row", "empty"] = "empty"
+    pooling: Literal["sum", "mean"] = Field("mean", description="how the vectors of the list become one")
+    null: Literal["row", "empty"] = Field("empty", description="a null list: a zero vector, or the missing row")
 
 
 class SequenceColumn(LookupFeature):
@@ -112,16 +114,16 @@ class SequenceGroup(Strict):
     list column; its values must not decrease, and they travel in the batch.
     """
 
-    name: Name
+    name: Name = Field(description="name of the history")
     columns: tuple[SequenceColumn, ...] = Field(min_length=1)
-    max_length: Count
-    timestamp: Name | None = None
+    max_length: Count = Field(description="newest events that are kept")
+    timestamp: Name | None = Field(None, description="list column of the events' times, not decreasing")
 
 
 class Label(Feature):
     """A target in [0, 1] per row: click, like, ... `weight` is the task's weight in the loss."""
 
-    weight: float = Field(1.0, gt=0, le=1e9)
+    weight: float = Field(1.0, gt=0, le=1e9, description="of this label in the loss")
 
 
 class Lookup(NamedTuple):

@@ -24,7 +24,7 @@ TokensOrNone = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
 
 
 class SummaryConfig(Strict):
-    """Cross Arch (paper, Eq. 10-11): how many tokens tell each mode about the other."""
+    """Cross Arch (paper, Eq. 10-11): the tokens by which each side reads the other."""
 
     x_tokens: Tokens = Field(4, description="tokens of X_sum (LCE), also the CLS tokens of every sequence")
     pma_tokens: TokensOrNone = Field(2, description="learned queries of pooling by multi-head attention")
@@ -47,14 +47,14 @@ class SummaryConfig(Strict):
 class InteractionConfig(Strict):
     """Interaction Arch (paper, Eq. 7)."""
 
-    kind: Interaction = "dhen"
+    kind: Interaction = Field("dhen", description="how tokens interact; dhen is an ensemble of others")
     parts: tuple[Literal["dot", "dcn", "wukong"], ...] = Field(
         ("dot", "dcn"), min_length=1, max_length=100, description="members of a dhen ensemble"
     )
     merge: Literal["sum", "concat"] = Field("sum", description="dhen: how its members' tokens are merged")
     residual: bool = Field(True, description="X + MLP(Interaction(...)); false: the paper's MLP(Interaction(...))")
     dcn_rank: Width = Field(32, description="low rank of DCNv2's cross layers")
-    dcn_layers: Depth = 1
+    dcn_layers: Depth = Field(1, description="cross layers of DCNv2")
     dot_tokens: int = Field(
         16, ge=2, le=MOST_TOKENS, description="tokens kept (a learned compression) before the pairwise inner products"
     )
@@ -77,33 +77,36 @@ class SequenceConfig(Strict):
     )
     lengths: bool = Field(
         True,
-        description="X is told how many events each history has, beside the dense columns: attention and pooling are averages, "
+        description="the number of events of each history is an input of X, beside the dense columns: attention and pooling are averages, "
         "which cannot count",
     )
-    pffn: Literal["two_layer", "gdpa", "appendix"] = "two_layer"
+    pffn: Literal["two_layer", "gdpa", "appendix"] = Field(
+        "two_layer", description="form of the FFN that X_sum generates for each sample; appendix: the paper's"
+    )
     pffn_rank: Width = Field(16, description="two_layer, gdpa: inner width of the per-sample FFN")
-    pffn_residual: bool = True
-    attention_residual: bool = True
-    rope_base: float = Field(10_000.0, gt=1, le=1e12)
+    pffn_residual: bool = Field(True, description="S + PFFN(X_sum, S); false: the paper's PFFN(X_sum, S)")
+    attention_residual: bool = Field(True, description="S + MHA(S); false: the paper's MHA(S)")
+    rope_base: float = Field(10_000.0, gt=1, le=1e12, description="base of the rotary positions")
 
 
 class ModelConfig(Strict):
     """InterFormer (Zeng et al., CIKM 2025)."""
 
     kind: Literal["interformer"] = "interformer"
-    preset: Literal["default", "paper"] = "default"
+    preset: Literal["default", "paper"] = Field("default", description="what keys are that are not given")
     embedding_dim: Width = Field(32, description="floats a table row; a table may override it")
     embedding_sets: Depth = Field(
         1,
-        description="so many InterFormers on the same features, each with embedding_dim floats of every table row for itself, each taught "
-        "in epochs of its own; their logits are averaged. As many times the work, and training.epochs a multiple of it",
+        description="embedding ensemble: the number of InterFormers on the same features, each with embedding_dim floats of every table "
+        "row for itself, each trained in epochs of its own; their logits are averaged. As many times the work, and training.epochs a "
+        "multiple of it",
     )
     embedding_std: float | None = Field(
         None, gt=0, le=1e3, description="deviation of new rows' floats; default: 1 / sqrt(dim)"
     )
     d: int = Field(32, ge=2, le=65_536, description="width of a token")
-    layers: Depth = 2
-    heads: Depth = 2
+    layers: Depth = Field(2, description="each a Cross Arch, an Interaction Arch and a Sequence Arch")
+    heads: Depth = Field(2, description="of attention and of PMA; d / heads must be even")
     summary: SummaryConfig = SummaryConfig()
     interaction: InteractionConfig = InteractionConfig()
     sequence: SequenceConfig = SequenceConfig()
@@ -126,7 +129,7 @@ class ModelConfig(Strict):
     overlap: bool = Field(False, description="on CUDA, Interaction and Sequence Arch of a layer in two streams")
     head: Widths = Field((128, 64), description="hidden widths of the classifier")
     dropout: float = Field(0.0, ge=0, lt=1, description="on the hidden units of the interactions' and the head's MLPs")
-    activation: Activation = "silu"
+    activation: Activation = Field("silu", description="of the hidden units of all MLPs")
 
     @property
     def needs_sequences(self) -> bool:

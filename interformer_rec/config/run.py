@@ -51,7 +51,7 @@ class DataConfig(Strict):
     )
     workers: int = Field(1, ge=1, le=64, description="threads that decode Parquet on each rank")
     prefetch: int = Field(2, ge=1, le=1_000, description="decoded shuffle buffers kept ahead")
-    on_bad_row: Literal["error", "skip"] = "error"
+    on_bad_row: Literal["error", "skip"] = Field("error", description="skip: bad rows are left out and counted")
     max_decoded_bytes: int | None = Field(
         None,
         ge=1,
@@ -64,7 +64,10 @@ class DataConfig(Strict):
         description="rows of each data set that `on_bad_row: skip` may leave out before that is an error: a share, 0.0 to 1.0, or a number "
         "(an integer); that no row is left is always one",
     )
-    unroll: UnrollConfig | None = Field(None, description="first teach the events of the histories; null: rows only")
+    unroll: UnrollConfig | None = Field(
+        None,
+        description="history pre-training: the first epochs train on past events of the histories; null: rows only",
+    )
 
     @property
     def unrolled_epochs(self) -> int:
@@ -87,7 +90,7 @@ ShardingType = Literal[
 class ShardingConfig(Strict):
     """How tables are divided over the ranks: TorchRec's planner decides, within these constraints."""
 
-    default: ShardingType = "auto"
+    default: ShardingType = Field("auto", description="of every table that may have it; auto: the planner chooses")
     tables: dict[Name, ShardingType] = Field(default_factory=dict, description="per table, over `default`")
     plan: Location | None = Field(
         None, description="a file of `interformer plan --out`, instead of planning at the start"
@@ -126,9 +129,11 @@ class TrainingConfig(Strict):
     """How long, how precise, and what is watched."""
 
     out: Location = Field("runs/{name}", description="run folder, a path or URI; {name} is the run's name")
-    epochs: Count = 1
-    max_steps: Count | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    epochs: Count = Field(1, description="passes over the training rows; those of data.unroll count too")
+    max_steps: Count | None = Field(None, description="stop after so many steps, if epochs do not end before")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: autocast of the dense part; weights stay fp32"
+    )
     eval_every_steps: Count | None = Field(None, description="also evaluate every N steps; always at an epoch's end")
     monitor: str = Field(
         "auc",
@@ -142,12 +147,12 @@ class TrainingConfig(Strict):
     patience: CountOrNone | None = Field(
         None, description="stop when more evaluations in a row than this bring no better `monitor`"
     )
-    log_every_steps: Count = 20
+    log_every_steps: Count = Field(20, description="steps between two records of the log")
     checkpoint: CheckpointConfig = CheckpointConfig()
     start_seconds: Seconds = Field(600, description="a rank waits so long for the others at the start")
     hang_seconds: Seconds = Field(600, description="a rank without progress for so long ends the job")
     stop_seconds: Seconds = Field(20, description="SIGTERM: the ranks agree to stop and save within this time")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where torch sees a GPU")
 
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
@@ -159,8 +164,8 @@ class TrainingConfig(Strict):
 class RunConfig(Strict):
     """A run, whole."""
 
-    name: RunName
-    seed: int = Field(0, ge=0, lt=2**63)
+    name: RunName = Field(description="name of the run and of its folder")
+    seed: int = Field(0, ge=0, lt=2**63, description="of new weights, the shuffle and every random choice")
     data: DataConfig
     features: FeatureSchema
     model: AnyModelConfig = ModelConfig()

@@ -1,4 +1,4 @@
-"""Options of unrolled histories: epochs that teach what the histories tell. In: `data.unroll` of a run's YAML. No torch."""
+"""Options of history pre-training: epochs that train on past events of the histories. In: `data.unroll` of a run's YAML. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from interformer_rec.config.strict import Count, Name, Strict
 
 
 class UnrollConfig(Strict):
-    """The first epochs turn each row into an event of its own history, as it stood before that event (data/unroll.py)."""
+    """History pre-training: the first epochs replace each row by an earlier event of the same user (data/unroll.py)."""
 
     epochs: Count = Field(1, description="the first ones of training.epochs; each draws other events")
     history: Name = Field(

@@ -67,31 +67,31 @@ class Overhead(Strict):
 class Calibration(Strict):
     """Where measured numbers of a cluster file are from; written by `interformer plan score RUN --out FILE`."""
 
-    run: Name
-    date: Name
-    versions: dict[str, str] = Field(default_factory=dict)
-    ranks: Count
-    batch_size: Count
+    run: Name = Field(description="the run that was measured")
+    date: Name = Field(description="when")
+    versions: dict[str, str] = Field(default_factory=dict, description="releases that it ran with")
+    ranks: Count = Field(description="how many ranks it had")
+    batch_size: Count = Field(description="rows a rank and step")
     fitted: dict[str, str] = Field(description="field -> what it was fitted to")
 
 
 class Cluster(Strict):
     """One kind of node and the network between its copies."""
 
-    name: Name
-    about: str = ""
-    device: Literal["cuda", "cpu"]
+    name: Name = Field(description="of the kind of node")
+    about: str = Field("", description="a sentence for the reader")
+    device: Literal["cuda", "cpu"] = Field(description="where a rank computes")
     devices_per_node: int = Field(ge=1, le=1_000, description="GPUs a node; on CPU, processes a node")
     hbm_gib: float = Field(0.0, ge=0, le=1e6, description="memory of a GPU as its driver reports it; 0 on CPU")
     ddr_gib: float = Field(gt=0, le=1e9, description="host memory of a node")
-    hbm_gb_per_s: Rate | None = None
+    hbm_gb_per_s: Rate | None = Field(None, description="memory bandwidth of a GPU")
     ddr_gb_per_s: Rate = Field(description="host memory bandwidth of a node, all its processes together")
     host_device_gb_per_s: Rate | None = Field(None, description="host memory <-> one GPU, one direction")
     intra_node_gb_per_s: Rate = Field(description="a device to the others of its node, one direction")
     inter_node_gb_per_s: Rate = Field(description="a device's share of the network, one direction")
-    bf16_tflops: Rate
+    bf16_tflops: Rate = Field(description="matrix products in bfloat16, dense, a device")
     fp32_tflops: Rate = Field(description="without TF32, which torch does not use for matrix products by default")
-    max_nodes: int = Field(4096, ge=1, le=1_000_000)
+    max_nodes: int = Field(4096, ge=1, le=1_000_000, description="most nodes that a plan may ask for")
     price_per_node_hour: float | None = Field(None, gt=0, le=1e9, description="in the user's currency")
     efficiency: Efficiency = Efficiency()
     overhead: Overhead = Overhead()

@@ -1,0 +1,261 @@
+"""Writes the reference pages from the code, one line a key. In: the config models, the log's metrics; out: docs/reference/*.md.
+
+python -m docs.reference.make
+
+A key's type, bounds, default and description are those of its pydantic field: to correct a page, correct the field.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from pydantic import BaseModel
+
+from docs.reference.run_folder import CHECKPOINT, FILES, METRICS, RECORDS, split_of
+from interformer_rec.config.baselines import AnyModelConfig
+from interformer_rec.config.model import PRESETS, ModelConfig
+from interformer_rec.config.run import RunConfig
+from interformer_rec.planning.constraints import Wishes
+from interformer_rec.planning.cost.cluster import Cluster
+
+FOLDER = Path(__file__).parent
+UNBOUNDED = 2**31 - 1  # a maximum from here on says nothing to a reader
+HEAD = "| key | type | default | meaning |\n|---|---|---|---|"
+NOTE = "Written by `python -m docs.reference.make` from the code; change it there."
+Schema = dict[str, Any]
+
+
+class Key(NamedTuple):
+    """One line of a page."""
+
+    path: str
+    kind: str
+    default: str
+    meaning: str
+
+    def line(self) -> str:
+        """As a row of a Markdown table."""
+        meaning = self.meaning.replace("|", "\\|").replace("\n", " ")
+        return f"| `{self.path}` | {self.kind} | {self.default} | {meaning} |"
+
+
+def bounds(schema: Schema) -> str:
+    """', at least 1' and the like; '' without bounds that matter."""
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    texts = []
+    if low is not None and high is not None and high < UNBOUNDED:
+        texts.append(f"{low:,g} to {high:,}")
+    else:
+        texts += [f"at least {low:,g}"] if low is not None else []
+        texts += [f"at most {high:,}"] if high is not None and high < UNBOUNDED else []
+    texts += [f"above {above:,g}"] if above is not None else []
+    texts += [f"below {below:,g}"] if below is not None and below < UNBOUNDED else []
+    return "".join(f", {text}" for text in texts)
+
+
+def kind_of(schema: Schema) -> str:
+    """The type of a value, in words."""
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    if "anyOf" in schema:
+        return "; or ".join(dict.fromkeys(kind_of(part) for part in schema["anyOf"]))
+    if "$ref" in schema:
+        return "mapping"
+    kind = schema.get("type", "number")
+    if kind == "array":
+        items = schema.get("items") or (schema.get("prefixItems") or [{}])[0]
+        pair = f" of {len(schema['prefixItems'])}" if "prefixItems" in schema else ""
+        least = ", at least one" if schema.get("minItems") and not pair else ""
+        return f"list{pair}{least}: {kind_of(items)}" if items else "list"
+    if kind == "object":
+        return f"mapping of {kind_of(schema.get('additionalProperties', {}))}"
+    return f"{ {'string': 'text', 'boolean': 'true or false'}.get(kind, kind) }{bounds(schema)}"
+
+
+def parts(schema: Schema, definitions: dict[str, Schema]) -> tuple[Schema | None, str]:
+    """The mapping that a value holds, if it holds any, and how its keys are reached: '', '[]' (a list) or '.NAME' (by name)."""
+    for part in schema.get("anyOf", [schema]):
+        items, named = part.get("items"), part.get("additionalProperties")
+        for inner, step in ((part, ""), (items, "[]"), (named, ".NAME")):
+            if isinstance(inner, dict) and "$ref" in inner:
+                return definitions[inner["$ref"].rsplit("/", 1)[-1]], step
+    return None, ""
+
+
+def default_of(name: str, schema: Schema, required: list[str]) -> str:
+    """A default as YAML has it."""
+    if name in required:
+        return "required"
+    value = schema.get("default", {} if schema.get("type") == "object" else None)
+    return f"`{json.dumps(value)}`"
+
+
+def keys_of(model: Schema, definitions: dict[str, Schema], prefix: str = "") -> Iterator[Key]:
+    """Every key of a mapping and of the mappings in it, in the order of the code."""
+    for name, schema in model.get("properties", {}).items():
+        path = f"{prefix}{name}"
+        if "const" in schema:  # the kind that a section is about
+            continue
+        inner, step = parts(schema, definitions)
+        meaning = schema.get("description") or (first_sentence(inner) if inner is not None else "")
+        required = model.get("required", [])
+        if inner is None:
+            yield Key(path, kind_of(schema), default_of(name, schema, required), meaning)
+            continue
+        kind = {"": "mapping", "[]": "list of mappings", ".NAME": "mapping by name"}[step]
+        default = "required" if name in required else ("`null`" if schema.get("default", 0) is None else "")
+        yield Key(path, kind, default, meaning)
+        yield from keys_of(inner, definitions, f"{path}{step}.")
+
+
+def first_sentence(schema: Schema) -> str:
+    """Of a class's docstring."""
+    return schema.get("description", "").split("\n\n")[0].replace("\n", " ")
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> list[Key]:
+    """Every key of a pydantic model."""
+    schema = model.model_json_schema()
+    return list(keys_of(schema, schema.get("$defs", {}), prefix))
+
+
+def table(lines: list[Key]) -> str:
+    """Keys as a Markdown table."""
+    return "\n".join([HEAD, *(key.line() for key in lines)])
+
+
+def model_kinds() -> list[type[BaseModel]]:
+    """The classes under `model`, InterFormer first."""
+    union = get_args(AnyModelConfig)[0]
+    return list(get_args(union))
+
+
+def run_keys() -> dict[str, list[Key]]:
+    """Section of a run config -> its keys; those of `model` apart."""
+    sections: dict[str, list[Key]] = {"": []}
+    for key in keys(RunConfig):
+        section, dot, _ = key.path.partition(".")
+        if section == "model":
+            continue
+        if key.kind == "mapping" and not dot:
+            sections[section] = []
+        else:
+            sections[section if dot else ""].append(key)
+    return sections
+
+
+def prose(*sentences: str) -> str:
+    """A paragraph, wrapped."""
+    return textwrap.fill(" ".join([NOTE, *sentences]), 120, break_on_hyphens=False, break_long_words=False) + "\n"
+
+
+def config_page() -> str:
+    """docs/reference/config.md."""
+    lines = [
+        "# Keys of a run config\n",
+        prose(
+            "`a.b` is key `b` below key `a`; `a[].b` is `b` in each entry of the list `a`, and `a.NAME.b` is `b` below a name of your own.",
+            "On the command line `--set a.b=VALUE` sets a key; VALUE is YAML, and a list is written whole: `--set 'model.head=[64, 32]'`.",
+        ),
+    ]
+    intro = {name: first_sentence(schema) for name, schema in RunConfig.model_json_schema()["$defs"].items()}
+    classes = {name: field.annotation for name, field in RunConfig.model_fields.items()}
+    for section, found in run_keys().items():
+        if section:
+            lines.append(f"## {section}\n\n{intro[classes[section].__name__]}\n")
+        lines.append(table(found) + "\n")
+    lines.append("## model\n\n`model.kind` chooses the model; without it InterFormer is trained.\n")
+    for model in model_kinds():
+        kind = model.model_fields["kind"].default
+        lines.append(f"### kind: {kind}\n\n{first_sentence(model.model_json_schema())}\n")
+        lines.append(table(keys(model, "model.")) + "\n")
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def cluster_page() -> str:
+    """docs/reference/cluster.md."""
+    about = prose(
+        "`interformer plan --cluster NAME` takes a name of configs/clusters/ or the path of such a file",
+        "([guide](../guides/planning.md#clusters)). GiB is 2^30 bytes; GB/s is 10^9 bytes a second in one direction.",
+    )
+    return f"# Keys of a cluster file\n\n{about}\n{table(keys(Cluster))}\n"
+
+
+def constraints_page() -> str:
+    """docs/reference/constraints.md."""
+    about = prose("`interformer plan --constraints FILE` reads it ([guide](../guides/planning.md#constraints)).")
+    return f"# Keys of a constraints file\n\n{about}\n{table(keys(Wishes))}\n"
+
+
+def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of everything in a tree of mappings."""
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            yield from leaves(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", inner
+
+
+def presets_page() -> str:
+    """docs/reference/presets.md: the keys in which presets differ."""
+    whole = {name: dict(leaves(ModelConfig(preset=name).model_dump(mode="json"), "model.")) for name in PRESETS}
+    differing = [
+        path for path, value in whole["default"].items() if any(found[path] != value for found in whole.values())
+    ]
+    head = f"| key | {' | '.join(f'`{name}`' for name in whole)} |\n|{'---|' * (len(whole) + 1)}"
+    rows = [
+        f"| `{path}` | {' | '.join(f'`{json.dumps(found[path])}`' for found in whole.values())} |"
+        for path in differing
+        if path != "model.preset"
+    ]
+    about = prose(
+        "`model.preset` sets these keys, where they are not given themselves; all others are alike. `default` is the form that this",
+        "project recommends ([why](../decisions/0004-model-choices.md)), `paper` the letter of the paper.",
+    )
+    return "\n".join(["# Presets of InterFormer\n", about, head, *rows]) + "\n"
+
+
+def run_folder_page() -> str:
+    """docs/reference/run-folder.md."""
+    files = [f"| `{name}` | {meaning} |" for name, meaning in FILES.items()]
+    records = [f"| `{name}` | all | {meaning} |" for name, meaning in RECORDS.items()]
+    records += [f"| `{name}` | {split_of(name)} | {meaning} |" for name, meaning in METRICS.items()]
+    records += [f"| `{name}` | checkpoint | {meaning} |" for name, meaning in CHECKPOINT.items()]
+    about = prose("`training.out` says where the folder is; by default runs/NAME.")
+    log = textwrap.fill(
+        "A number that is not defined is null. TensorBoard has the same numbers under the tag SPLIT/FIELD, at the record's step: "
+        "`train/loss`, `valid/click/auc`, `checkpoint/bytes`. A resumed run appends to metrics.jsonl; of two records of one split, "
+        "epoch and step the later one holds.",
+        120,
+    )
+    parts = ["# Files of a run\n", about, "| file | holds |\n|---|---|", *files]
+    parts += [f"\n## Fields of metrics.jsonl\n\n{log}\n", "| field | records | meaning |\n|---|---|---|", *records]
+    return "\n".join(parts) + "\n"
+
+
+PAGES = {
+    "config.md": config_page,
+    "cluster.md": cluster_page,
+    "constraints.md": constraints_page,
+    "presets.md": presets_page,
+    "run-folder.md": run_folder_page,
+}
+
+
+def missing() -> list[str]:
+    """Keys without a description."""
+    found = [key for section in run_keys().values() for key in section]
+    found += [key for model in model_kinds() for key in keys(model, f"{model.__name__}: model.")]
+    found += [key._replace(path=f"cluster: {key.path}") for key in keys(Cluster)]
+    found += [key._replace(path=f"constraints: {key.path}") for key in keys(Wishes)]
+    return [key.path for key in found if not key.meaning]
+
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page(), encoding="utf-8")

@@ -1,0 +1,60 @@
+"""What a run folder and its log hold, in words. In: nothing; out: names and meanings, for make.py and its tests."""
+
+from __future__ import annotations
+
+FILES = {
+    "config.yaml": "the config with every default; `interformer train` of it repeats the run",
+    "features/": "`fitted.json` and vocabularies: what was computed from the training files",
+    "checkpoints/step-N/": "the state at step N; `training.checkpoint.path` puts them elsewhere",
+    "metrics.jsonl": "the log, one JSON object a line (below)",
+    "tensorboard/": "the same numbers for TensorBoard (below)",
+    "plan.json": "which table lies on which rank, and how",
+    "environment.json": "machine, versions, ranks and threads of the last start",
+    "data.json": "paths, rows and bad rows of each data set; rows of tables; lengths of histories; `plan --statistics` reads it",
+    "measured.json": "memory and time of each stage, by rank; `plan score` reads it",
+    "evaluation.json": "metrics and calibration bins of the validation and test set, best checkpoint",
+    "report.html": "all of it as a page",
+    "complete.json": '`{"step": N}`, written last: training ended there',
+    "lock.json": "while a job trains in the folder: host, process, since when ([faults](../guides/faults.md#one-job-at-a-time))",
+    "non_finite_step_N_rank_R.safetensors": "the batch at which the loss was not finite",
+}
+RECORDS = {
+    "split": "`train`, `valid`, `test` or `checkpoint`: what the record is of",
+    "epoch": "counted from 0",
+    "step": "of the run; of a window its last",
+}
+METRICS = {
+    "loss": "what training minimises: mean over steps and ranks",
+    "rows": "rows of all ranks",
+    "rows_without_group": "with `features.group`: rows whose group is null; they are left out of GAUC",
+    "ne": "normalised entropy: logloss over that of the base rate; below 1 is better than the mean; mean of labels",
+    "calibration": "sum of predictions over sum of labels; mean of labels",
+    "seconds": "of the window or the evaluation; saving is left out",
+    "samples_per_second": "`rows` / `seconds`",
+    "data_wait_share": "share of the time in which the ranks waited for the loader",
+    "lr_dense": "learning rate of the dense weights at this step",
+    "lr_embedding": "learning rate of the tables at this step",
+    "LABEL/auc": "area under the ROC curve, exact over all rows",
+    "LABEL/gauc": "with `features.group`: mean AUC of the groups, weighted by their rows",
+    "LABEL/logloss": "mean binary cross-entropy",
+    "LABEL/ne": "normalised entropy of this label",
+    "LABEL/calibration": "calibration of this label",
+    "LABEL/base_rate": "mean of the label",
+}
+CHECKPOINT = {
+    "bytes": "written, by all ranks",
+    "stall_seconds": "that training waited",
+    "write_seconds": "until the files were there",
+    "host_bytes": "host memory that the copy took, a rank",
+    "incremental": "holds the rows that changed since the last full checkpoint",
+    "asynchronous": "was written while training went on",
+}
+TRAIN_ONLY = ("loss", "ne", "calibration", "data_wait_share", "samples_per_second", "lr_dense", "lr_embedding")
+BOTH = ("rows", "seconds", "LABEL/ne", "LABEL/calibration")
+
+
+def split_of(metric: str) -> str:
+    """The records that have a metric."""
+    if metric in BOTH:
+        return "train, valid, test"
+    return "train" if metric in TRAIN_ONLY else "valid, test"

@@ -1,0 +1,57 @@
+"""The reference pages are what their script writes, and the script leaves out no key and no metric."""
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from docs.reference import make
+from docs.reference.run_folder import METRICS, split_of
+from interformer_rec.metrics.evaluation import EvalMetrics, WindowMetrics
+from interformer_rec.training.window import Window
+
+
+@pytest.mark.parametrize("name", make.PAGES)
+def test_page_is_what_the_code_says(name):
+    page = (make.FOLDER / name).read_text(encoding="utf-8")
+    assert page == make.PAGES[name](), "the code has changed: run python -m docs.reference.make"
+
+
+def test_every_key_has_a_meaning():
+    assert make.missing() == [], "give each of these keys a description in its pydantic field"
+
+
+def test_every_section_and_kind_is_there():
+    page = make.config_page()
+    for text in (
+        "| `name` |",
+        "`data.batch_size`",
+        "`features.tables.NAME.min_count`",
+        "`features.sequences[].columns[].table`",
+    ):
+        assert text in page
+    for text in (
+        "`optimizer.embedding.lr`",
+        "`sharding.tables`",
+        "`training.checkpoint.every_steps`",
+        "`data.unroll.labels`",
+    ):
+        assert text in page
+    assert page.count("### kind: ") == 15
+    assert "integer, 1 to 64 | `1`" in page  # data.workers: bounds and default
+
+
+def test_run_folder_names_every_metric():
+    evaluation, window = EvalMetrics(["LABEL"], group=True), WindowMetrics(["LABEL"], torch.device("cpu"))
+    found = {*evaluation.compute(), *window.compute()}
+    assert {"loss", "LABEL/gauc", "LABEL/base_rate", "rows_without_group"} <= found
+    assert found <= set(METRICS)
+
+
+def test_run_folder_names_every_field_of_a_window(tmp_path):
+    dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    try:
+        record, _ = Window(["LABEL"], torch.device("cpu")).exchange()
+    finally:
+        dist.destroy_process_group()
+    assert {"seconds", "samples_per_second", "data_wait_share"} <= set(record) <= set(METRICS)
+    assert all("train" in split_of(name) for name in record)

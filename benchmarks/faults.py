@@ -60,7 +60,7 @@ def suffer(
 
 
 def processes(folder: Path, config: Path) -> dict[str, Row]:
-    """A rank or the agent is killed, told to stop, or stops answering, on one host."""
+    """A rank or the agent is killed, asked to stop, or stops answering, on one host."""
     rows = {}
     with Job(folder, config, LONG) as job:
         agent = job.start(*ONE_HOST, "--max-restarts=9")

@@ -1,4 +1,4 @@
-"""An S3 server on loopback for tests: it speaks the protocol, and every request is counted."""
+"""An S3 server on loopback for tests: every request is counted."""
 
 from __future__ import annotations
 

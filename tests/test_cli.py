@@ -87,7 +87,7 @@ def test_inspect_writes_to_a_path_or_uri(monkeypatch, tmp_path, capsys):
 
 @pytest.fixture
 def in_ascii():
-    """Runs `interformer` where Python reads and prints ASCII unless it is told otherwise."""
+    """Runs `interformer` where Python reads and prints ASCII unless it is configured otherwise."""
     ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
 
     def run(*argv):

@@ -78,7 +78,7 @@ def forward_flops(task: torch.nn.Module, batch: Batch) -> int:
 def speed(texts: Mapping[str, str], threads: int) -> dict[str, float]:
     """In a worker: training samples/s of each run, medians of interleaved steps on the same rows.
 
-    A step counts for less where a row is taught in several epochs: one for each embedding set, and those of unrolled histories (whose
+    A step counts for less where a row is trained on in several epochs: one for each embedding set, and those of history pre-training (whose
     histories are shorter: this counts them as whole ones).
     """
     torch.set_num_threads(threads)

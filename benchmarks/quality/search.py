@@ -1,7 +1,7 @@
 """An equal search for every system. In: a system and a number of trials; out: the best trial's settings, chosen on validation.
 
 The first trial is the system's fixed recipe; the others come from Optuna's TPE sampler. Trial n's sampler is seeded by the
-system's name and n and told of the trials before it, so a search that was interrupted goes on exactly as it would have: the run
+system's name and n and given the trials before it, so a search that was interrupted goes on exactly as it would have: the run
 folders are its only memory. A trial whose loss diverged counts, as failed.
 """
 

@@ -119,7 +119,7 @@ class Study:
     def config(self, system: System, settings: dict[str, Any], seed: int, test: Path | None = None) -> RunConfig:
         """A run of the study, its folder aside. The number of epochs is bounded alike for all; validation picks among them.
 
-        Alike is how often a weight is taught by a row: a model with embedding sets has as many epochs for each of them. Epochs of
+        Alike is how often a weight is trained on a row: a model with embedding sets has as many epochs for each of them. Epochs of
         unrolled histories come before.
         """
         plain = system.config(self.choices.dataset, settings, self.choices.changes)

@@ -2,7 +2,7 @@
 
 The evaluation itself may fail, on a bad row, say: so the checkpoint is whole first, and this file comes after it, whole or not at all. A
 checkpoint without one was not evaluated yet: `--resume` evaluates it again. The value is all there is to say which checkpoint is
-the best (checkpoints.py), so that this, the weights and the metrics never disagree.
+the best (retention.py), so that this, the weights and the metrics never disagree.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class Verified:
             piece, base = self._piece(number), number * PIECE
             low, high = max(start, base), min(stop, base + PIECE)
             if len(piece) < high - base:
-                raise DamagedError(f"{self._file} ends at byte {base + len(piece)}, its header speaks of more")
+                raise DamagedError(f"{self._file} ends at byte {base + len(piece)}, its header lists more")
             out[low - start : high - start] = memoryview(piece)[low - base : high - base]
         return out
 

@@ -1,7 +1,7 @@
 """A checkpoint's way to storage. In: a Parallel and JSON state; out: files that do not remember the sharding plan.
 
 Tables are stored as rectangles of (row, column) with their optimizer state beside them; whoever loads reads the rectangles
-that overlap its own shards (restore.py), whatever plan and world size wrote them. Tensors are safetensors files, the rest
+that overlap its own shards (read.py), whatever plan and world size wrote them. Tensors are safetensors files, the rest
 is JSON: nothing is ever unpickled. The manifest is written last, so a folder with one is whole.
 
     checkpoints/step-00000120/rank-00000.safetensors    <table>|<row>|<column>|weight, ...|momentum1: this rank's rectangles

@@ -1,7 +1,7 @@
 """InterFormer's options and presets, in the paper's words. In: the `model:` part of a run's YAML. No torch.
 
 `preset: default` is the form we stand for, `preset: paper` the letter of the paper; any key given beside it overrides it. The
-options of other kinds are in model_kinds.py.
+options of other kinds are in baselines.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The run config: one YAML file, validated and frozen, describes a run. In: a path and overrides; out: a RunConfig. No torch.
 
-The schema of the features is in schema.py, options and presets of the models in model_config.py and model_kinds.py, the optimizers'
-in optimizer_config.py, text and references in config_text.py; here are the rest and the cross-field checks. A run saves its resolved
+The schema of the features is in features.py, options and presets of the models in model.py and baselines.py, the optimizers' in
+optimizer.py, text and references in text.py; here are the rest and the cross-field checks. A run saves its resolved
 config (`to_yaml`), and that file replays the run.
 """
 
@@ -223,7 +223,7 @@ class RunConfig(Strict):
             return
         if self.training.epochs % sets:
             raise ValueError(
-                f"model.embedding_sets: {sets} teaches one set an epoch, so training.epochs must be a multiple of it, not "
+                f"model.embedding_sets: {sets} trains one set an epoch, so training.epochs must be a multiple of it, not "
                 f"{self.training.epochs}"
             )
         if kind not in ("adagrad", "sgd"):

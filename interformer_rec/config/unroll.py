@@ -23,12 +23,12 @@ class UnrollConfig(Strict):
         """Raises ValueError where the schema, training.epochs or model.embedding_sets do not allow it."""
         if self.epochs >= epochs:
             raise ValueError(
-                f"data.unroll.epochs: {self.epochs} of training.epochs: {epochs} teach events of histories, which leaves no epoch for the "
+                f"data.unroll.epochs: {self.epochs} of training.epochs: {epochs} train on events, which leaves no epoch for the "
                 f"rows: raise training.epochs to {self.epochs + sets} or more"
             )
         if self.epochs % sets:
             raise ValueError(
-                f"model.embedding_sets: {sets} teaches one set an epoch, so data.unroll.epochs must be a multiple of it, not {self.epochs}"
+                f"model.embedding_sets: {sets} trains one set an epoch, so data.unroll.epochs must be a multiple of it, not {self.epochs}"
             )
         groups, labels = [group.name for group in features.sequences], [label.name for label in features.labels]
         for name in (self.history, *self.labels.values()):

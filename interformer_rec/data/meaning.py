@@ -78,7 +78,7 @@ def _kinds(source: Source, features: FeatureSchema, labels: bool) -> dict[str, s
 
 
 def _id_columns(features: FeatureSchema) -> set[str]:
-    """Columns whose values are told apart: of ids, bags, sequences, times and the group."""
+    """Columns whose values are distinguished: of ids, bags, sequences, times and the group."""
     columns = {feature.column for feature in (*features.ids, *features.bags)}
     columns |= {column.column for group in features.sequences for column in group.columns}
     columns |= {group.timestamp for group in features.sequences if group.timestamp}

@@ -1,15 +1,17 @@
-"""Unrolled histories: rows give way to earlier events of their users, as things then stood. In: a buffer's Columns; out: as many rows.
+"""History pre-training: replaces each row with an earlier event of the same user; features are as they were at that time.
 
-A row teaches one label. Its history tells of up to max_length earlier exposures, and by the other histories what came of them: labels
+In: a shuffle buffer's Columns; out: as many rows.
+
+A row has one label. Its history holds up to max_length earlier exposures, and the other histories say what came of them: labels
 that nobody has to log. The event's ids take the candidate's place, by table; it has a label if it also stands in the history that
-`labels` names (long_watch: what was watched for long); of the histories the events before it stay. What an event does not tell of the
+`labels` names (long_watch: what was watched for long); of the histories the events before it stay. What an event does not hold of the
 candidate is missing; user and context stay the row's.
 
     row      candidate v9   watch v1 v2 v3 v4   long_watch v2 v3     its event v3 is drawn:
     becomes  candidate v3   watch v1 v2         long_watch v2        label 1
 
-Each event of a user is taught once, though it stands in many rows, and not at all if it is a row itself: a label seen twice is learned
-by heart. Events are drawn from all of a buffer's (users are told apart by the schema's `group`), other ones in each epoch.
+Each event of a user is trained on once, though it stands in many rows, and not at all if it is a row itself: a label that is seen twice
+is memorised. Events are drawn from all of a buffer's (the schema's `group` identifies users), other ones in each epoch.
 """
 
 from __future__ import annotations

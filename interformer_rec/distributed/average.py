@@ -27,10 +27,10 @@ class DenseAverage:
         self.tensors = {parameter: parameter.detach().clone() for parameter in parameters}
 
     @torch.no_grad()
-    def update(self, resting: Collection[nn.Parameter] = ()) -> None:
+    def update(self, frozen: Collection[nn.Parameter] = ()) -> None:
         """Take in the weights of a step that was just made, but for those that it left alone; nothing waits for the device."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        pairs = [(average, weight) for weight, average in self.tensors.items() if weight not in resting]
+        pairs = [(average, weight) for weight, average in self.tensors.items() if weight not in frozen]
         averages, weights = map(list, zip(*pairs, strict=True))
         torch._foreach_lerp_(averages, weights, 1 - decay)
         self.steps += 1

@@ -89,7 +89,7 @@ class RunOptimizer:
         self.fused = model.fused_optimizer
         self.rate = rate
         self.step_count = 0
-        self.resting: set[nn.Parameter] = set()  # dense weights that stay as they are, moments and average too
+        self.frozen: set[nn.Parameter] = set()  # dense weights that stay as they are, moments and average too
         self.empty = False  # every row of this step was skipped, on all ranks: momentum and weight decay wait, too
         self.lr_dense, self.lr_embedding = dense.lr, embedding.lr
         self.clip_norm = dense.clip_norm
@@ -137,7 +137,7 @@ class RunOptimizer:
         if self.empty:
             self.step_count += 1
             return
-        for parameter in self.resting:
+        for parameter in self.frozen:
             parameter.grad = None
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.dense_parameters, self.clip_norm)
@@ -145,7 +145,7 @@ class RunOptimizer:
         if self.replicated is not None:
             self.replicated.step()
         if self.average is not None:
-            self.average.update(self.resting)
+            self.average.update(self.frozen)
         self.step_count += 1
 
     def averaged(self) -> AbstractContextManager[None]:

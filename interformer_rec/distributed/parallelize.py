@@ -37,12 +37,12 @@ class Parallel:
     notes: tuple[str, ...] = ()  # what the user should know of the plan
 
     def begin_epoch(self, epoch: int) -> None:
-        """Tell the parts of the model that teach one thing an epoch (embedding sets), and rest the weights that are not its."""
+        """Choose what this epoch trains (one member of an embedding ensemble), and freeze the weights of the others."""
         for module in self.model.modules():
             if hasattr(module, "begin_epoch"):
                 module.begin_epoch(epoch)
-            if hasattr(module, "resting"):
-                self.optimizer.resting = set(module.resting())
+            if hasattr(module, "frozen_weights"):
+                self.optimizer.frozen = set(module.frozen_weights())
 
 
 def parallelize(

@@ -1,7 +1,7 @@
 """The pairwise loss of rows that share a group. In: logits, labels, weights and groups of a batch; out: one number, to be minimised.
 
-BCE asks how likely a click is; it is lowest when users are told apart, and hardly cares which of one user's items comes first. Pairs
-of one user's rows ask for just that (Li et al. 2015, "Click-through Prediction for Advertising in Twitter Timeline", KDD, section 3,
+BCE asks how likely a click is. Most of it depends on which user a row is of, little on which of one user's items comes first. Pairs
+of one user's rows depend on that alone (Li et al. 2015, "Click-through Prediction for Advertising in Twitter Timeline", KDD, section 3,
 combine the two in the same way; Sheng et al. 2023, KDD, do it listwise). Legend: B rows, T tasks, P pairs.
 """
 

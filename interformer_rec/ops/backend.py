@@ -41,7 +41,7 @@ _choice: list[Choice] = [_from_environment()]
 
 @contextmanager
 def using(choice: Choice) -> Iterator[None]:
-    """Within the block operators run as told, in all threads (a backward pass has its own)."""
+    """Within the block operators run on the given backend, in all threads (a backward pass has its own)."""
     before, _choice[0] = _choice[0], choice
     try:
         yield

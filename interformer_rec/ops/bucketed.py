@@ -66,7 +66,7 @@ def attention(
     window: int | None,
     base: float,
 ) -> Tensor:
-    """(J, H, C); what is computed is written in triton/attention_forward.py."""
+    """(J, H, C); what is computed is written in triton/attention/forward.py."""
     layout = layout_of(offsets_B1, cls)
     out = []
     turned = _turn(qk_J2HC, ages_J, base, False)
@@ -168,7 +168,7 @@ def _norm_backward(grad: Tensor, x: Tensor, gain: Tensor, eps: float) -> tuple[T
 def ffn(
     values_JD: Tensor, w1_BDR: Tensor, w2_BRD: Tensor, offsets_B1: Tensor, gains: Gains, *, cls: int, eps: float
 ) -> Tensor:
-    """(J, d), without the residual; what is computed is written in triton/per_sample_ffn_forward.py."""
+    """(J, d), without the residual; what is computed is written in triton/per_sample_ffn/forward.py."""
     layout, out = layout_of(offsets_B1, cls), []
     for x, w1, w2 in zip(
         layout.buckets.pad(values_JD), layout.buckets.bucket(w1_BDR), layout.buckets.bucket(w2_BRD), strict=True

@@ -22,7 +22,7 @@ USED = {
 
 
 def add_plan_arguments(one: argparse.ArgumentParser) -> None:
-    """Options that are not given leave no trace, so that those which are can be told apart."""
+    """Options that are not given leave no trace, so that given ones are known."""
 
     def add(name: str, **more: Any) -> None:
         one.add_argument(name, default=argparse.SUPPRESS, **more)

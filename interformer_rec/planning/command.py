@@ -192,8 +192,10 @@ def answer(problem: Problem, objective: str = "time") -> Placed:
         return fewest_nodes(problem) if objective == "gpus" else place(problem)
     except DoesNotFit as error:
         changes = [terminal.change_text(change) for change in smallest_changes(problem)]
-        told = "\n".join(f"  - {text}" for text in changes) or "  - nothing that was tried; see docs/guides/planning.md"
-        raise DoesNotFit(f"{error}\nAny one of these makes it fit:\n{told}", error.cause) from None
+        changed = (
+            "\n".join(f"  - {text}" for text in changes) or "  - nothing that was tried; see docs/guides/planning.md"
+        )
+        raise DoesNotFit(f"{error}\nAny one of these makes it fit:\n{changed}", error.cause) from None
 
 
 def compare(first: str, second: str, as_json: bool = False) -> int:

@@ -89,7 +89,7 @@ def to_dict(placed: Placed, reports: list[TableReport] | None = None) -> dict[st
     """JSON-able, keys as in the module's text; `reports` from explain, made here if not given."""
     problem, memory = placed.problem, placed.memory
     reports = explain(placed) if reports is None else reports
-    told = {report.name: report for report in reports}
+    by_name = {report.name: report for report in reports}
     return {
         "format": FORMAT,
         "version": __version__,
@@ -112,7 +112,7 @@ def to_dict(placed: Placed, reports: list[TableReport] | None = None) -> dict[st
         "nodes": problem.nodes,
         "batch_size": problem.batch_size,
         "reserve": problem.reserve,
-        "tables": {option.name: _table(option, told[option.name]) for option in placed.options},
+        "tables": {option.name: _table(option, by_name[option.name]) for option in placed.options},
         "step": {
             **placed.time.items,
             "total": placed.time.total,
@@ -216,15 +216,15 @@ def _spec(table: TablePlan, device: str, ranks_per_node: int) -> EnumerableShard
 def _differences(
     plan: PlanFile, infos: dict[str, TableInfo], ranks: int, ranks_per_node: int, device: str
 ) -> list[str]:
-    told = plan.fingerprint
+    made_for = plan.fingerprint
     pairs = (
-        ("ranks", told.ranks, ranks),
-        ("ranks a node", told.ranks_per_node, ranks_per_node),
-        ("device", told.device, device),
+        ("ranks", made_for.ranks, ranks),
+        ("ranks a node", made_for.ranks_per_node, ranks_per_node),
+        ("device", made_for.device, device),
     )
     wrong = [f"{what}: the plan has {planned}, this job {here}" for what, planned, here in pairs if planned != here]
-    for name in sorted(told.tables.keys() | infos.keys()):
-        if name not in infos or name not in told.tables or name not in plan.tables:
+    for name in sorted(made_for.tables.keys() | infos.keys()):
+        if name not in infos or name not in made_for.tables or name not in plan.tables:
             wrong.append(f"table {name!r} is only in the {'plan' if name not in infos else 'model'}")
             continue
         config = infos[name].config
@@ -232,13 +232,13 @@ def _differences(
             rows=config.num_embeddings, dim=config.embedding_dim, dtype=config.data_type.value.lower().replace("fp", "float"),
             pooled=infos[name].pooled,
         )  # fmt: skip
-        planned = told.tables[name]
+        planned = made_for.tables[name]
         wrong += [
             f"table {name!r}: {field} {getattr(planned, field)} in the plan, {getattr(here, field)} in the model"
             for field in TablePrint.model_fields
             if getattr(planned, field) != getattr(here, field)
         ]
-        wrong += [f"table {name!r}: {text}" for text in _misplaced(plan.tables[name], planned, told)]
+        wrong += [f"table {name!r}: {text}" for text in _misplaced(plan.tables[name], planned, made_for)]
     return wrong
 
 

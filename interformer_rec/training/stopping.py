@@ -46,7 +46,7 @@ class StopRequest:
 
 
 class StopAgreement:
-    """Whether some rank was told to stop, asked of all ranks as often as `seconds` need, and no more often.
+    """Whether some rank was asked to stop, exchanged between all ranks as often as `seconds` need, and no more often.
 
     SIGTERM reaches ranks at different steps; they must stop at the same one. The ranks exchange one small vector, about ten
     times in `seconds`, however long a step takes; the slowest rank's pace decides, so that all ask at the same step.
@@ -66,14 +66,14 @@ class StopAgreement:
         if self._steps < self._interval:
             return 0
         now = time.perf_counter()
-        told = [float(self.request.signal == number) for number in STOP_SIGNALS]
-        vector = torch.tensor([now - self._since, *told], dtype=torch.float64, device=self.device)
+        requests = [float(self.request.signal == number) for number in STOP_SIGNALS]
+        vector = torch.tensor([now - self._since, *requests], dtype=torch.float64, device=self.device)
         dist.all_reduce(vector, dist.ReduceOp.MAX)
         seconds, *asked = vector.tolist()
         fitting = int(self.PART * self.seconds * self._steps / max(seconds, 1e-9))
         self._interval = max(1, min(2 * self._interval, fitting))
         self._steps, self._since = 0, now
-        return next((number for number, told in zip(STOP_SIGNALS, asked, strict=True) if told), 0)
+        return next((number for number, count in zip(STOP_SIGNALS, asked, strict=True) if count), 0)
 
 
 class Progress(BestSoFar):

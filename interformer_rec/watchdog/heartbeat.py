@@ -1,4 +1,4 @@
-"""The watchdog's side channel. In: this rank's Beat; out: the latest beats of the ranks it hears.
+"""The watchdog's side channel. In: this rank's Beat; out: the latest beats of the ranks that it receives them from.
 
 A TCPStore of its own, hosted by rank 0, used by one thread per rank and never by the training: no collective, nothing of the
 process group. Rank 0 reads the beats of all, the others read rank 0's, which carries its judgement. Everything passes

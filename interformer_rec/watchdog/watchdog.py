@@ -1,8 +1,8 @@
 """Ends a process whose job hangs. In: what the main thread begins (`at`); out: lines that name the slow or stuck rank, and exit 1.
 
 Two threads a rank: one exchanges beats and may block (heartbeat.Channel), one judges and never does. Rank 0 judges all ranks
-and tells the others; a rank that no longer hears rank 0 judges rank 0. A process ends when the job stood still for `patience`
-seconds, whoever's fault it is, so that its agent (torchrun) can restart the group.
+and sends the others its verdict; a rank that gets no more beats of rank 0 judges rank 0. A process ends when the job stood still
+for `patience` seconds, whoever's fault it is, so that its agent (torchrun) can restart the group.
 
 All ages are measured by the judge's own clock, which stands still while its process does: a job that was suspended
 (Ctrl-Z, scontrol suspend) and goes on blames nobody for the time it slept.
@@ -178,7 +178,7 @@ class Watchdog:
         return judge(map(self._with_reason, everybody), limit, self.silent_after)
 
     def _everybody(self) -> list[Seen]:
-        """This rank and those it hears: all on rank 0, rank 0 on the others."""
+        """This rank and those whose beats it receives: all on rank 0, rank 0 on the others."""
         if self._channel is None:
             return [self._myself()]
         others = range(1, self.env.world_size) if self.env.is_main else [0]

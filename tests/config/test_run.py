@@ -49,7 +49,7 @@ def refused(**changes):
         ),
         (
             {"training": {"epochs": 3}, "model": {"embedding_sets": 2}, **HISTORY},
-            "model.embedding_sets: 2 teaches one set an epoch, so training.epochs must be a multiple of it, not 3",
+            "model.embedding_sets: 2 trains one set an epoch, so training.epochs must be a multiple of it, not 3",
         ),
         (
             {"training": {"epochs": 2}, "model": {"embedding_sets": 2}, **HISTORY},

@@ -50,7 +50,7 @@ def tree(**changes):
                 "model__embedding_sets": 2,
                 "optimizer__embedding": {"kind": "adagrad"},
             },
-            "model.embedding_sets: 2 teaches one set an epoch, so data.unroll.epochs must be a multiple of it, not 1",
+            "model.embedding_sets: 2 trains one set an epoch, so data.unroll.epochs must be a multiple of it, not 1",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""S3, against a server that speaks its protocol, on loopback: every request is counted."""
+"""S3, against a server of its protocol, on loopback: every request is counted."""
 
 from __future__ import annotations
 

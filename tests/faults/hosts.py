@@ -33,7 +33,7 @@ class Hosts:
         return f"10.77.0.{host + 1}"
 
     def cut(self) -> None:
-        """The wire is out: what is sent is lost, nobody is told."""
+        """The wire is out: what is sent is lost, nobody is notified."""
         ip("-n", self.names[1], "link", "set", WIRE, "down")
 
     def mend(self) -> None:

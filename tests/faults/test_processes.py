@@ -1,4 +1,4 @@
-"""Processes that are killed, told to stop, or stop answering: the run comes back and ends with the same weights, bit for bit."""
+"""Processes that are killed, asked to stop, or stop answering: the run comes back and ends with the same weights, bit for bit."""
 
 from __future__ import annotations
 

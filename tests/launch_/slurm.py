@@ -86,7 +86,7 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     (folder / "hosts").write_text(Path("/etc/hosts").read_text() + f"\n127.0.0.1 {' '.join(NODES)}\n")
     config = CONFIG.format(host=socket.gethostname().split(".")[0], folder=folder, ports=_free_ports(3))
     (folder / "slurm.conf").write_text(config)
-    if _version() >= (23, 11):  # later releases want control groups unless told not to
+    if _version() >= (23, 11):  # later releases want control groups unless configured otherwise
         (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
     env = {**os.environ, "SLURM_CONF": f"{folder}/slurm.conf"}
     try:

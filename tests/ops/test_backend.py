@@ -1,4 +1,4 @@
-"""Who runs an operator: by device, dtype and width, and as told."""
+"""Who runs an operator: by device, dtype and width, and by choice."""
 
 from __future__ import annotations
 

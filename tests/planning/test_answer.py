@@ -64,7 +64,7 @@ def test_a_given_plan_that_cannot_be_estimated_is_refused(tmp_path: Path):
 
 
 def test_ids_a_row_decide_what_a_table_costs(tmp_path: Path):
-    """TorchRec's planner takes 1 for every feature unless told otherwise."""
+    """TorchRec's planner takes 1 for every feature unless given another."""
     short, long = (place(problem(tmp_path, lengths=[f"clicks={n}"])) for n in (1, 12))
     assert long.perf > 2 * short.perf
 

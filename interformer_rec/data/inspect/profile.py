@@ -133,7 +133,7 @@ def _readable(source: Source) -> tuple[pa.Schema, dict[str, str]]:
 def unseen_share(train: Source, other: Source, name: str) -> float:
     """Share of the rows of `other` whose value of column `name` is in no row of `train`; reads that column whole.
 
-    In [0, 1]; NaN if it cannot be told: no rows, other types, or more training rows than MOST_COMPARED.
+    In [0, 1]; NaN if it is unknown: no rows, other types, or more training rows than MOST_COMPARED.
     """
     if train.rows > MOST_COMPARED or value_kind(train.require([name])[0].type) != value_kind(
         other.require([name])[0].type

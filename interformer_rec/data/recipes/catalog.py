@@ -2,7 +2,7 @@
 per file.
 
 A folder appears whole or not at all: it is written beside its place and renamed. It carries prepared.json (name,
-options, rows, sizes), so that files made here can be told from other people's and from changed ones, which are never
+options, rows, sizes), so that files made here can be distinguished from other people's and from changed ones, which are never
 overwritten."""
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from interformer_rec.model.layers import Linear
 class CausalHeads(nn.Module):
     """The heads of causal self-attention, before any output map: (E, W) -> (E, H, W / H).
 
-    Causal, so that the auxiliary loss is not told the next event; padding comes last and needs no mask.
+    Causal, so that the auxiliary loss does not see the next event; padding comes last and needs no mask.
     """
 
     def __init__(self, width: int, heads: int) -> None:

@@ -107,7 +107,7 @@ class Assemble(nn.Module):
     def __init__(self, features: FeatureSchema, embedding_dim: int, l2: float, sets: int = 1) -> None:
         super().__init__()
         self.l2, self.sets, self.turn = l2, sets, 0
-        self.taught: dict[tuple[int, ...], Tensor] = {}  # widths of rows -> 1 at the columns this epoch teaches
+        self.trained: dict[tuple[int, ...], Tensor] = {}  # widths of rows -> 1 at the columns this epoch trains
         self.groups = field_groups(features, embedding_dim, sets)
         self.dims = {lookup.key: dim for dim, lookups in self.groups.items() for lookup in lookups}
         self.events = {
@@ -115,9 +115,9 @@ class Assemble(nn.Module):
         }
 
     def begin_epoch(self, epoch: int) -> None:
-        """L2 is on the vectors that this epoch teaches (EmbeddingSets)."""
+        """L2 is on the vectors that this epoch trains (EmbeddingSets)."""
         self.turn = epoch % self.sets
-        self.taught.clear()
+        self.trained.clear()
 
     def forward(
         self,
@@ -159,8 +159,8 @@ class Assemble(nn.Module):
         if not scale:
             return vectors
         key = tuple(widths) or (vectors.shape[1],)
-        if self.sets > 1 and key not in self.taught:
+        if self.sets > 1 and key not in self.trained:
             turn = torch.arange(self.sets, device=vectors.device) == self.turn
             rows = [turn.repeat_interleave(width // self.sets) for width in key]
-            self.taught[key] = torch.cat(rows).to(vectors.dtype)
-        return _RowL2.apply(vectors, scale, self.taught.get(key))
+            self.trained[key] = torch.cat(rows).to(vectors.dtype)
+        return _RowL2.apply(vectors, scale, self.trained.get(key))

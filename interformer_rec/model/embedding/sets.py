@@ -1,7 +1,7 @@
 """Several InterFormers with rows of their own. In: dense columns and an Embedded of wide rows; out: their mean logits.
 
 A table row holds `embedding_sets` vectors, one a member, looked up together (multi-embedding; Guo et al. 2024, "On the Embedding
-Collapse When Scaling up Recommendation Models", ICML, section 5). Epoch e teaches member e mod S alone: each sees every row once, in
+Collapse When Scaling up Recommendation Models", ICML, section 5). Epoch e trains member e mod S alone: each sees every row once, in
 an order of its own, so they err differently, and the mean of their logits errs less. A second epoch of one model overfits
 its rows (Zhang et al. 2022, "Towards Understanding the Overfitting Phenomenon of Deep CTR Models", CIKM); here nobody has one.
 One wide table instead of several: the same all-to-all, and a plan sees what it moves. Legend: B samples (C candidates),
@@ -22,7 +22,7 @@ from interformer_rec.model.embedding.embedded import Embedded, Events
 from interformer_rec.model.interformer import InterFormer
 
 
-class _Rest(torch.autograd.Function):
+class _ZeroGradient(torch.autograd.Function):
     """Identity; weights that were not used get a gradient of zeros, for DDP waits for one of every weight in every step."""
 
     @staticmethod
@@ -46,10 +46,10 @@ class EmbeddingSets(nn.Module):
         self.turn, self.begun = 0, len(self.members)
 
     def begin_epoch(self, epoch: int) -> None:
-        """From now on member `epoch` mod S is taught; those whose turn has not come yet do not speak."""
+        """From now on member `epoch` mod S is trained; members that have not been trained yet are left out of the average."""
         self.turn, self.begun = epoch % len(self.members), min(epoch + 1, len(self.members))
 
-    def resting(self) -> list[nn.Parameter]:
+    def frozen_weights(self) -> list[nn.Parameter]:
         """Weights that this epoch does not teach: no step may move them."""
         others = (member for at, member in enumerate(self.members) if at != self.turn)
         return [parameter for member in others for parameter in member.parameters()]
@@ -59,14 +59,14 @@ class EmbeddingSets(nn.Module):
         parts = self.divided(embedded)
         if self.training:
             logits = self.members[self.turn](dense_BM, parts[self.turn])
-            return _Rest.apply(logits, *self.resting())
-        speaking = zip(self.members[: self.begun], parts, strict=False)
-        return torch.stack([member(dense_BM, part) for member, part in speaking]).mean(0)
+            return _ZeroGradient.apply(logits, *self.frozen_weights())
+        trained = zip(self.members[: self.begun], parts, strict=False)
+        return torch.stack([member(dense_BM, part) for member, part in trained]).mean(0)
 
     def user_side(self, dense_RM: Tensor, embedded: Embedded) -> tuple[UserStates, ...]:
-        """What InterFormer.user_side gives, of each member that has been taught."""
-        speaking = zip(self.members[: self.begun], self.divided(embedded), strict=False)
-        return tuple(member.user_side(dense_RM, part) for member, part in speaking)
+        """What InterFormer.user_side gives, of each member that has been trained."""
+        trained = zip(self.members[: self.begun], self.divided(embedded), strict=False)
+        return tuple(member.user_side(dense_RM, part) for member, part in trained)
 
     def candidate_side(
         self,
@@ -76,8 +76,8 @@ class EmbeddingSets(nn.Module):
         request_of_candidate: Tensor | None = None,
     ) -> Tensor:
         """The mean of what InterFormer.candidate_side gives. Raises InputError as it does."""
-        speaking = zip(self.members[: self.begun], states, self.divided(embedded), strict=False)
-        logits = [member.candidate_side(mine, dense_CM, part, request_of_candidate) for member, mine, part in speaking]
+        trained = zip(self.members[: self.begun], states, self.divided(embedded), strict=False)
+        logits = [member.candidate_side(mine, dense_CM, part, request_of_candidate) for member, mine, part in trained]
         return torch.stack(logits).mean(0)
 
     def divided(self, embedded: Embedded) -> list[Embedded]:

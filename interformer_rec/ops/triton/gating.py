@@ -43,7 +43,7 @@ def gate_forward_kernel(x, gate, bias, out, rows, D: tl.constexpr, ROWS: tl.cons
 @triton.jit
 def gate_backward_kernel(x, gate, bias, grad, dx, dgate, dbias, rows, D: tl.constexpr, ROWS: tl.constexpr,
                          COLUMNS: tl.constexpr, SWISH: tl.constexpr):  # fmt: skip
-    """One program: every so manieth ROWS rows of COLUMNS columns; its own sum of the bias's gradient, (programs, D)."""
+    """One program: every num_programs-th block of ROWS rows of COLUMNS columns; its own sum of the bias's gradient, (programs, D)."""
     row = tl.arange(0, ROWS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     sums = tl.zeros((COLUMNS,), tl.float32)

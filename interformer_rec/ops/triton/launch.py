@@ -86,7 +86,7 @@ def launch(
 
 
 def options(warps: int, stages: int) -> dict[str, int]:
-    """What the compiler is told beside the kernel: the same here and in compiled.py. a * b + c may be one operation."""
+    """Options of the compiler beside the kernel: the same here and in compiled.py. a * b + c may be one operation."""
     return {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
 
 

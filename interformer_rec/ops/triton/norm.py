@@ -41,7 +41,7 @@ def rms_norm_forward_kernel(x, gain, out, rows, x_row, eps, D: tl.constexpr, BLO
 @triton.jit
 def rms_norm_backward_kernel(x, gain, grad, dx, dgain, rows, x_row, grad_row, eps, D: tl.constexpr,
                              BLOCK_D: tl.constexpr, ROWS: tl.constexpr):  # fmt: skip
-    """One program: every so manieth ROWS rows; its own sum of the gain's gradient, (programs, D)."""
+    """One program: every num_programs-th block of ROWS rows; its own sum of the gain's gradient, (programs, D)."""
     row = tl.arange(0, ROWS)
     column = tl.arange(0, BLOCK_D)
     gain_row = tl.load(gain + column, mask=column < D, other=0.0).to(tl.float32)

@@ -64,7 +64,7 @@ def pool_forward_kernel(maps, values, out, lse, offsets, cls, row_stride, K: tl.
 def pool_backward_kernel(maps, values, grad, lse, delta, dvalues, dmaps, offsets, samples, cls, count, row_stride,
                          K: tl.constexpr, D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
                          ROWS: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
-    """One program: every so manieth of `count` tiles of tokens; its own sum of the maps' gradient, (programs, K, D)."""
+    """One program: every num_programs-th of `count` tiles of tokens; its own sum of the maps' gradient, (programs, K, D)."""
     program = tl.program_id(0)
     k = tl.arange(0, BLOCK_K)
     column = tl.arange(0, BLOCK_D)

@@ -10,7 +10,7 @@ dense part are reduced while its backward pass runs; nothing else overlaps. So
     step = lookup + vectors there + dense forward + max(dense backward, all-reduce) + vectors back + update
            + what is left of the ids' way + what is measured beside all this (0 until somebody does)
 
-The assumed efficiencies are the cluster's (cluster.Efficiency); a calibration (calibration.py) replaces them.
+The assumed efficiencies are the cluster's (cluster.Efficiency); a calibration (score/calibration.py) replaces them.
 """
 
 from __future__ import annotations

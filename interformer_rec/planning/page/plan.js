@@ -6,7 +6,7 @@ let chosen = null; // the rank somebody clicked
 
 // Heat maps: one cell a rank, nodes along the longer side
 function heatMap(kind, items, format) {
-  const canvas = byId(`${kind}-map`), select = byId(`${kind}-item`), told = byId(`${kind}-at`);
+  const canvas = byId(`${kind}-map`), select = byId(`${kind}-item`), caption = byId(`${kind}-at`);
   const names = Object.keys(items), across = data.nodes > data.local;
   const columns = across ? data.nodes : data.local, lines = across ? data.local : data.nodes;
   const rankAt = (x, y) => across ? x * data.local + y : y * data.local + x;
@@ -42,7 +42,7 @@ function heatMap(kind, items, format) {
     for (let y = 0; y < lines; y++) ctx.fillText(across ? `device ${y}` : `node ${y}`, 0, top + y * tall + tall / 2 + 3);
     byId(`${kind}-scale`).replaceChildren(make("span", {}, format(low)), make("i"), make("span", {}, format(high)));
     canvas.setAttribute("aria-label", `${select.value} of ${data.ranks} ranks, from ${format(least(ofRanks))} to ${format(most(ofRanks))}`);
-    told.textContent = `${place(at)}: ${format(ofRanks[at])}; mean ${format(sum(ofRanks) / data.ranks)}, least ${format(least(ofRanks))}, most ${format(most(ofRanks))}`;
+    caption.textContent = `${place(at)}: ${format(ofRanks[at])}; mean ${format(sum(ofRanks) / data.ranks)}, least ${format(least(ofRanks))}, most ${format(most(ofRanks))}`;
   }
   function move(rank) { if (rank >= 0 && rank < data.ranks && rank !== at) { at = rank; draw(); } }
   const under = event => {

@@ -22,9 +22,9 @@ function curves(title, series, xs, value, format) {
     const there = jobs.filter(job => value(job) != null);
     if (there.length > 1) svg.append(draw("polyline", {points: there.map(job => `${x(job)},${y(value(job))}`).join(" "), fill: "none", style: `stroke:${color};stroke-width:2`}));
     for (const job of jobs) {
-      const v = value(job), told = draw("title", {}, `${name}, ${count(series.x(job))}: ${v == null ? "does not fit" : format(v)}`);
-      svg.append(v == null ? draw("text", {x: x(job), y: height - bottom - 2, "text-anchor": "middle", style: `fill:${color}`}, told, "×")
-        : draw("circle", {cx: x(job), cy: y(v), r: 3.5, style: `fill:${color}`}, told));
+      const v = value(job), caption = draw("title", {}, `${name}, ${count(series.x(job))}: ${v == null ? "does not fit" : format(v)}`);
+      svg.append(v == null ? draw("text", {x: x(job), y: height - bottom - 2, "text-anchor": "middle", style: `fill:${color}`}, caption, "×")
+        : draw("circle", {cx: x(job), cy: y(v), r: 3.5, style: `fill:${color}`}, caption));
     }
   }
   return make("figure", {}, make("h3", {}, title), svg);

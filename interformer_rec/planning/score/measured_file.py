@@ -117,7 +117,7 @@ class Run:
 
 
 def read_run(path: str, trust: bool = False) -> Run:
-    """`trust`: its config may name what is opened (found_config.py). Raises InputError for what is no run, or one without measurements."""
+    """`trust`: its config may name what is opened (config/found.py). Raises InputError for what is no run, or one without measurements."""
     folder, config = Storage.open(path), run_folder_config(path, trust)
     if config is None:
         raise InputError(

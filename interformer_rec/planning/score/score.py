@@ -180,10 +180,10 @@ def _memory(run: Run, placed: Placed) -> RankMemory:
 
 
 def _memory_rows(run: Run, memory: RankMemory) -> tuple[Row, ...]:
-    told = [rank.memory for rank in run.measured.by_rank]
+    memories = [rank.memory for rank in run.measured.by_rank]
 
     def measured(*names: str) -> tuple[float, ...] | None:
-        values = [[getattr(rank, name) for name in names] for rank in told]
+        values = [[getattr(rank, name) for name in names] for rank in memories]
         return None if any(None in row for row in values) else tuple(float(sum(row)) for row in values)
 
     # torch's allocator, which is asked on CUDA, knows neither context nor NCCL: the runtime is left out there

@@ -1,7 +1,7 @@
 """What a run really needs. In: the training steps as they go by; out: measured.json, memory and time by stage of every rank.
 
 `interformer plan score` holds a plan's prediction against this file. The peak is asked of the system once, time is taken in a few steps
-of a run's first segment (measured_stages.py); all other steps are as they would be without.
+of a run's first segment (stages.py); all other steps are as they would be without.
 
 Keys (format 1): version, device, ranks, ranks_per_node, versions {torch, torchrec, fbgemm};
     tables            {name: {sharding, kernel, shards: [[rank, row, column, rows, columns], ...]}}, as the ranks hold them

@@ -29,8 +29,8 @@ from interformer_rec.training.start.same_run import plan_facts, require_same, ru
 def evaluate(path: str, data: str | None = None, overrides: Sequence[str] = (), trust: bool = False) -> dict[str, Any]:
     """Metrics of a run's best checkpoint (or the named checkpoint) on `data`, default: the run's test or valid files.
 
-    `overrides`: a.b=c, see scoring_settings.py. `trust`: the run is the user's own, so its config may name what is opened
-    (found_config.py).
+    `overrides`: a.b=c, see settings.py. `trust`: the run is the user's own, so its config may name what is opened
+    (config/found.py).
     """
     located = locate(path, trust)
     config = with_settings(located.read(lambda found: attached_config(found, trust)), overrides, "evaluate")

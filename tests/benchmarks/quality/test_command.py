@@ -148,7 +148,7 @@ def fixed_recipes(ratings, earlier, out, monkeypatch):
 
 
 def test_a_search_goes_on_as_it_would_have():
-    """Trials depend on the system and the trials before them alone: told of three results, it asks for the same fourth."""
+    """Trials depend on the system and the trials before them alone: given three results, it asks for the same fourth."""
     sets = load_sets()
     system, dataset = sets.system("din"), sets.data["ml_100k"]
     asked: dict[str, dict] = {}

@@ -70,10 +70,10 @@ def test_a_members_gradient_reaches_its_floats_alone() -> None:
     sets.begin_epoch(1)
     sets.train()(dense, together).sum().backward()
     assert values.grad is not None and (values.grad[..., :8] == 0).all() and (values.grad[..., 8:] != 0).any()
-    resting = set(sets.resting())
-    assert resting == set(sets.members[0].parameters())
+    frozen = set(sets.frozen_weights())
+    assert frozen == set(sets.members[0].parameters())
     for weight in sets.parameters():  # DDP wants a gradient of every one
-        assert weight.grad is not None and (weight not in resting or (weight.grad == 0).all())
+        assert weight.grad is not None and (weight not in frozen or (weight.grad == 0).all())
 
 
 def test_a_split_shares_one_users_work_in_every_member() -> None:

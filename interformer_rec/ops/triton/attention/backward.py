@@ -1,4 +1,4 @@
-"""Gradients of attention_forward.py: what it read and wrote and the output's gradient come in; dq, dk, dv (and the gate's) go out.
+"""Gradients of forward.py: what it read and wrote and the output's gradient come in; dq, dk, dv (and the gate's) go out.
 
 Three kernels, each owning what it writes, so no atomics and the same bits every time: delta = sum over C of dout * out (with the
 gate's part), then dk and dv of a tile of keys over all queries, then dq of a tile of queries over all keys. dq and dk are

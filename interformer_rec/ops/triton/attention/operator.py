@@ -1,6 +1,6 @@
 """Jagged multi-head attention as one differentiable step: (J, 2, H, C) queries and keys and (J, H, C) values -> (J, H, C).
 
-Rotary turns by age, flash attention with an optional window, an optional output gate; see attention_forward.py for what is
+Rotary turns by age, flash attention with an optional window, an optional output gate; see forward.py for what is
 computed. Works on CUDA tensors, and on CPU tensors under the interpreter. Never run on a GPU yet.
 """
 

@@ -1,4 +1,4 @@
-"""Gradients of per_sample_ffn_forward.py: its inputs, what it saved and the output's gradient come in; dx, dW1, dW2, dgains go out.
+"""Gradients of forward.py: its inputs, what it saved and the output's gradient come in; dx, dW1, dW2, dgains go out.
 
 Two kernels, each owning what it writes, so no atomics: dx of a tile of tokens, then dW1 and dW2 of a sample and `step` columns of r
 over all its tokens. Both make the inner tokens again instead of reading them. Never run on a GPU yet.

@@ -1,6 +1,6 @@
 """The per-sample FFN as one differentiable step: tokens (J, d) and each sample's weights come in, tokens (J, d) go out.
 
-See per_sample_ffn_forward.py for the two forms. Works on CUDA tensors, and on CPU tensors under the interpreter. Never run on a GPU
+See forward.py for the two forms. Works on CUDA tensors, and on CPU tensors under the interpreter. Never run on a GPU
 yet.
 """
 

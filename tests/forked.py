@@ -21,7 +21,13 @@ import torch
 
 CONTEXT = mp.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["interformer_rec.training.run", "interformer_rec.training.scoring.trained", "tests.forked"]
+    [
+        "interformer_rec.training.run",
+        "interformer_rec.training.scoring.trained",
+        "pytest",
+        "tests.forked",
+        "tests.launch",
+    ]
 )
 
 

@@ -14,10 +14,13 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from interformer_rec import cli
 
 CONTEXT = mp.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
@@ -75,6 +78,21 @@ def run(variables: list[Mapping[str, str]], work: Callable[..., int], *args: Any
             Ended(rank.exitcode, log.read_text() if log.exists() else "", ended.get(number, limit))
             for number, (rank, log) in enumerate(zip(ranks, logs, strict=True))
         ]
+
+
+def command(ranks: int, *arguments: object, limit: float = 120) -> list[Ended]:
+    """`interformer ARGUMENTS` on ranks of one job, as a launcher starts it; each rank's exit code and output."""
+    port = free_port()
+    variables = [environment(rank, ranks, port) for rank in range(ranks)]
+    return run(variables, cli.main, [str(argument) for argument in arguments], limit=limit)
+
+
+def begin(*arguments: object) -> ForkServerProcess:
+    """`interformer ARGUMENTS` in one process that goes on, for a test that sends it a signal."""
+    started = CONTEXT.Process(target=_one, args=({}, os.devnull, cli.main, ([str(one) for one in arguments],)))
+    started.daemon = True
+    started.start()
+    return started
 
 
 def _one(variables: dict[str, str], log: str, work: Callable[..., int], args: tuple[Any, ...]) -> None:

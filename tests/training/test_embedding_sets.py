@@ -1,15 +1,13 @@
 """Runs of a model with embedding sets: an epoch moves its own set, on two ranks, after a stop, and at scoring."""
 
-import os
-import subprocess
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from interformer_rec.training import run
 from interformer_rec.training.scoring import trained
-from tests.training.runs import TWO_RANKS, records, save_config
+from tests.forked import command
+from tests.training.runs import records, save_config
 
 SETS = (
     "model.embedding_sets=2",
@@ -64,9 +62,8 @@ def test_a_run_stopped_in_the_second_sets_epoch_goes_on_bit_for_bit(small, tmp_p
 
 def test_two_ranks_teach_one_set_after_the_other(small, tmp_path):
     path = save_config(small, tmp_path, *SETS, "data.test=null")
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*TWO_RANKS, "train", str(path)], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    ended = command(2, "train", path)
+    assert [rank.code for rank in ended] == [0, 0], ended
     losses = [record["loss"] for record in records(tmp_path / "run", "train")]
     assert sum(record["rows"] for record in records(tmp_path / "run", "train")) == 2 * 1501
     assert len(records(tmp_path / "run", "valid")) == 2 and all(0 < loss < 2 for loss in losses)

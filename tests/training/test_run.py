@@ -16,6 +16,7 @@ from interformer_rec.errors import InputError
 from interformer_rec.training import run
 from interformer_rec.training.non_finite_loss import NonFiniteLoss
 from interformer_rec.training.scoring import trained
+from tests.forked import command
 from tests.training.runs import CLI, TWO_RANKS, records, save_config
 
 
@@ -72,8 +73,8 @@ def test_two_ranks_see_every_row_and_write_one_run(small, tmp_path, synthetic):
     assert sum(r["rows"] for r in records(folder, "train")) == 2 * 1501
     assert [r["rows"] for r in records(folder, "valid")] == [150, 150]
     scores = tmp_path / "scores"
-    command = [*TWO_RANKS, "predict", str(folder), "--data", str(synthetic / "test.parquet"), "--out", str(scores)]
-    subprocess.run(command, check=True, env=env, capture_output=True)
+    ended = command(2, "predict", folder, "--data", synthetic / "test.parquet", "--out", scores)
+    assert [rank.code for rank in ended] == [0, 0], ended
     test = json.loads((folder / "evaluation.json").read_text())["test"]
     table = pq.read_table(scores)  # parts in rank order are the input's order
     source = pq.read_table(synthetic / "test.parquet")

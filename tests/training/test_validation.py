@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +15,8 @@ from interformer_rec.checkpoint.retention import Checkpoints
 from interformer_rec.errors import InputError
 from interformer_rec.training import run
 from interformer_rec.training.folder.run_folder import RunFolder
-from tests.training.runs import TWO_RANKS, records, save_config
+from tests.forked import command
+from tests.training.runs import records, save_config
 
 
 def with_labels(source: Path, target: Path, change: Callable[[int, int], int | None]) -> str:
@@ -134,10 +133,8 @@ def test_a_bad_row_of_one_rank_loses_no_epoch(small, synthetic, tmp_path):
     bad = with_labels(synthetic / "valid.parquet", tmp_path / "bad.parquet", lambda i, y: None if i == 149 else y)
     overrides = ("data.test=null", "training.epochs=1")
     path = save_config(small, tmp_path, *overrides, f"data.valid={bad}")
-    done = subprocess.run(
-        [*TWO_RANKS, "train", str(path)], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
-    )
-    assert done.returncode != 0 and "row 149 of the file" in done.stderr
+    ended = command(2, "train", path)
+    assert all(rank.code for rank in ended) and any("row 149 of the file" in rank.printed for rank in ended)
     assert (tmp_path / "run" / "checkpoints" / "step-00000006" / "manifest.json").exists()
     assert run.train(small(*overrides), resume=True) == 0
     assert [record["step"] for record in records(tmp_path / "run", "valid")] == [6]

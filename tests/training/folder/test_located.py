@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 from interformer_rec.checkpoint.retention import Checkpoints
 from interformer_rec.training.scoring import trained
+from tests.forked import command
 from tests.hostile.conftest import trained_run
-from tests.training.runs import TWO_RANKS
 
 __all__ = ["trained_run"]
 
@@ -50,12 +48,10 @@ def test_two_ranks_use_the_same(trained_run, synthetic, tmp_path):
     shutil.copytree(trained_run, run)
     first, second, _ = best_first(run)
     damaged(run, first)
-    command = [*TWO_RANKS, "evaluate", str(run), "--data", data, "--json"]
-    done = subprocess.run(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    assert found["checkpoint"] == str(run / "checkpoints" / second) and done.stderr.count("warning: damaged") == 1
+    ended = command(2, "evaluate", run, "--data", data, "--json")
+    assert [rank.code for rank in ended] == [0, 0], ended
+    found = json.loads(ended[0].printed.strip().splitlines()[-1])
+    assert found["checkpoint"] == str(run / "checkpoints" / second)
+    assert "".join(rank.printed for rank in ended).count("warning: damaged") == 1
     alone = trained.evaluate(str(run / "checkpoints" / second), data)
     assert abs(found["label/logloss"] - alone["label/logloss"]) < 1e-6

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import fsspec
@@ -19,8 +17,8 @@ from interformer_rec.errors import InputError
 from interformer_rec.training import run
 from interformer_rec.training.scoring import trained
 from interformer_rec.training.scoring.prediction import score_columns
+from tests.forked import command
 from tests.training.conftest import SMALL
-from tests.training.runs import TWO_RANKS
 
 BAD = (3, 64, 65, 140)  # of the 150 rows of test.parquet, in batches of 64
 
@@ -164,11 +162,10 @@ def test_scores_go_to_every_uri(trained_run, synthetic, tmp_path, monkeypatch):
 
 def test_two_ranks_write_parts_and_count_together(trained_run, test_rows, tmp_path):
     bad = with_bad_rows(test_rows, tmp_path / "bad.parquet", tuple(range(64, 150)))  # rank 1 has no good row at all
-    command = [*TWO_RANKS, "predict", str(trained_run), "--data", bad, "--out", str(tmp_path / "scores"), "--json"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
     settings = ["--set", "data.on_bad_row=skip", "--set", "data.max_bad_rows=90"]
-    done = subprocess.run([*command, *settings], check=True, env=env, capture_output=True, text=True)
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    ended = command(2, "predict", trained_run, "--data", bad, "--out", tmp_path / "scores", "--json", *settings)
+    assert [rank.code for rank in ended] == [0, 0], ended
+    found = json.loads(ended[0].printed.strip().splitlines()[-1])
     assert (found["rows"], found["scored"], sum(found["bad_rows"].values())) == (150, 64, 86)
     scores = pq.read_table(tmp_path / "scores")["score_label"].to_pylist()
     assert [score is None for score in scores] == [row >= 64 for row in range(150)]

@@ -6,19 +6,19 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from interformer_rec.checkpoint.evaluated import Evaluated
 from interformer_rec.checkpoint.read import read_state
 from interformer_rec.checkpoint.retention import Checkpoints
 from interformer_rec.config import run as config
 from interformer_rec.storage import Storage
 from interformer_rec.training import run
 from interformer_rec.training.scoring import trained
+from tests import forked
 from tests.hostile.checkpoint_files import replace_file
 from tests.hostile.conftest import trained_run
 from tests.training.runs import records, save_config
@@ -106,26 +106,19 @@ def test_a_damaged_newest_one_is_passed_over_for_the_next(copy, how, capfd):
     assert Checkpoints(copy / "checkpoints").newest_first() == ["step-00000011", "step-00000008", "step-00000004"]
 
 
-KILL = """
-import os, signal, sys
-from interformer_rec import config
-from interformer_rec.checkpoint.retention import Checkpoints
-from interformer_rec.checkpoint.evaluated import Evaluated
-from interformer_rec.training import run
+def train_and_be_killed(path: str, method: str, calls: int) -> int:
+    """Train until a method is called for the n-th time; there the process gets SIGKILL."""
+    kind = {"tidy": Checkpoints, "write": Evaluated}[method]
+    real, left = getattr(kind, method), [calls]
 
-def deadly(kind, name, calls):
-    real = getattr(kind, name)
-    left = [calls]
-    def method(*args, **options):
+    def deadly(*args, **options):
         left[0] -= 1
         if left[0] == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args, **options)
-    setattr(kind, name, method)
 
-deadly({"tidy": Checkpoints, "write": Evaluated}[sys.argv[2]], sys.argv[2], int(sys.argv[3]))
-run.train(config.load(sys.argv[1]))
-"""
+    setattr(kind, method, deadly)
+    return run.train(config.load(path))
 
 
 @pytest.mark.parametrize("where, calls", [("write", 1), ("tidy", 2), ("tidy", 3)])
@@ -139,9 +132,8 @@ def test_a_kill_between_two_writes_loses_no_best(small, tmp_path, where, calls):
     )
     options = (*options, "optimizer.dense.lr=0.05", "optimizer.embedding.lr=0.5")  # soon the rows are learned by heart
     path = save_config(small, tmp_path, *options)
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    killed = subprocess.run([sys.executable, "-c", KILL, str(path), where, str(calls)], env=env, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (killed,) = forked.run([{}], train_and_be_killed, str(path), where, calls)
+    assert killed.code == -signal.SIGKILL, killed.printed
     folder = tmp_path / "run"
     assert run.train(small(*options), resume=True) == 0
     losses = {record["step"]: record["label/logloss"] for record in records(folder, "valid")}

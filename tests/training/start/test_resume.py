@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 import time
 
 import fsspec
@@ -18,19 +17,20 @@ from interformer_rec.errors import InputError
 from interformer_rec.storage import Storage
 from interformer_rec.training import run
 from interformer_rec.training.scoring import trained
-from tests.training.runs import CLI, TWO_RANKS, records, save_config
+from tests.forked import begin, command
+from tests.training.runs import records, save_config
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_resume_finishes(small, tmp_path, number):
     path = save_config(small, tmp_path, "training.epochs=400", "training.log_every_steps=1")
     folder = tmp_path / "run"
-    process = subprocess.Popen([*CLI, "train", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not ((folder / "metrics.jsonl").exists() and records(folder, "valid")):
+    process = begin("train", path)
+    while process.exitcode is None and not ((folder / "metrics.jsonl").exists() and records(folder, "valid")):
         time.sleep(0.05)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, errors
+    os.kill(process.pid, number)
+    process.join(60)
+    assert process.exitcode == 128 + number
     step = records(folder, "train")[-1]["step"]
     assert Checkpoints(folder / "checkpoints").newest_first()[0] == f"step-{step:08d}"
     assert run.train(config.load(folder / "config.yaml", [f"training.max_steps={step + 7}"]), resume=True) == 0
@@ -41,11 +41,11 @@ def test_a_signal_saves_and_resume_finishes(small, tmp_path, number):
 def test_a_killed_run_resumes_from_its_last_checkpoint(small, tmp_path):
     path = save_config(small, tmp_path, "training.epochs=400", "training.log_every_steps=1", "data.test=null")
     folder = tmp_path / "run"
-    process = subprocess.Popen([*CLI, "train", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list((folder / "checkpoints").glob("*/manifest.json")):
+    process = begin("train", path)
+    while process.exitcode is None and not list((folder / "checkpoints").glob("*/manifest.json")):
         time.sleep(0.01)
     process.kill()  # in training, in an evaluation or in a save: wherever it is
-    process.wait()
+    process.join()
     last = max(int(found.parent.name.split("-")[1]) for found in (folder / "checkpoints").glob("*/manifest.json"))
     assert last >= 12  # of the first epoch
     assert run.train(config.load(folder / "config.yaml", [f"training.max_steps={last + 3}"]), resume=True) == 0
@@ -74,8 +74,8 @@ def test_resumed_is_the_same_run_bit_for_bit(small, tmp_path):
 def test_resume_on_more_ranks_reads_the_unread_rows_once(small, tmp_path):
     assert run.train(small("training.epochs=1", "training.max_steps=5", "data.test=null")) == 0
     path = save_config(small, tmp_path, "training.epochs=1", "data.test=null")
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*TWO_RANKS, "train", str(path), "--resume"], check=True, env=env, capture_output=True)
+    ended = command(2, "train", path, "--resume")
+    assert [rank.code for rank in ended] == [0, 0], ended
     done = records(tmp_path / "run", "train")
     assert sum(r["rows"] for r in done) == 1501
     assert done[-1]["step"] == 5 + 4  # 1501 - 5 * 128 = 861 rows: 4 steps of 2 x 128

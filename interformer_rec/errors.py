@@ -1,5 +1,7 @@
 """The exceptions that mean "the user can fix this": every door turns them into a paragraph and exit code 2."""
 
+from __future__ import annotations
+
 from interformer_rec.redaction import redact
 
 
@@ -16,6 +18,12 @@ class InputError(ValueError):
 
     def __init__(self, message: object, *more: object) -> None:
         super().__init__(redact(str(message)), *more)
+
+    def reworded(self, message: str) -> InputError:
+        """The same error, its kind and its rank, with a message that says more."""
+        found = DamagedError(message) if isinstance(self, DamagedError) else InputError(message)
+        found.rank = self.rank
+        return found
 
 
 class DamagedError(InputError):

@@ -7,6 +7,8 @@ and AWS_ENDPOINT_URL mean what Arrow's documentation says; every other scheme go
 from __future__ import annotations
 
 import os
+import re
+from urllib.parse import quote
 
 import fsspec
 import pyarrow as pa
@@ -16,6 +18,7 @@ from interformer_rec.errors import InputError
 from interformer_rec.redaction import hide_credentials
 
 RETRY_SECONDS = 30
+_NOT_IN_A_URI = re.compile(r"""[^!-~]|["<>\\^`{|}]|%(?![0-9A-Fa-f]{2})""")
 
 
 def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
@@ -27,7 +30,7 @@ def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(location))
     hide_credentials(location)
     try:
-        return fs.FileSystem.from_uri(_with_patience(location))
+        return fs.FileSystem.from_uri(_with_patience(_encoded(location)))
     except pa.ArrowNotImplementedError:
         pass  # this build of pyarrow lacks the scheme
     except pa.ArrowInvalid as error:
@@ -38,6 +41,11 @@ def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
     except (ValueError, ImportError) as error:
         raise InputError(f"cannot open {location!r}: {error}") from None
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), root
+
+
+def _encoded(location: str) -> str:
+    """What a URI may not hold as it is (spaces, letters beyond ASCII, a lone %), the way Arrow wants it; it decodes that again."""
+    return _NOT_IN_A_URI.sub(lambda found: quote(found[0], safe=""), location)
 
 
 def _with_patience(location: str) -> str:

@@ -217,7 +217,8 @@ class Storage:
 def write_file(location: str, content: bytes | str) -> None:
     """Write an output that the user named, whole or not at all: a path or URI, as for inputs. Text becomes UTF-8.
 
-    Folders are created; a link is followed. Raises InputError that names the place and the reason.
+    On a file system its folder has to be there, as a mistyped path would make others; a link is followed. Raises InputError that names the
+    place and the reason.
     """
     if "://" not in location:
         location = os.path.realpath(os.path.expanduser(location))
@@ -226,6 +227,10 @@ def write_file(location: str, content: bytes | str) -> None:
         file = Storage.open(location)
         if file.local is None:
             file.folder("..").put(file.name, data)
+        elif not file.local.parent.exists():
+            raise InputError(
+                f"cannot write {location!r}: there is no folder {str(file.local.parent)!r}. Correct the path, or make the folder"
+            )
         elif file.local.is_dir():
             raise InputError(f"cannot write {location!r}: it is a folder; name a file in it")
         elif file.local.exists() and not file.local.is_file():  # /dev/stdout, a pipe: nothing to replace

@@ -135,5 +135,14 @@ def test_an_output_follows_links_and_fills_pipes(tmp_path):
         write_file(str(tmp_path / "real"), b"")
 
 
+def test_an_output_in_a_folder_that_is_not_there_makes_none(tmp_path):
+    for place in (str(tmp_path / "mistyped" / "draft.yaml"), f"file://{tmp_path}/mistyped/draft.yaml"):
+        with pytest.raises(InputError, match=rf"there is no folder '{tmp_path}/mistyped'"):
+            write_file(place, "text")
+    assert list(tmp_path.iterdir()) == []
+    write_file("memory://storage-test-out/a/b.yaml", "text")  # a store has no folders to mistype
+    assert Storage.open("memory://storage-test-out/a").get("b.yaml") == b"text"
+
+
 def raise_(error):
     raise error

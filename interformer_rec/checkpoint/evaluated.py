@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,11 +30,16 @@ class Score:
     monitor: str  # for example click/auc
     higher: bool  # is better
     value: float
+    best: float | None = None  # of this and all evaluations before it
 
     @property
     def key(self) -> float | None:
         """The higher the better; None for one that is not defined."""
         return None if math.isnan(self.value) else self.value if self.higher else -self.value
+
+    def is_best(self, value: float) -> bool:
+        """Whether `value` is as good as the best of this and all evaluations before it."""
+        return self.best is not None and (value >= self.best if self.higher else value <= self.best)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Evaluated:
 
     def write(self, manifest: Manifest) -> None:
         """Beside the files of the checkpoint. Raises OSError."""
-        score = {"monitor": self.score.monitor, "higher": self.score.higher, "value": self.score.value}
+        score = asdict(self.score)
         content = {"manifest": manifest.sha256, "score": score, "state": self.state}
         text = json.dumps(finite(content), allow_nan=False)
         manifest.storage.put(FILE, json.dumps({"crc32": zlib.crc32(text.encode()), "content": text}).encode())
@@ -67,7 +72,7 @@ class Evaluated:
         if inner.manifest != manifest.sha256:
             raise DamagedError(f"{where} belongs to another checkpoint: the SHA-256 of its manifest differs")
         value = inner.score.value if inner.score.value is not None else math.nan
-        return cls(Score(inner.score.monitor, inner.score.higher, value), inner.state)
+        return cls(Score(inner.score.monitor, inner.score.higher, value, inner.score.best), inner.state)
 
 
 class _Record(BaseModel):
@@ -83,6 +88,7 @@ class _Score(_Record):
     monitor: str
     higher: bool
     value: float | None
+    best: float | None
 
 
 class _Inner(_Record):

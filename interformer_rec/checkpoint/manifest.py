@@ -23,7 +23,7 @@ from interformer_rec.storage import Storage
 
 MANIFEST = "manifest.json"
 FOLDERS = ("run", "run/features")  # inside a checkpoint, for files of the run folder
-FORMAT = 3
+FORMAT = 4
 MOST_BYTES = 1 << 60  # of a file
 
 

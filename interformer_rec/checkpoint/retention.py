@@ -75,8 +75,8 @@ class Checkpoints:
 
         What is newer than the new one, or newer than the one that training continued from, comes from a future that was given up (a
         damaged checkpoint that `--resume` passed over); it goes, and so does what was never finished. A checkpoint that cannot be read
-        does not count; it stays as long as the store may be at fault, or it is newer than one that stays. Nothing is removed where
-        another job writes by now.
+        does not count; it stays as long as the store may be at fault, or it is newer than one that stays; one whose evaluation cannot be
+        read stays as long as it may be the best. Nothing is removed where another job writes by now.
         """
         if lost := self.lost():
             raise OSError(lost)
@@ -93,7 +93,7 @@ class Checkpoints:
                 (unsure if _passing(error) else damaged).add(other)
         newest = list(facts)[:keep]
         stay = {*newest, *_rank(facts)[:1]}
-        unsure |= {other for other, each in facts.items() if _passing(each.unjudged)}
+        unsure |= {other for other, each in facts.items() if each.unjudged is not None and _may_be_best(other, facts)}
         stay |= unsure | {other for other in damaged if newest and _step(other) > _step(newest[-1])}
         stay |= {base.name for other in stay & facts.keys() if (base := facts[other].base) is not None}
         for other in self._names():
@@ -119,6 +119,18 @@ class Checkpoints:
 def _passing(error: DamagedError | None) -> bool:
     """Whether the store is at fault, and may be well again tomorrow."""
     return error is not None and isinstance(error.__cause__, OSError)
+
+
+def _may_be_best(name: str, facts: Mapping[str, _Facts]) -> bool:
+    """Of one whose evaluation cannot be read: False where a later evaluation knows the best value, and another checkpoint has it."""
+    if _passing(facts[name].unjudged):
+        return True
+    judged = {other: each.score for other, each in facts.items() if each.score is not None}
+    newest = next(iter(judged), None)
+    if newest is None or _step(newest) < _step(name):
+        return True
+    best = judged.get(_rank(facts)[0])
+    return best is None or best.monitor != judged[newest].monitor or not judged[newest].is_best(best.value)
 
 
 def _is_name(name: str) -> bool:

@@ -51,7 +51,9 @@ class Cursor:
     intervals: tuple[Interval, ...]  # what the plan divided over the ranks: everything, or what an earlier plan left
     seed: int
     shuffle_rows: int
-    layout: int  # checksum of the row groups' sizes: another data set would silently give other rows
+    layout: (
+        int  # checksum of the row groups' sizes and the files' footers: another data set would silently give other rows
+    )
     balance: str = "none"
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,6 +97,11 @@ class Plan:
     )
     intervals: tuple[Interval, ...]
     first_step: int = 0  # steps done before this plan's first batch
+    checksum: int = 0  # of the files' footers
+
+    @property
+    def _layout(self) -> int:
+        return zlib.crc32(np.ascontiguousarray(self.group_rows, "<i8").tobytes(), self.checksum)
 
     @cached_property
     def units(self) -> list[np.ndarray]:
@@ -192,7 +199,7 @@ class Plan:
             intervals=self.intervals,
             seed=self.seed,
             shuffle_rows=self.shuffle_rows,
-            layout=_layout(self.group_rows),
+            layout=self._layout,
             balance=self.balance,
         )
 
@@ -202,13 +209,13 @@ class Plan:
         Raises InputError if the cursor belongs to other data, another seed or another way to shuffle.
         """
         for what, ours, theirs in (
-            ("row groups of data.train", _layout(self.group_rows), cursor.layout),
+            ("files of data.train", self._layout, cursor.layout),
             ("seed", self.seed, cursor.seed),
             ("shuffle_rows", self.shuffle_rows, cursor.shuffle_rows),
             ("balance", self.balance, cursor.balance),
         ):
             if ours != theirs:
-                values = "" if what.startswith("row groups") else f" ({theirs} then, {ours} now)"
+                values = "" if what.startswith("files") else f" ({theirs} then, {ours} now)"
                 raise InputError(
                     f"cannot resume inside epoch {cursor.epoch}: the {what} changed since the checkpoint{values}; "
                     f"restore it, or start a new run"
@@ -244,11 +251,13 @@ def plan_epoch(
     epoch: int = 0,
     shuffle_rows: int = 0,
     balance: str = "none",
+    checksum: int = 0,
 ) -> Plan:
     """The plan of an epoch over row groups of these sizes; `shuffle_rows` 0 reads in file order, whatever `balance` is."""
     rows = np.asarray(group_rows, np.int64)
     balance = balance if shuffle_rows > 0 else "none"
-    return Plan(rows, world_size, batch_size, seed, epoch, shuffle_rows, balance, intervals=((0, int(rows.sum())),))
+    whole = ((0, int(rows.sum())),)
+    return Plan(rows, world_size, batch_size, seed, epoch, shuffle_rows, balance, intervals=whole, checksum=checksum)
 
 
 def _slice(intervals: tuple[Interval, ...], start: int, stop: int) -> tuple[Interval, ...]:
@@ -260,7 +269,3 @@ def _slice(intervals: tuple[Interval, ...], start: int, stop: int) -> tuple[Inte
             out.append((a, b))
         base += high - low
     return tuple(out)
-
-
-def _layout(group_rows: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(group_rows, "<i8").tobytes())

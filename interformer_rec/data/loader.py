@@ -114,6 +114,7 @@ class Loader:
             epoch=epoch,
             shuffle_rows=self._shuffle_rows if shuffle_rows is None else shuffle_rows,
             balance=self._balance,
+            checksum=self.source.checksum,
         )
 
     def batches(self, epoch: int = 0, cursor: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
@@ -125,6 +126,11 @@ class Loader:
         plan = self._plan(epoch) if cursor is None else self._plan(cursor.epoch).remaining(cursor)
         for step, made in self._made(plan, None):
             yield made.batch, plan.cursor(step + 1)
+
+    @property
+    def skips(self) -> bool:
+        """Whether bad rows are left out and counted."""
+        return self._skip
 
     def steps_left(self, cursor: Cursor) -> int:
         """Batches that `batches(cursor=cursor)` yields on every rank."""

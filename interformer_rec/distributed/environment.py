@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from interformer_rec.distributed.job.failure import Failure, OtherRankFailed
 from interformer_rec.distributed.job.rendezvous import Meeting, meet
 from interformer_rec.distributed.threads import share_cores
 from interformer_rec.errors import DamagedError, InputError
@@ -48,14 +49,24 @@ class Environment:
         return self.rank == 0
 
     def on_main(self, function: Callable[[], T]) -> T:
-        """Run on rank 0, hand its result to every rank; an InputError there is raised on all, so that none waits forever."""
-        box: list[Any] = [None, None]
+        """Run on rank 0, hand its result to every rank; an error there is raised on all, so that none waits forever.
+
+        An InputError is raised as one of its kind, everything else as OtherRankFailed where it is not rank 0's own.
+        """
+        box: list[Any] = [None, None, None]
+        own: Exception | None = None
         if self.is_main:
             try:
                 box[0] = function()
             except InputError as error:
                 box[1] = DamagedError if isinstance(error, DamagedError) else InputError, str(error)
+            except Exception as error:
+                own, box[2] = error, Failure.whatever(error, self.rank)
         dist.broadcast_object_list(box, src=0, device=self.device)
+        if own is not None:
+            raise own
+        if box[2] is not None:
+            raise OtherRankFailed(box[2])
         if box[1] is not None:
             kind, message = box[1]
             found = kind(message)

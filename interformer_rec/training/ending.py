@@ -56,15 +56,18 @@ class Ending:
             try:
                 tested = self._evaluate("data.test", test)
             except InputError as error:
-                raise InputError(
+                raise error.reworded(
                     f"training is done and saved, and the report is written; the test failed: {error}. Then --resume, which tests again"
                 ) from error
             self.start.log.evaluation("test", {"epoch": state["epoch"], "step": state["step"], **tested.metrics})
             found["test"] = tested.to_dict()
             self._write(found)
-        if self.env.is_main:
-            self.folder.write_json(COMPLETE, {"step": self.start.trainer.position.step})
-            self.folder.send()
+        self.env.on_main(self._write_complete)
+        self.folder.require(self.env)
+
+    def _write_complete(self) -> None:
+        self.folder.write_json(COMPLETE, {"step": self.start.trainer.position.step})
+        self.folder.send()
 
     def _evaluate(self, name: str, loader: Loader) -> Evaluation:
         skipped = SkippedRows(loader, self.config.data.max_bad_rows, name, self.env)
@@ -73,8 +76,10 @@ class Ending:
     def _write(self, evaluation: dict[str, Any] | None) -> None:
         facts = self._data_facts()
         self.folder.require(self.env)
-        if not self.env.is_main:
-            return
+        self.env.on_main(lambda: self._write_files(evaluation, facts))
+        self.folder.require(self.env)
+
+    def _write_files(self, evaluation: dict[str, Any] | None, facts: dict[str, Any]) -> None:
         if evaluation is not None:
             self.folder.write_json("evaluation.json", evaluation)
         self.folder.write_json("data.json", facts)
@@ -88,7 +93,8 @@ class Ending:
         """Rows, skipped rows, tables and history lengths, for the report (collective)."""
         facts: dict[str, Any] = {}
         for split, loader in self.start.loaders.items():
-            skipped = SkippedRows(loader, self.config.data.max_bad_rows, split, self.env)
+            own = self.start.trainer.skipped  # with what was skipped before the run was resumed
+            skipped = own if split == "train" else SkippedRows(loader, self.config.data.max_bad_rows, split, self.env)
             path = self.config.written(("data", split))
             facts[split] = {"path": path, "rows": loader.rows, "bad_rows": skipped.reasons()}
         facts["tables"] = {

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from interformer_rec.batch import Batch
+from interformer_rec.data.epoch_plan import Cursor
 from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
+from interformer_rec.redaction import redact
 
 SHOWN = 5  # reasons in a message
+Reasons = dict[str, tuple[int, str]]  # reason -> rows, the message of the first of them
 
 
 class SkippedRows:
@@ -20,11 +26,52 @@ class SkippedRows:
     def __init__(self, loader: Loader, limit: float | int, name: str, env: Environment) -> None:
         """`name`: where the user has named the files, for example data.train."""
         self.loader, self.limit, self.name, self.env = loader, limit, name, env
+        self._before: Reasons = {}  # of the same epoch, before the run was resumed; on rank 0, for all ranks
+        self._read: deque[tuple[int, Reasons]] = deque()  # step of a batch's cursor, what was skipped until then
 
     @property
     def here(self) -> int:
-        """Rows that this rank has skipped since it began to read the files."""
-        return sum(self.loader.bad_rows.values())
+        """Rows that this rank has skipped since it began to read the files, on rank 0 also those of before a resume."""
+        return sum(count for count, _ in self._mine.values())
+
+    @property
+    def _mine(self) -> Reasons:
+        return _added([self._before, self._now()])
+
+    def _now(self) -> Reasons:
+        return {reason: (count, self.loader.examples[reason]) for reason, count in self.loader.bad_rows.items()}
+
+    def follow(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[Batch, Cursor]]:
+        """The loader's batches of an epoch, or of what is left of it; remembers what was skipped until each of them."""
+        self._read.clear()
+        if cursor is None:
+            self._before = {}
+        for batch, after in self.loader.batches(epoch, cursor):
+            if self.loader.skips:
+                self._read.append((after.step, self._now()))
+            yield batch, after
+
+    def trained(self, cursor: Cursor) -> None:
+        """All batches until there are trained on."""
+        while len(self._read) > 1 and self._read[1][0] <= cursor.step:
+            self._read.popleft()
+
+    def state(self, cursor: Cursor | None) -> dict[str, dict[str, Any]]:
+        """Reason -> rows of all ranks, and an example, until `cursor`, the place after the last batch that was trained on; JSON-able.
+
+        Collective where bad rows are skipped. The loader is batches ahead of training, which reads those again after a resume.
+        """
+        if not self.loader.skips or cursor is None:
+            return {}
+        self.trained(cursor)
+        trained = self._read[0][1] if self._read and self._read[0][0] <= cursor.step else {}
+        whole = self._everywhere(_added([self._before, trained]))
+        return {reason: {"rows": count, "example": redact(example)} for reason, (count, example) in whole.items()}
+
+    def load_state(self, state: dict[str, dict[str, Any]]) -> None:
+        """Go on counting inside the epoch that `state` is of."""
+        found = {reason: (each["rows"], each["example"]) for reason, each in state.items()}
+        self._before = found if self.env.is_main else {}
 
     def too_many(self, everywhere: int) -> bool:
         """Whether so many skipped rows, over all ranks, are more than the limit, or all there are."""
@@ -60,13 +107,19 @@ class SkippedRows:
             f"{share}{self.limit}: {reasons}{more}. Correct the files, or raise data.max_bad_rows"
         )
 
-    def _gathered(self) -> dict[str, tuple[int, str]]:
-        mine = {reason: (count, self.loader.examples[reason]) for reason, count in self.loader.bad_rows.items()}
-        parts: list[dict[str, tuple[int, str]]] = [{}] * self.env.world_size
+    def _gathered(self) -> Reasons:
+        return self._everywhere(self._mine)
+
+    def _everywhere(self, mine: Reasons) -> Reasons:
+        parts: list[Reasons] = [{}] * self.env.world_size
         dist.all_gather_object(parts, mine)
-        whole: dict[str, tuple[int, str]] = {}
-        for part in parts:
-            for reason, (count, example) in part.items():
-                before, first = whole.get(reason, (0, example))
-                whole[reason] = (before + count, first)
-        return whole
+        return _added(parts)
+
+
+def _added(parts: Iterable[Reasons]) -> Reasons:
+    whole: Reasons = {}
+    for part in parts:
+        for reason, (count, example) in part.items():
+            before, first = whole.get(reason, (0, example))
+            whole[reason] = (before + count, first)
+    return whole

@@ -69,10 +69,8 @@ class Trainer:
         recorder: Recorder,
     ) -> None:
         self.config, self.env, self.parallel, self.pipeline = config, env, parallel, pipeline
-        self.train_loader, self.folder, self.log = train, folder, log
-        self.recorder = recorder
-        self.options = config.training
-        self.position = Position()
+        self.train_loader, self.folder, self.log, self.recorder = train, folder, log, recorder
+        self.options, self.position = config.training, Position()
         self.skipped = SkippedRows(train, config.data.max_bad_rows, "data.train", env)
         self.validation = Validation(config, env, parallel.optimizer.rate, valid, log)
         self.request = StopRequest()
@@ -105,7 +103,7 @@ class Trainer:
                 self._wait_for_saving()
                 return stopped_by
             except InputError as error:
-                raise InputError(f"after step {self.position.step}: {error}") from error
+                raise error.reworded(f"after step {self.position.step}: {error}") from error
             except NonFiniteLoss as error:
                 self.saver.finish(self.options.stop_seconds)
                 raise error.with_checkpoints(self.folder.checkpoints) from None
@@ -145,7 +143,7 @@ class Trainer:
         cursor = self.position.cursor
         self.parallel.begin_epoch(self.position.epoch)
         self.window.begin_epoch(whole=cursor is None)
-        stream = self._watched(self.train_loader.batches(self.position.epoch, cursor))
+        stream = self._watched(self.skipped.follow(self.position.epoch, cursor))
         end = self.position.step + (self.train_loader.steps if cursor is None else self.train_loader.steps_left(cursor))
         while self.position.step < end and not self._finished:
             stopped_by = self._segment(stream, self._segment_steps(end))
@@ -183,6 +181,7 @@ class Trainer:
         for step in self.recorder.watch(self.pipeline, self.pipeline.run(batches, train=True), steps):
             self.position.step += 1
             self.position.cursor = step.cursor
+            self.skipped.trained(step.cursor)
             self.lengths.add(step.batch, self.position.epoch)
             self.window.add(step)
             check_finite(previous, self.position.step - 1, self.env, self.folder)  # a step late: it is done by now
@@ -243,7 +242,7 @@ class Trainer:
             return interruption.signal
         except InputError as error:
             self._wait_for_saving()
-            raise InputError(f"{error}. {SAVED}") from error
+            raise error.reworded(f"{error}. {SAVED}") from error
         self.position.evaluate = False
         self._at("saving a checkpoint")
         self._guard(lambda: self.saver.conclude(self.position.step, evaluated))
@@ -284,6 +283,7 @@ class Trainer:
             "cursor": cursor.to_dict() if cursor is not None else None,
             "evaluate": self.position.evaluate,
             **self.validation.state_dict(),
+            "skipped": self.skipped.state(cursor),
             "window": self.window.state(),
             "lengths": self.lengths.state_dict(),
         }
@@ -295,5 +295,6 @@ class Trainer:
             self.position.cursor = Cursor.from_dict(state["cursor"])
         self.saved_at = self.position.step
         self.validation.load_state_dict(state)
+        self.skipped.load_state(state["skipped"])
         self.window.load_state(state["window"])
         self.lengths.load_state_dict(state["lengths"])

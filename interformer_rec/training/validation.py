@@ -54,7 +54,7 @@ class Validation:
         value = evaluation.metrics[self.monitored]
         self.progress.observe(value)
         self.rate.observe(value)
-        score = Score(self.monitored, self.progress.higher, value)
+        score = Score(self.monitored, self.progress.higher, value, self.progress.value)
         return Evaluated(score, {"evaluate": False, **self.state_dict(), "evaluation": evaluation.to_dict()})
 
     def _watch(self, metric: str) -> None:

@@ -127,6 +127,20 @@ def test_an_evaluation_that_cannot_be_read_leaves_the_checkpoint(tmp_path):
     assert ranked.names == [name(1), name(2)] and FILE in ranked.damaged[0]
 
 
+@pytest.mark.parametrize("later, goes", [(0.8, False), (0.95, True), (0.9, True)])
+def test_one_whose_evaluation_cannot_be_read_stays_while_it_may_be_the_best(tmp_path, later, goes):
+    made(tmp_path, 1, 0.5)
+    made(tmp_path, 2, 0.9)
+    (tmp_path / name(2) / FILE).write_text("[")
+    checkpoints = Checkpoints(tmp_path)
+    for step, value in ((3, 0.6), (4, later), (5, 0.7)):  # each knows the best of all before it, 2 included
+        manifest = made(tmp_path, step)
+        Evaluated(Score("auc", True, value, max(0.9, later if step > 3 else 0)), {}).write(manifest)
+        checkpoints.tidy(name(step), keep=1)
+    assert (name(2) not in checkpoints.newest_first()) == goes
+    assert checkpoints.best() == (name(4) if goes or later == 0.8 else name(2))
+
+
 @pytest.mark.parametrize("what", ["another run's", "written anew", "itself incremental"])
 def test_an_increment_has_one_base_and_no_other(tmp_path, what):
     here, other = tmp_path / "here", tmp_path / "other"

@@ -138,7 +138,7 @@ def _of_the_future(folder):
         (_other_model, r"'bag_a' has shape \[12, 64\] there and \[11, 64\] here"),
         (_unfinished, "manifest.json is missing: the checkpoint was never finished"),
         (_half_a_manifest, "manifest.json cannot be read"),
-        (_of_the_future, "has format 9; this release reads format 3"),
+        (_of_the_future, "has format 9; this release reads format 4"),
     ],
 )
 def test_a_bad_checkpoint_says_what_is_wrong(saved, tmp_path, change, message):

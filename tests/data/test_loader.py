@@ -8,6 +8,7 @@ import json
 import operator
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -205,8 +206,19 @@ def test_an_open_source_can_be_handed_over(path):
     assert rows_of(make(open_source(path))) == rows_of(make(path))
 
 
+def test_a_cursor_of_other_rows_in_groups_of_the_same_sizes_is_refused(path, tmp_path):
+    _, cursor = next(make(path).batches())
+    moved = write_numbered(tmp_path / "moved", SIZES)
+    assert rows_of(make(moved), cursor=cursor) == rows_of(make(path))[1:]
+    file = sorted(Path(moved).rglob("*.parquet"))[-1]
+    table = pq.read_table(file)
+    pq.write_table(pa.concat_tables([table.slice(1), table.slice(0, 1)]), file, row_group_size=25)
+    with pytest.raises(InputError, match=r"the files of data.train changed since the checkpoint; restore it"):
+        next(make(moved).batches(cursor=cursor))
+
+
 def test_a_cursor_of_other_data_is_refused(path, tmp_path):
     _, cursor = next(make(path).batches())
     other = make(write_numbered(tmp_path / "d", [[5, 5]]))
-    with pytest.raises(InputError, match=r"cannot resume inside epoch 0: the row groups of data.train changed"):
+    with pytest.raises(InputError, match=r"cannot resume inside epoch 0: the files of data.train changed"):
         next(other.batches(cursor=cursor))

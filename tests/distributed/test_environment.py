@@ -6,7 +6,7 @@ import pytest
 import torch.distributed as dist
 
 from interformer_rec.distributed.environment import process_group
-from interformer_rec.errors import InputError
+from interformer_rec.errors import DamagedError, InputError
 from tests.launch import on_one, on_ranks
 
 
@@ -33,6 +33,28 @@ def test_one_process_is_world_size_one_of_the_same_path():
 def test_two_ranks_share_rank_zeros_result_and_error():
     assert on_ranks(2, _place) == [(0, 2, 2, True, 10), (1, 2, 2, False, 10)]
     assert on_ranks(2, _failing) == ["bad input seen by rank 0"] * 2
+
+
+def _raising(env, error):
+    def fail():
+        raise error
+
+    try:
+        env.on_main(fail)
+    except Exception as found:
+        return type(found).__name__, str(found)
+    return "no error"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "disk full", "a"), MemoryError("no room"), AssertionError("ours")])
+def test_an_error_of_rank_0_that_is_not_the_user_s_ends_all_ranks(error):
+    own, other = on_ranks(2, _raising, error)
+    assert own == (type(error).__name__, str(error))
+    assert other == ("OtherRankFailed", f"{type(error).__name__}: {error}")
+
+
+def test_damage_stays_damage_on_every_rank():
+    assert on_ranks(2, _raising, DamagedError("cut")) == [("DamagedError", "cut")] * 2
 
 
 def test_half_an_environment_is_an_error(monkeypatch):

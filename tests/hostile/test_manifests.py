@@ -177,7 +177,7 @@ def test_a_header_that_is_other_text_is_damage(checkpoint, tmp_path, content):
 
 def damage_all(run: Path) -> None:
     for number, manifest in enumerate(sorted((run / "checkpoints").glob("step-*/manifest.json"))):
-        manifest.write_bytes([b"[" * 100_000, b'{"format": 3}', b"\xff"][number])
+        manifest.write_bytes([b"[" * 100_000, b'{"format": 4}', b"\xff"][number])
 
 
 @pytest.mark.parametrize("door", ["evaluate", "predict", "resume"])

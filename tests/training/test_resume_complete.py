@@ -36,6 +36,14 @@ def test_an_end_that_was_cut_short_is_done(began, tmp_path, capfd):
     assert (tmp_path / "run" / "report.html").exists() and (tmp_path / "run" / "complete.json").exists()
 
 
+def test_a_complete_run_gets_its_lost_config_back(began, tmp_path):
+    tree, folder = began
+    shutil.copytree(folder, tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").unlink()
+    assert run.train(settings(tree, tmp_path / "run", *SHORT), resume=True) == 0
+    assert (tmp_path / "run" / "config.yaml").exists()
+
+
 def test_a_run_with_steps_left_is_not_complete(began):
     assert compare(began, *SHORT)[0].complete == 10
     assert compare(began, *SHORT, "training.max_steps=11")[0].complete is None

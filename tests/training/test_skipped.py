@@ -48,7 +48,10 @@ def test_a_run_stops_as_soon_as_there_are_too_many(small, synthetic, tmp_path):
     assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")] == [
         "step-00000004"
     ]  # nothing lost
+    with pytest.raises(InputError, match=r"after step 8: 300 of the 1,501 rows of data.train .*such as .*bad.parquet"):
+        run.train(small(*SKIP, f"data.train={bad}", "data.max_bad_rows=0.1"), resume=True)  # rows of before count
     assert run.train(small(*SKIP, f"data.train={bad}", "data.max_bad_rows=0.3"), resume=True) == 0
+    assert '"label: a label that is not between 0 and 1": 300' in (tmp_path / "run" / "data.json").read_text()
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])

@@ -7,6 +7,7 @@ wanted) are not: these are decoded so that only a part of them can be too large.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -76,6 +77,12 @@ class Footer:
         for place, name in enumerate(names):
             self._leaves.setdefault(name, []).append(place)
         self._known: dict[tuple[object, ...], Reading] = {}
+
+    @property
+    def checksum(self) -> int:
+        """Of the footer and the file's size: another one for other rows, as it holds where each column begins and its least and largest
+        values; the file's name is no part of it."""
+        return zlib.crc32(str(self._size).encode(), zlib.crc32(self._content))
 
     @cached_property
     def _chunks(self) -> list[list[Chunk]]:

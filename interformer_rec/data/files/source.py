@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,9 +74,8 @@ class Source:
     group_index: np.ndarray  # (row groups,) its number inside the file
     group_rows: np.ndarray  # (row groups,) rows
     group_start: np.ndarray  # (row groups,) its first row inside the file
-    max_decoded_bytes: int | None = (
-        None  # that a read may take; None: footer.MOST, or less where it is out of proportion
-    )
+    checksum: int = 0  # of the footers, in the files' order: another one for other rows
+    max_decoded_bytes: int | None = None  # that a read may take; None: footer.MOST, or less if out of proportion
     _opened: list[_Opened] = field(default_factory=list, repr=False, compare=False)
     _columns: list[FileSchemas] = field(default_factory=list, repr=False, compare=False)
 
@@ -256,9 +256,9 @@ def open_files(path: str, located: Located, max_decoded_bytes: int | None = None
     opened = _Opened(filesystem)
     with ThreadPoolExecutor(min(FOOTER_THREADS, len(files))) as pool:
         footers = list(pool.map(lambda file: _footer(opened, file), files))
-    rows = [np.asarray(of_groups, np.int64) for _, of_groups in footers]
+    rows = [np.asarray(of_groups, np.int64) for _, of_groups, _ in footers]
     known: dict[pa.Schema, pa.Schema] = {}
-    schemas = [known.setdefault(schema, schema) for schema, _ in footers]  # equal schemas are one object
+    schemas = [known.setdefault(schema, schema) for schema, _, _ in footers]  # equal schemas are one object
     group_rows = np.concatenate(rows)
     full = group_rows > 0  # writers may leave row groups without rows
     return Source(
@@ -272,12 +272,14 @@ def open_files(path: str, located: Located, max_decoded_bytes: int | None = None
         group_index=np.concatenate([np.arange(len(r)) for r in rows])[full],
         group_rows=group_rows[full],
         group_start=np.concatenate([np.cumsum(r) - r for r in rows])[full],
+        checksum=zlib.crc32(np.array([checksum for _, _, checksum in footers], "<i8").tobytes()),
         _opened=[opened],
     )
 
 
-def _footer(opened: _Opened, path: str) -> tuple[pa.Schema, list[int]]:
-    metadata = opened.get(path).footer.metadata
+def _footer(opened: _Opened, path: str) -> tuple[pa.Schema, list[int], int]:
+    footer = opened.get(path).footer
+    metadata = footer.metadata
     schema = metadata.schema.to_arrow_schema().remove_metadata()
     rows = [metadata.row_group(place).num_rows for place in range(metadata.num_row_groups)]
     for place, count in enumerate(rows):
@@ -285,7 +287,7 @@ def _footer(opened: _Opened, path: str) -> tuple[pa.Schema, list[int]]:
             raise InputError(
                 f"cannot read {path!r}, row group {place}: its footer says {count:,} rows. Is the file damaged?"
             )
-    return schema, rows
+    return schema, rows, footer.checksum
 
 
 def _open(filesystem: fs.FileSystem, path: str) -> _File:

@@ -35,6 +35,11 @@ class Failure:
             return None
         if isinstance(error, RankLost) or (isinstance(error, RuntimeError) and connection_was_lost(error)):
             return None
+        return cls.whatever(error, rank)
+
+    @classmethod
+    def whatever(cls, error: BaseException, rank: int) -> Failure:
+        """Of any error, also of one that follows another rank's."""
         code = 2 if isinstance(error, InputError) else 1
         text = str(error) if code == 2 else f"{type(error).__name__}: {error}"
         return cls(rank, socket.gethostname(), os.getpid(), code, text[:MOST_TEXT])

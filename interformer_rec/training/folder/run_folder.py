@@ -54,6 +54,7 @@ class RunFolder:
         self._keep_on = config.training.checkpoint.on_error == "continue"
         self._hang_seconds = config.training.hang_seconds
         self._lock: RunLock | None = None
+        self._unsent = ""  # what could not be sent to a store, in a sentence, where that ends the run
 
     def claim(self, resume: bool) -> None:
         """Lock the folder and the checkpoints' place for this job; refuse to write over another run.
@@ -91,15 +92,17 @@ class RunFolder:
             self._lock = None
 
     def send(self) -> None:
-        """Of a run in a store: copy there what has changed (on rank 0). Raises SaveError, unless checkpoint.on_error is continue."""
+        """Of a run in a store: copy there what has changed (on rank 0). A failure ends the run in `require`, as rank 0 alone must not, or
+        is said where checkpoint.on_error is continue."""
         if self._mirror is None or self._lock is None:
             return
         try:
             self._mirror.send()
         except ERRORS as error:
-            if not self._keep_on:
-                raise SaveError(self._not_sent(error)) from None
-            _say(f"{self._not_sent(error)}; training goes on")
+            if self._keep_on:
+                _say(f"{self._not_sent(error)}; training goes on")
+            else:
+                self._unsent = self._not_sent(error)
 
     def saved(self, note: Callable[[dict[str, Any]], None], record: dict[str, Any]) -> None:
         """After a checkpoint: note it, and bring the folder in a store up to date."""
@@ -126,9 +129,12 @@ class RunFolder:
         return self._lock.lost() if self._lock is not None else ""
 
     def require(self, env: Environment) -> None:
-        """Raise RunLost on all ranks if the folder is no longer this job's (collective)."""
-        if lost := env.on_main(self.lost):
+        """Raise RunLost on all ranks if the folder is no longer this job's, SaveError if it could not be sent to its store (collective)."""
+        lost, unsent = env.on_main(lambda: (self.lost(), self._unsent))
+        if lost:
             raise RunLost(lost)
+        if unsent:
+            raise SaveError(unsent)
 
     def _require_new(self, resume: bool) -> None:
         if not resume and self._reach(lambda: self.storage.size("config.yaml")) is not None:

@@ -88,8 +88,11 @@ def prepare(config: RunConfig, env: Environment, folder: RunFolder, resume: bool
 def write_start(config: RunConfig, env: Environment, folder: RunFolder, start: Start) -> None:
     """The run's first files, once every rank is ready (collective)."""
     dist.barrier(device_ids=[env.device.index] if env.device.type == "cuda" else None)
-    if not env.is_main:
-        return
+    env.on_main(lambda: _write_files(config, env, folder, start))
+    folder.require(env)
+
+
+def _write_files(config: RunConfig, env: Environment, folder: RunFolder, start: Start) -> None:
     with writing(folder.path):
         if start.features_from is not None:
             start.log.message(

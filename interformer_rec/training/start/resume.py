@@ -131,7 +131,9 @@ def _features(before: FeatureSchema, now: FeatureSchema) -> FeatureSchema:
 
 
 def _complete(config: RunConfig, folder: RunFolder, state: dict[str, Any]) -> int | None:
-    """The last step, if training is over and tested and the report of it is written."""
+    """The last step, if training is over and tested and the report of it is written; None without config.yaml: a start writes it."""
+    if not folder.config.exists():
+        return None
     options, step = config.training, state["step"]
     progress = Progress(options.monitor, options.patience)
     progress.load_state_dict(state["progress"])

@@ -74,6 +74,7 @@ def plan_facts(loaders: Mapping[str, Loader]) -> Facts:
             f"{name}: rows": loader.rows,
             f"{name}: row groups": len(source.group_rows),
             f"{name}: checksum of the row groups' sizes": zlib.crc32(source.group_rows.astype("<i8").tobytes()),
+            f"{name}: checksum of the files' footers": source.checksum,
             f"{name}: steps": loader.steps,
         }
     return facts

@@ -33,6 +33,11 @@ class _Window(_Strict):
     ranks: Annotated[list[list[float | None]], Field(min_length=1)]
 
 
+class _Skipped(_Strict):
+    rows: Count
+    example: str
+
+
 class _Lengths(_Strict):
     rows: dict[str, list[Count]]
     events: dict[str, list[Count]]
@@ -54,6 +59,7 @@ class _State(_Strict):
     schedule: _Schedule
     progress: _Best
     evaluation: _Evaluation | None
+    skipped: dict[str, _Skipped]
     window: _Window
     lengths: _Lengths
 

@@ -17,6 +17,7 @@ import pytest
 
 from interformer_rec.checkpoint.write import SaveError
 from interformer_rec.config.run import RunConfig
+from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
 from interformer_rec.mirror import Mirror
 from interformer_rec.planning.score.command import score_run
@@ -27,6 +28,7 @@ from interformer_rec.training.folder.lock_file import NAME
 from interformer_rec.training.folder.run_folder import RunFolder
 from interformer_rec.training.scoring import trained
 from interformer_rec.training.trainer import Trainer
+from tests.launch import on_ranks
 from tests.s3 import s3_server
 from tests.training.start.test_prepare import snapshot
 
@@ -153,11 +155,11 @@ def test_a_run_in_a_store_trains_resumes_and_is_used_from_there(
     assert set(folder.names()) == names, "the lock is gone"
     assert list(tmp_path.iterdir()) == [], "nothing is made in the working folder"
     test = json.loads(folder.get("evaluation.json"))["test"]
-    assert trained.evaluate(out)["label/auc"] == test["label/auc"]
+    assert trained.evaluate(out, trust=True)["label/auc"] == test["label/auc"]
     done = trained.predict(out, str(synthetic / "test.parquet"), f"{store}/scores.parquet")
     assert done["rows"] == 150 and Storage.open(store).size("scores.parquet")
     capfd.readouterr()
-    assert score_run(out, as_json=True) == 0
+    assert score_run(out, as_json=True, trust=True) == 0
     assert json.loads(capfd.readouterr().out)["run"] == out
 
 
@@ -215,10 +217,35 @@ def test_files_that_cannot_be_sent_end_the_run_or_not(
     assert Storage.open(f"{store}/run/checkpoints/step-00000003").size("manifest.json")
 
 
+def _unsent(env: Environment, config: RunConfig) -> str:
+    def fail(mirror: Mirror, name: str) -> None:
+        raise PermissionError(errno.EACCES, f"no more {name}")
+
+    Mirror._send = fail  # type: ignore[method-assign]  # of this process, which ends with the test
+    folder = RunFolder(config)
+    env.on_main(lambda: folder.claim(False))
+    if env.is_main:
+        folder.path.mkdir()
+        (folder.path / "plan.json").write_text("{}")
+    folder.saved(lambda record: None, {})  # as Saver.wait calls it, on every rank
+    try:
+        folder.require(env)
+    except SaveError as error:
+        return str(error)
+    finally:
+        shutil.rmtree(folder.path, ignore_errors=True)
+    return "no error"
+
+
+def test_files_that_cannot_be_sent_end_every_rank(small: Callable[..., RunConfig], store: str) -> None:
+    one, other = on_ranks(2, _unsent, small(f"training.out={store}/run"))
+    assert one == other and "no more plan.json" in one
+
+
 def test_a_file_uri_is_the_folder_itself(small: Callable[..., RunConfig], tmp_path: Path) -> None:
     assert run.train(small(f"training.out=file://{tmp_path}/uri", "training.max_steps=1", "data.valid=null")) == 0
     assert (tmp_path / "uri" / "report.html").exists()
-    assert trained.evaluate(f"file://{tmp_path}/uri")["rows"] == 150
+    assert trained.evaluate(f"file://{tmp_path}/uri", trust=True)["rows"] == 150
 
 
 def test_a_run_in_s3_keeps_its_server_s_address(small: Callable[..., RunConfig]) -> None:

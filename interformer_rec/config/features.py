@@ -110,8 +110,8 @@ class SequenceColumn(LookupFeature):
 class SequenceGroup(Strict):
     """Aligned list columns, one element an event, oldest first. The newest `max_length` events are kept.
 
-    A null list is an empty history; a null element reads the table's missing row. `timestamp` names an aligned integer
-    list column; its values must not decrease, and they travel in the batch.
+    A null list is an empty history; a null element reads the table's missing row. `timestamp` names an aligned list column of
+    integers or timestamps (which become microseconds); its values must not decrease, and they travel in the batch.
     """
 
     name: Name = Field(description="name of the history")
@@ -201,6 +201,12 @@ class FeatureSchema(Strict):
                     f"candidate names {name!r}, which is not a feature under dense, ids or bags{nearest(name, known)}"
                 )
         targets = {label.column for label in self.labels}
+        for key, named in (("weight", self.weight), ("group", self.group)):
+            if named in targets:
+                raise ValueError(
+                    f"column {named!r} is a label and {key}: rows would count, or be grouped, by what the model is to find out. Name "
+                    f"another column under features.{key}, or leave it out"
+                )
         for column, feature in self._input_columns():
             if column in targets:
                 raise ValueError(

@@ -35,6 +35,8 @@ class Output:
     @classmethod
     def find(cls, out: str) -> Output:
         """A path or URI that ends in .parquet is a file. Raises InputError for a name of another format or an unknown scheme."""
+        if not out:
+            raise InputError("--out is empty: name a file that ends in .parquet, or a folder")
         place = Storage.open(out)
         if place.name.lower().endswith(OTHER_FORMATS):
             raise InputError(

@@ -32,7 +32,7 @@ def with_settings(config: RunConfig, pairs: Sequence[str], command: str) -> RunC
         key, equals, text = pair.partition("=")
         section, _, name = key.strip().partition(".")
         if not equals or key.strip() not in SETTINGS:
-            what = f"{key.strip()} belongs to the model or its training" if equals else "write it as key=value"
+            what = f"{key.strip()!r} belongs to the model or its training" if equals else "write it as key=value"
             raise InputError(f"{command} --set {pair!r}: {what}; {command} takes {', '.join(SETTINGS)}")
         value = strict_yaml.parse(text, f"{command} --set {key.strip()}: the value")
         part = getattr(config, section)

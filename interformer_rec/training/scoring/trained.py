@@ -14,6 +14,7 @@ from interformer_rec.data.files.source import Source, open_source
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment, process_group
+from interformer_rec.errors import InputError
 from interformer_rec.storage import Storage
 from interformer_rec.training.build import build_parallel, eval_loader
 from interformer_rec.training.folder.located import Located
@@ -34,7 +35,9 @@ def evaluate(path: str, data: str | None = None, overrides: Sequence[str] = (), 
     """
     located = locate(path, trust)
     config = with_settings(located.read(lambda found: attached_config(found, trust)), overrides, "evaluate")
-    files = data or data_to_evaluate(path, config, trust)
+    if data == "":
+        raise InputError("--data is empty: name the files, or leave it out to evaluate on those of the run")
+    files = data_to_evaluate(path, config, trust) if data is None else data
     with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
         loader, pipeline = _restore(config, env, located, files)
         skipped = SkippedRows(loader, config.data.max_bad_rows, "the files to evaluate on", env)

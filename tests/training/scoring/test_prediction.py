@@ -89,6 +89,16 @@ def test_settings_of_the_model_are_refused_by_name(trained_run, synthetic, tmp_p
             trained.predict(str(trained_run), str(synthetic / "test.parquet"), str(tmp_path / "x"), [pair])
 
 
+def test_an_empty_path_is_no_default(trained_run, synthetic):
+    """A shell variable that is not set: the run's own test files are not meant, nor is the working folder."""
+    with pytest.raises(InputError, match="--data is empty"):
+        trained.evaluate(str(trained_run), "")
+    with pytest.raises(InputError, match="the data path is empty"):
+        trained.predict(str(trained_run), "", "x.parquet")
+    with pytest.raises(InputError, match="--out is empty"):
+        trained.predict(str(trained_run), str(synthetic / "test.parquet"), "")
+
+
 def test_a_setting_with_a_wrong_value_names_the_key(trained_run):
     with pytest.raises(InputError, match=r"data\.on_bad_row"):
         trained.evaluate(str(trained_run), None, ["data.on_bad_row=drop"])

@@ -48,8 +48,8 @@ def _pattern(value: str, shown: str) -> re.Pattern[str]:
     before = after = ""
     if shown == STRUCK:  # known to be a credential
         return re.compile(re.escape(value))
-    if value.isalpha() or value.isdigit():  # behind %2F or \n it is whole as well
-        before, after = r"(?:(?<![A-Za-z0-9_])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[a-z]))", r"(?![A-Za-z0-9_])"
+    if value.isalpha() or value.isdigit():  # behind %2F or \n it is whole as well; training.epochs is one word
+        before, after = r"(?:(?<![A-Za-z0-9_.])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[a-z]))", r"(?!\.?[A-Za-z0-9_])"
     elif value.startswith(("/", "./", "../", "~/")):
         after = r"(?![A-Za-z0-9_])"
     return re.compile(f"{before}{re.escape(value)}{after}")

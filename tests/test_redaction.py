@@ -71,6 +71,11 @@ def test_a_word_a_number_or_a_path_is_replaced_where_it_is_whole(value):
     text = f"no {value}, {value!r}, {value}/a, file://{value}: but {value}0 and {value}x"
     assert redaction.redact(text) == f"no ${{OUT}}, '${{OUT}}', ${{OUT}}/a, file://${{OUT}}: but {value}0 and {value}x"
     assert redaction.redact(f"a%2F{value}%2F") == "a%2F${OUT}%2F"
+    redaction.hide("training", "${NAME}")
+    assert (
+        redaction.redact("runs/training: training.epochs is 0, in training.")
+        == "runs/${NAME}: training.epochs is 0, in ${NAME}."
+    )
     redaction.hide("s3cretKey", "${KEY}")  # may be a secret, so it is hidden wherever it is
     assert redaction.redact("as3cretKeyb") == "a${KEY}b"
 

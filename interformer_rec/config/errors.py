@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, get_args
@@ -39,7 +40,8 @@ def _line(item: Any, root: type[BaseModel], shown: Mapping[tuple[str, ...], str]
         text = f"unknown key {wrong!r}{of_kind}{nearest(wrong, known)}"
         text += f" Known here: {', '.join(known)}" if known else ""
     else:
-        text = item["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
+        text = item["msg"].removeprefix("Value error, ").replace("Tuple", "List").replace("a valid tuple", "a list")
+        text = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys", text)
         if item["type"] != "missing" and not isinstance(item["input"], (dict, list, tuple, BaseModel)):
             text += f" (got {_short(shown.get(tuple(path), item['input']))})"
     return f"  {'.'.join(path) or '(top level)'}: {text}"

@@ -16,7 +16,7 @@ _FULL = {
     "target": f"{_TARGET} --variants 'jagged;padded'",
     "kernels_attention": f"{_KERNELS} {_ATTENTION} --d 256 --heads 4 --lengths 256,1024,4096",
     "kernels_attention_wide": f"{_KERNELS} {_ATTENTION} --d 128,256 --heads 1,2 --lengths 1024",
-    "kernels_ffn": f"{_KERNELS} --operators ffn,ffn_norms,pool --d 128,256 --lengths 256,1024",
+    "kernels_ffn": f"{_KERNELS} --operators ffn,pool --d 128,256 --lengths 256,1024",
     "kernels_rows": f"{_KERNELS} --operators prepend,summary,norm,gate,gram --d 128,256 --lengths 1024",
     # a model takes minutes to compile: apart, so that the target's number does not wait for it
     "target_compiled": f"{_TARGET} --variants 'jagged;padded, compiled'",
@@ -35,7 +35,7 @@ _QUICK = {
     "tests": "-m pytest -q -p no:cacheprovider tests/ops/test_jagged.py",
     "target": f"{_SMALL_MODELS} --lengths 8 --fill 0.5",
     "kernels_attention": f"{_SMALL_KERNELS} {_ATTENTION}",
-    "kernels_ffn": f"{_SMALL_KERNELS} --operators ffn,ffn_norms,pool",
+    "kernels_ffn": f"{_SMALL_KERNELS} --operators ffn,pool",
     "kernels_rows": f"{_SMALL_KERNELS} --operators prepend,summary,norm,gate,gram",
     "lengths": f"{_SMALL_MODELS} --lengths 4,8",
     "overlap": f"{_SMALL_MODELS} --lengths 8 --variants 'jagged;jagged, overlap'",

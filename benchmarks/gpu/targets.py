@@ -12,7 +12,6 @@ PADDED = {
     "attention": "SDPA padded, compiled",
     "attention_rotary": "SDPA padded, compiled",
     "ffn": "padded bmm, compiled",
-    "ffn_norms": "padded bmm, compiled",
 }
 
 

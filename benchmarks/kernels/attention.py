@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.kernels import reference
 from benchmarks.kernels.case import CLS, Alternative, Case, Padded, Shape, compiled, fbgemm, ours, sample_pieces
-from interformer_rec.ops import reference
 from interformer_rec.ops.attention import jagged_attention, rotary_of
 from interformer_rec.ops.rotary import rotary_table, rotate
 

@@ -41,7 +41,6 @@ OPERATORS: dict[str, Callable[[Shape], Case]] = {
     "attention_rotary": kernel_attention.attention_rotary,
     "pool": kernel_jagged.pool,
     "ffn": kernel_jagged.ffn,
-    "ffn_norms": kernel_jagged.ffn_norms,
     "prepend": kernel_jagged.prepend,
     "summary": kernel_jagged.summary,
     "norm": kernel_rows.norm,

@@ -34,20 +34,14 @@ def _counts(*shape: int) -> Tensor:
 
 
 def attention_launches(
-    channels: int,
-    heads: int = 4,
-    *,
-    window: int | None = None,
-    gated: bool = False,
-    dtype: torch.dtype = torch.bfloat16,
+    channels: int, heads: int = 4, *, window: int | None = None, dtype: torch.dtype = torch.bfloat16
 ) -> None:
     """Forward and backward of jagged attention with `channels` a head."""
     qk = _empty(ROWS, 2, heads, channels, dtype=dtype)
     v = _empty(ROWS, heads, channels, dtype=dtype)
     offsets, ages, form = _counts(SAMPLES + 1), _counts(ROWS), attention.Form(CLS, window, 1024)
-    gate = v if gated else None
-    out, lse, turned = attention.jagged_attention_forward(qk, v, offsets, ages, gate, form)
-    attention.jagged_attention_backward(out, turned, v, offsets, ages, gate, out, lse, form)
+    out, lse, turned = attention.jagged_attention_forward(qk, v, offsets, ages, form)
+    attention.jagged_attention_backward(out, turned, v, offsets, ages, out, lse, form)
 
 
 def pool_launches(width: int) -> None:
@@ -57,12 +51,12 @@ def pool_launches(width: int) -> None:
     pooling.attention_pool_backward(out, maps, values, offsets, out, lse, cls=CLS)
 
 
-def ffn_launches(width: int, rank: int, production: bool) -> None:
+def ffn_launches(width: int, rank: int) -> None:
     """Forward and backward of the per-sample FFN."""
     values, w1, w2 = _empty(ROWS, width), _empty(SAMPLES, width, rank), _empty(SAMPLES, rank, width)
-    gains, offsets = ((_empty(rank), _empty(width)) if production else None), _counts(SAMPLES + 1)
-    _, saved = per_sample_ffn_forward.per_sample_ffn_forward(values, w1, w2, offsets, gains, values)
-    per_sample_ffn_backward.per_sample_ffn_backward(values, values, w1, w2, offsets, gains, saved)
+    offsets = _counts(SAMPLES + 1)
+    per_sample_ffn_forward.per_sample_ffn_forward(values, w1, w2, offsets)
+    per_sample_ffn_backward.per_sample_ffn_backward(values, values, w1, w2, offsets)
 
 
 def small_launches(width: int) -> None:
@@ -84,11 +78,10 @@ def launches(width: int, capability: int) -> Iterator[tuple[str, Launch]]:
     """(form, launch) of every kernel at one width; attention with as many channels a head, the hardest case."""
     forms: dict[str, Any] = {
         "all": lambda: attention_launches(width),
-        "window, gate": lambda: attention_launches(width, window=128, gated=True),
+        "window": lambda: attention_launches(width, window=128),
         "8 maps": lambda: pool_launches(width),
-        "r 64": lambda: ffn_launches(width, 64, False),
-        "r 64, norms": lambda: ffn_launches(width, 64, True),
-        "r 256, norms": lambda: ffn_launches(width, 256, True),
+        "r 64": lambda: ffn_launches(width, 64),
+        "r 256": lambda: ffn_launches(width, 256),
         "": lambda: small_launches(width),
     }
     seen = set()

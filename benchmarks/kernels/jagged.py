@@ -11,11 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.kernels import reference
 from benchmarks.kernels.case import CLS, Alternative, Case, Padded, Shape, compiled, fbgemm, ours, sample_pieces
-from interformer_rec.ops import library, reference
 from interformer_rec.ops.attention import attention_pool
-from interformer_rec.ops.backend import takes_triton
-from interformer_rec.ops.norm import EPS, rms_norm
 from interformer_rec.ops.per_sample_ffn import per_sample_ffn
 
 MAPS = 8  # PMA's queries times heads, as the model's default has about
@@ -69,50 +67,16 @@ def pool(shape: Shape) -> Case:
 
 def ffn(shape: Shape) -> Case:
     """gelu(x W1_i) W2_i: (J, d), (B, d, r), (B, r, d) -> (J, d)."""
-    return _ffn(shape, False)
-
-
-def ffn_norms(shape: Shape) -> Case:
-    """The production form, RMSNorm after the activation and after W2_i, with their gains (r,) and (d,)."""
-    return _ffn(shape, True)
-
-
-def _ffn(shape: Shape, norms: bool) -> Case:
     layout, d, r = shape.layout, shape.d, shape.rank
     count = layout.batch_size
     leaves = [shape.normal(layout.total, d), shape.normal(count, d, r, scale=d**-0.5)]
     leaves.append(shape.normal(count, r, d, scale=r**-0.5))
-    if norms:
-        leaves += [1 + shape.normal(r, scale=0.1), 1 + shape.normal(d, scale=0.1)]
 
     def inner(product: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
         """The FFN with its two products made by `product`."""
+        return lambda x, w1, w2: product(F.gelu(product(x, w1)), w2)
 
-        def run(x: Tensor, w1: Tensor, w2: Tensor, *gains: Tensor) -> Tensor:
-            hidden = F.gelu(product(x, w1))
-            hidden = F.rms_norm(hidden, (r,), gains[0], EPS) if gains else hidden
-            out = product(hidden, w2)
-            return F.rms_norm(out, (d,), gains[1], EPS) if gains else out
-
-        return run
-
-    def jagged(x: Tensor, w1: Tensor, w2: Tensor, *gains: Tensor) -> Tensor:
-        if not gains:
-            return per_sample_ffn(x, w1, w2, layout)
-        if takes_triton(x, d):  # the model has no such form
-            return library.per_sample_ffn(x, w1, w2, layout.token_offsets, *gains, CLS, EPS)[0]
-        plan = layout.buckets
-        parts = zip(plan.pad(x), plan.bucket(w1), plan.bucket(w2), strict=True)
-        normed = (rms_norm(torch.bmm(rms_norm(F.gelu(torch.bmm(x, a)), gains[0]), b), gains[1]) for x, a, b in parts)
-        return plan.unpad(list(normed))
-
-    def plain(x: Tensor, w1: Tensor, w2: Tensor, *gains: Tensor) -> Tensor:
-        if not gains:
-            return reference.ffn(x, w1[0], w2[0])
-        hidden = reference.rms_norm(F.gelu(x @ w1[0]), gains[0], EPS)
-        return reference.rms_norm(hidden @ w2[0], gains[1], EPS)
-
-    found = ours(shape, jagged)
+    found = ours(shape, lambda x, w1, w2: per_sample_ffn(x, w1, w2, layout))
     padded = Padded(layout.tokens)
     found["padded bmm"] = lambda: Alternative(inner(torch.bmm), padded)
     found["padded bmm, compiled"] = lambda: Alternative(compiled(inner(torch.bmm)), padded)
@@ -122,9 +86,9 @@ def _ffn(shape: Shape, norms: bool) -> Case:
     size, weights = layout.total * d * leaves[0].element_size(), 2 * count * d * r * leaves[0].element_size()
     return Case(
         leaves=leaves,
-        kinds=["tokens", "samples", "samples", "shared", "shared"][: len(leaves)],
+        kinds=["tokens", "samples", "samples"],
         out_kind="tokens",
-        reference=plain,
+        reference=lambda x, w1, w2: reference.ffn(x, w1[0], w2[0]),
         pieces=sample_pieces(layout),
         alternatives=found,
         flops=4.0 * layout.total * d * r,

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.kernels import reference
 from benchmarks.kernels.case import Alternative, Case, Shape, compiled, ours
-from interformer_rec.ops import reference
 from interformer_rec.ops.gating import swish_gate
 from interformer_rec.ops.gram import packed_gram
 from interformer_rec.ops.norm import EPS, rms_norm

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interformer_rec.ops import bucketed, library
+from interformer_rec.ops import library
 from interformer_rec.ops.backend import takes_triton
 from interformer_rec.ops.jagged import JaggedLayout
 from interformer_rec.ops.rotary import rotary_table, rotate
@@ -45,7 +46,7 @@ def jagged_attention(qk_J2HC: Tensor, v_JHC: Tensor, layout: JaggedLayout, rotar
     if takes_triton(v_JHC, v_JHC.shape[2]):
         ages, longest, base = (None, 1, 1.0) if rotary is None else (rotary.ages, rotary.longest, rotary.base)
         offsets = layout.token_offsets
-        return library.jagged_attention(qk_J2HC, v_JHC, offsets, ages, None, longest, layout.cls, None, base)[0]
+        return library.jagged_attention(qk_J2HC, v_JHC, offsets, ages, longest, layout.cls, None, base)[0]
     if rotary is not None:
         _, _, heads, channels = qk_J2HC.shape
         table = rotary.table
@@ -68,4 +69,11 @@ def attention_pool(maps_KD: Tensor, values_JD: Tensor, layout: JaggedLayout) -> 
     """
     if takes_triton(values_JD, values_JD.shape[1]):
         return library.attention_pool(maps_KD, values_JD, layout.token_offsets, layout.cls)[0]
-    return bucketed.pool_events(maps_KD, values_JD, layout)
+    pooled = []
+    for values, bias in zip(layout.buckets.pad(values_JD), layout.event_bias, strict=True):
+        scores = F.linear(values, maps_KD).transpose(1, 2)  # (samples, K, T)
+        weights = (scores + bias[:, None].to(scores.dtype)).softmax(-1)
+        pooled.append(torch.bmm(weights, values.to(weights.dtype)))
+    out = layout.buckets.unbucket(pooled)
+    # without an event the softmax is uniform over tokens that take no part
+    return out * (layout.lengths > 0)[:, None, None].to(out.dtype)

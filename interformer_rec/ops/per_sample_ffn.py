@@ -9,7 +9,6 @@ from torch import Tensor
 from interformer_rec.ops import library
 from interformer_rec.ops.backend import takes_triton
 from interformer_rec.ops.jagged import JaggedLayout
-from interformer_rec.ops.norm import EPS
 
 
 def per_sample_linear(values_JP: Tensor, weight_BPQ: Tensor, layout: JaggedLayout) -> Tensor:
@@ -22,7 +21,7 @@ def per_sample_ffn(values_JD: Tensor, w1_BDR: Tensor, w2_BRD: Tensor, layout: Ja
     """gelu(x W1_i) W2_i for the tokens x of sample i: (J, d), (B, d, r), (B, r, d) -> (J, d), in the weights' dtype."""
     if takes_triton(w1_BDR, values_JD.shape[1]):
         values = values_JD.to(w1_BDR.dtype)  # under autocast the weights are half precision, the tokens may not be
-        return library.per_sample_ffn(values, w1_BDR, w2_BRD, layout.token_offsets, None, None, layout.cls, EPS)[0]
+        return library.per_sample_ffn(values, w1_BDR, w2_BRD, layout.token_offsets)
     plan = layout.buckets
     parts = zip(plan.pad(values_JD), plan.bucket(w1_BDR), plan.bucket(w2_BRD), strict=True)
     return plan.unpad([torch.bmm(F.gelu(torch.bmm(x, w1)), w2) for x, w1, w2 in parts])

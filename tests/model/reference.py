@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.kernels import reference as ops
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.model import ModelConfig
-from interformer_rec.ops import reference as ops
 from interformer_rec.ops.norm import EPS
 
 ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu}

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from interformer_rec.ops import buckets, reference
+from benchmarks.kernels import reference
+from interformer_rec.ops import buckets
 from interformer_rec.ops.attention import attention_pool, jagged_attention
 from interformer_rec.ops.glue import glue_by_age, glue_in_turn
 from interformer_rec.ops.jagged import JaggedLayout

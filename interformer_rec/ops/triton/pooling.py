@@ -9,8 +9,6 @@ maps is summed by each program for itself and then over programs, in a fixed ord
 # mypy: disable-error-code="no-untyped-def, valid-type, attr-defined"
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -163,23 +161,3 @@ def attention_pool_backward(
         stages=cut.stages,
     )
     return sums.sum(0).to(maps_KD.dtype), grad_values
-
-
-class AttentionPool(torch.autograd.Function):
-    """apply(maps, values, offsets, cls): see attention_pool_forward."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, maps: Tensor, values: Tensor, offsets: Tensor, cls: int, blocks: Blocks | None = None
-    ) -> Tensor:
-        """The pooled vectors alone."""
-        out, lse = attention_pool_forward(maps, values, offsets, cls=cls, blocks=blocks)
-        ctx.save_for_backward(maps, values, offsets, out, lse)
-        ctx.options = {"cls": cls, "blocks": blocks}
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        """Gradients of the maps and the values."""
-        grad_maps, grad_values = attention_pool_backward(grad, *ctx.saved_tensors, **ctx.options)
-        return grad_maps, grad_values, None, None, None

@@ -46,7 +46,7 @@ def test_attention_compiles_without_spills(capability: int, kernel: str) -> None
 
 
 def test_launches_written_down_are_those_that_run() -> None:
-    found = attention(90, window=16, gated=True, dtype=torch.float16)
+    found = attention(90, window=16, dtype=torch.float16)
     assert list(found) == ["rotate_kernel", "attention_forward_kernel", "delta_kernel", "keys_kernel", "queries_kernel"]
     for launch in found.values():
         given = [*launch.arguments, *launch.constants]

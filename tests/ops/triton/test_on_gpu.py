@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from interformer_rec.ops.triton.attention.operator import Form
-from interformer_rec.ops.triton.per_sample_ffn.operator import Cut
 from tests.ops.triton import test_pooling, test_rows
 from tests.ops.triton.attention import test_operator as test_attention
 from tests.ops.triton.comparison import TOLERANCE, jagged
 from tests.ops.triton.per_sample_ffn import test_operator as test_per_sample_ffn
+from tests.ops.triton.steps import JaggedAttention
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -24,10 +24,10 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("window, gated", [(None, False), (128, True)])
+@pytest.mark.parametrize("window", [None, 128])
 @pytest.mark.parametrize("shape", [(4, 16), (4, 64), (2, 128), (1, 256)])
-def test_attention_on_gpu(shape: tuple[int, int], window: int | None, gated: bool, dtype: torch.dtype) -> None:
-    test_attention.check(jagged(1, 40, 1024, 4), shape, Form(4, window, 1028), gated, dtype)
+def test_attention_on_gpu(shape: tuple[int, int], window: int | None, dtype: torch.dtype) -> None:
+    test_attention.check(jagged(1, 40, 1024, 4), shape, Form(4, window, 1028), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -35,8 +35,8 @@ def test_attention_on_gpu(shape: tuple[int, int], window: int | None, gated: boo
 def test_pooling_ffn_and_rows_on_gpu(width: int, dtype: torch.dtype) -> None:
     offsets = jagged(2, 200, 300, 2)
     test_pooling.check(offsets, 8, width, dtype, None)
-    for rank, production in ((16, False), (64, True), (256, True)):
-        test_per_sample_ffn.check(offsets, width, rank, production, True, dtype, Cut())
+    for rank in (16, 64, 256):
+        test_per_sample_ffn.check(offsets, width, rank, dtype, ())
     test_rows.check_norm((3000, width), dtype)
     test_rows.check_gate("swish", (3000, width), dtype)
     test_rows.check_gate("mask", (3000, width), dtype)
@@ -51,8 +51,8 @@ def test_gram_on_gpu(tokens: int, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_histories_of_4096_events(dtype: torch.dtype) -> None:
     offsets = jagged(3, 4, 4096, 4)
-    test_attention.check(offsets, (2, 64), Form(4, None, 4100), False, dtype)
-    test_per_sample_ffn.check(offsets, 128, 64, False, True, dtype, Cut())
+    test_attention.check(offsets, (2, 64), Form(4, None, 4100), dtype)
+    test_per_sample_ffn.check(offsets, 128, 64, dtype, ())
     test_pooling.check(offsets, 8, 128, dtype, None)
 
 
@@ -63,7 +63,7 @@ def test_the_same_bits_every_time() -> None:
     runs = []
     for _ in range(2):
         ages = test_attention.ages_of(offsets, 4)
-        out = test_attention.JaggedAttention.apply(qk, v, offsets, ages, None, Form(4, None, 1028))
+        out = JaggedAttention.apply(qk, v, offsets, ages, Form(4, None, 1028))
         runs.append([out, *torch.autograd.grad(out.square().sum(), (qk, v))])
     for first, second in zip(*runs, strict=True):
         assert torch.equal(first, second)

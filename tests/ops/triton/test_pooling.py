@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.kernels import reference
 from interformer_rec.errors import InputError
-from interformer_rec.ops import reference
 from interformer_rec.ops.triton.launch import Blocks
-from interformer_rec.ops.triton.pooling import AttentionPool, attention_pool_forward
+from interformer_rec.ops.triton.pooling import attention_pool_forward
 from tests.ops.triton.comparison import jagged, same, split
+from tests.ops.triton.steps import AttentionPool
 
 CLS = 2
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.kernels import reference
 from interformer_rec.errors import InputError
-from interformer_rec.ops import reference
 from interformer_rec.ops.jagged import JaggedLayout
 from interformer_rec.ops.triton.gating import Gate, Kind, gate_forward
 from interformer_rec.ops.triton.gram import Gram, gram_forward

@@ -1,8 +1,8 @@
-"""Gradients of forward.py: what it read and wrote and the output's gradient come in; dq, dk, dv (and the gate's) go out.
+"""Gradients of forward.py: what it read and wrote and the output's gradient come in; dq, dk and dv go out.
 
-Three kernels, each owning what it writes, so no atomics and the same bits every time: delta = sum over C of dout * out (with the
-gate's part), then dk and dv of a tile of keys over all queries, then dq of a tile of queries over all keys. dq and dk are
-turned back by the rotary angles on their way out. Never run on a GPU yet.
+Three kernels, each owning what it writes, so no atomics and the same bits every time: delta = sum over C of dout * out, then
+dk and dv of a tile of keys over all queries, then dq of a tile of queries over all keys. dq and dk are turned back by the
+rotary angles on their way out. Never run on a GPU yet.
 """
 
 # mypy: disable-error-code="no-untyped-def, valid-type, attr-defined"
@@ -35,9 +35,9 @@ def backward_blocks(channels: int, dtype: torch.dtype, device: torch.device) -> 
 
 
 @triton.jit
-def delta_kernel(grad, out, gate, grad_inner, grad_gate, delta, rows, tokens, grad_row, grad_head, gate_row, gate_head,
-                 C: tl.constexpr, BLOCK_C: tl.constexpr, ROWS: tl.constexpr, GATED: tl.constexpr):  # fmt: skip
-    """delta (H, J) = sum of grad * out; gated: also the gradients of what was gated and of the gate."""
+def delta_kernel(grad, out, delta, rows, tokens, grad_row, grad_head, C: tl.constexpr, BLOCK_C: tl.constexpr,
+                 ROWS: tl.constexpr):  # fmt: skip
+    """delta (H, J) = sum of grad * out."""
     head = tl.program_id(1)
     heads = tl.num_programs(1)
     first = tl.program_id(0).to(tl.int64) * ROWS
@@ -49,11 +49,6 @@ def delta_kernel(grad, out, gate, grad_inner, grad_gate, delta, rows, tokens, gr
     g = g.to(tl.float32)
     o = load_tile(out + here, row, heads * C, left, column, C, True, C != BLOCK_C).to(tl.float32)
     tl.store(delta + head * tokens + first + row, tl.sum(g * o, 1), mask=row < left)
-    if GATED:
-        raw = load_tile(gate + first * gate_row + head * gate_head, row, gate_row, left, column, C, True, C != BLOCK_C)
-        opened = tl.sigmoid(raw.to(tl.float32))
-        store_tile(grad_inner + here, row, heads * C, left, column, C, g * opened)
-        store_tile(grad_gate + here, row, heads * C, left, column, C, g * o * (1.0 - opened))
 
 
 @triton.jit
@@ -169,29 +164,24 @@ def queries_kernel(qk, v, grad, lse, delta, dqk, dv, ages, table, offsets, sampl
     store_tile(dqk + start * 2 * heads * C + head * C, rows, 2 * heads * C, length, column, C, dq)
 
 
-def gate_backward(grad_JHC: Tensor, out_JHC: Tensor, gate_JHC: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(J, H, C) -> the gradient before the gate, delta (H, J) in float32, the gate's gradient (None without a gate)."""
+def delta_of(grad_JHC: Tensor, out_JHC: Tensor) -> Tensor:
+    """(J, H, C) gradient and output -> delta (H, J) in float32."""
     tokens, heads, channels = out_JHC.shape
     delta_HJ = torch.empty(heads, tokens, dtype=torch.float32, device=out_JHC.device)
-    gate = out_JHC if gate_JHC is None else gate_JHC
-    inner = grad_JHC if gate_JHC is None else torch.empty_like(out_JHC)
-    grad_gate = None if gate_JHC is None else torch.empty_like(out_JHC)
     rows = max(16, min(64, 4096 // triton.next_power_of_2(channels)))
     launch(
         delta_kernel,
         (triton.cdiv(tokens, rows), heads),
-        *(grad_JHC, out_JHC, gate, inner, inner if grad_gate is None else grad_gate, delta_HJ, tokens, tokens),
-        *(*grad_JHC.stride()[:2], *gate.stride()[:2]),
+        *(grad_JHC, out_JHC, delta_HJ, tokens, tokens, *grad_JHC.stride()[:2]),
         C=channels,
         BLOCK_C=max(16, triton.next_power_of_2(channels)),
         ROWS=rows,
-        GATED=gate_JHC is not None,
     )
-    return inner, delta_HJ, grad_gate
+    return delta_HJ
 
 
 def attention_backward(
-    inner_JHC: Tensor,
+    grad_JHC: Tensor,
     delta_HJ: Tensor,
     qk_J2HC: Tensor,
     v_JHC: Tensor,
@@ -203,7 +193,7 @@ def attention_backward(
     window: int | None,
     blocks: tuple[Blocks, Blocks] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`inner` and `delta` of gate_backward, the forward's inputs and lse -> gradients (J, 2, H, C) and (J, H, C).
+    """The output's gradient, its `delta`, the forward's inputs and lse -> gradients (J, 2, H, C) and (J, H, C).
 
     `turned`: (ages (J,), rotary.table_for(...)) if the queries and keys were turned; their gradients are turned back.
     """
@@ -218,9 +208,9 @@ def attention_backward(
         launch(
             kernel,
             (tiles(tokens, samples, cut.rows) if tokens else 0, heads),
-            *(qk_J2HC, v_JHC, inner_JHC, lse_HJ, delta_HJ, dqk, dv, ages, table, offsets_B1, samples, tokens, cls),
+            *(qk_J2HC, v_JHC, grad_JHC, lse_HJ, delta_HJ, dqk, dv, ages, table, offsets_B1, samples, tokens, cls),
             *(window or 0, LOG2E.value / math.sqrt(channels), table.shape[0] - 1, *qk_J2HC.stride()[:3]),
-            *(*v_JHC.stride()[:2], *inner_JHC.stride()[:2]),
+            *(*v_JHC.stride()[:2], *grad_JHC.stride()[:2]),
             C=channels,
             BLOCK_C=max(16, triton.next_power_of_2(channels)),
             ROWS=cut.rows,

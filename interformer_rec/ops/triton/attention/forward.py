@@ -3,7 +3,7 @@
 Flash attention (Dao 2023): one program keeps a tile of queries and walks over the sample's keys with a running maximum, sums in
 float32. Bidirectional. Never run on a GPU yet.
 
-    softmax over the keys j that i sees of (q_i . k_j) / sqrt(C), times v, times sigmoid(gate) where there is a gate
+    softmax over the keys j that i sees of (q_i . k_j) / sqrt(C), times v
     i sees j if there is no window, or |i - j| <= window, or one of the two is a CLS token (the sample's first `cls`)
 """
 
@@ -92,10 +92,9 @@ def attend(acc, top, total, q, k, v, qk_row, v_row, rows, first_step, last_step,
 
 
 @triton.jit(do_not_specialize=["samples", "cls", "window"])
-def attention_forward_kernel(qk, v, gate, out, lse, offsets, samples, tokens, cls, window, scale, qk_row, qk_part,
-                             qk_head, v_row, v_head, gate_row, gate_head, C: tl.constexpr, BLOCK_C: tl.constexpr,
-                             ROWS: tl.constexpr, STEP: tl.constexpr, WINDOWED: tl.constexpr, GATED: tl.constexpr,
-                             PRECISION: tl.constexpr):  # fmt: skip
+def attention_forward_kernel(qk, v, out, lse, offsets, samples, tokens, cls, window, scale, qk_row, qk_part, qk_head,
+                             v_row, v_head, C: tl.constexpr, BLOCK_C: tl.constexpr, ROWS: tl.constexpr,
+                             STEP: tl.constexpr, WINDOWED: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
     """One program: a tile of one sample's queries, one head. `scale` is log2(e) / sqrt(C), `lse` in base 2, (H, J)."""
     head = tl.program_id(1)
     heads = tl.num_programs(1)
@@ -119,10 +118,6 @@ def attention_forward_kernel(qk, v, gate, out, lse, offsets, samples, tokens, cl
     acc, top, total = attend(acc, top, total, q_tile, k, v, qk_row, v_row, rows, whole, steps, head_steps, low, length,
                              cls, window, scale, C, BLOCK_C, STEP, True, WINDOWED, PRECISION)  # fmt: skip
     acc = acc / total[:, None]
-    if GATED:
-        gate += start * gate_row + head * gate_head
-        gate_tile = load_tile(gate, rows, gate_row, length, column, C, True, C != BLOCK_C).to(tl.float32)
-        acc = acc * tl.sigmoid(gate_tile)
     tl.store(lse + head * tokens + start + rows, top + tl.log2(total), mask=rows < length)
     store_tile(out + start * heads * C + head * C, rows, heads * C, length, column, C, acc)
 
@@ -131,7 +126,6 @@ def attention_forward(
     qk_J2HC: Tensor,
     v_JHC: Tensor,
     offsets_B1: Tensor,
-    gate_JHC: Tensor | None,
     *,
     cls: int,
     window: int | None,
@@ -146,18 +140,16 @@ def attention_forward(
     out = torch.empty(v_JHC.shape, dtype=v_JHC.dtype, device=v_JHC.device)
     lse_HJ = torch.empty(heads, tokens, dtype=torch.float32, device=v_JHC.device)
     cut = blocks or forward_blocks(channels, v_JHC.dtype, v_JHC.device)
-    gate = v_JHC if gate_JHC is None else gate_JHC
     launch(
         attention_forward_kernel,
         (tiles(tokens, samples, cut.rows) if tokens else 0, heads),
-        *(qk_J2HC, v_JHC, gate, out, lse_HJ, offsets_B1, samples, tokens, cls, window or 0),
-        *(LOG2E.value / math.sqrt(channels), *qk_J2HC.stride()[:3], *v_JHC.stride()[:2], *gate.stride()[:2]),
+        *(qk_J2HC, v_JHC, out, lse_HJ, offsets_B1, samples, tokens, cls, window or 0),
+        *(LOG2E.value / math.sqrt(channels), *qk_J2HC.stride()[:3], *v_JHC.stride()[:2]),
         C=channels,
         BLOCK_C=max(16, triton.next_power_of_2(channels)),
         ROWS=cut.rows,
         STEP=cut.step,
         WINDOWED=window is not None,
-        GATED=gate_JHC is not None,
         PRECISION=precision(v_JHC.dtype),
         warps=cut.warps,
         stages=cut.stages,

@@ -1,17 +1,16 @@
-"""Jagged multi-head attention as one differentiable step: (J, 2, H, C) queries and keys and (J, H, C) values -> (J, H, C).
+"""Jagged multi-head attention, forward and backward: (J, 2, H, C) queries and keys and (J, H, C) values -> (J, H, C).
 
-Rotary turns by age, flash attention with an optional window, an optional output gate; see forward.py for what is
-computed. Works on CUDA tensors, and on CPU tensors under the interpreter. Never run on a GPU yet.
+Rotary turns by age, then flash attention with an optional window; forward.py says what is computed. Works on CUDA tensors, and
+on CPU tensors under the interpreter. Never run on a GPU yet.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from interformer_rec.ops.triton.attention.backward import attention_backward, gate_backward
+from interformer_rec.ops.triton.attention.backward import attention_backward, delta_of
 from interformer_rec.ops.triton.attention.forward import attention_forward
 from interformer_rec.ops.triton.launch import Blocks, check, require, rows_contiguous
 from interformer_rec.ops.triton.rotary import rotate_forward, table_for
@@ -33,7 +32,6 @@ def jagged_attention_forward(
     v_JHC: Tensor,
     offsets_B1: Tensor,
     ages_J: Tensor | None,
-    gate_JHC: Tensor | None,
     form: Form,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """-> output (J, H, C), log-sum-exps (H, J), turned queries and keys (J, 2, H, C); the last two for the backward.
@@ -41,7 +39,7 @@ def jagged_attention_forward(
     `ages` (J,) integers below `max_length`, below 0 for CLS tokens; None: nothing turns. Last axes contiguous, or copied.
     Raises InputError for shapes or dtypes that do not fit each other.
     """
-    require("jagged attention", qk=qk_J2HC, v=v_JHC, gate=gate_JHC)
+    require("jagged attention", qk=qk_J2HC, v=v_JHC)
     shape = (v_JHC.shape[0], 2, *v_JHC.shape[1:])
     check(
         qk_J2HC.shape == shape and v_JHC.shape[2] % 2 == 0 and v_JHC.shape[2] <= 256,
@@ -53,9 +51,8 @@ def jagged_attention_forward(
     qk = rows_contiguous(qk_J2HC)
     if ages_J is not None:
         qk = rotate_forward(qk, ages_J, form.max_length, form.base)
-    gate = None if gate_JHC is None else rows_contiguous(gate_JHC)
     out, lse = attention_forward(
-        qk, rows_contiguous(v_JHC), offsets_B1, gate, cls=form.cls, window=form.window, blocks=form.forward_blocks
+        qk, rows_contiguous(v_JHC), offsets_B1, cls=form.cls, window=form.window, blocks=form.forward_blocks
     )
     return out, lse, qk
 
@@ -66,49 +63,18 @@ def jagged_attention_backward(
     v_JHC: Tensor,
     offsets_B1: Tensor,
     ages_J: Tensor | None,
-    gate_JHC: Tensor | None,
     out_JHC: Tensor,
     lse_HJ: Tensor,
     form: Form,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients of queries and keys (J, 2, H, C), of values (J, H, C), of the gate (J, H, C) or None."""
-    gate = None if gate_JHC is None else rows_contiguous(gate_JHC)
-    inner, delta, grad_gate = gate_backward(rows_contiguous(grad_JHC), out_JHC, gate)
+) -> tuple[Tensor, Tensor]:
+    """Gradients of queries and keys (J, 2, H, C) and of values (J, H, C)."""
+    grad = rows_contiguous(grad_JHC)
     turned = None
     if ages_J is not None:
         turned = (ages_J, table_for(form.max_length, v_JHC.shape[2], form.base, v_JHC.device))
-    grad_qk, grad_v = attention_backward(
-        *(inner, delta, turned_J2HC, rows_contiguous(v_JHC), lse_HJ, offsets_B1, turned),
+    return attention_backward(
+        *(grad, delta_of(grad, out_JHC), turned_J2HC, rows_contiguous(v_JHC), lse_HJ, offsets_B1, turned),
         cls=form.cls,
         window=form.window,
         blocks=form.backward_blocks,
     )
-    return grad_qk, grad_v, grad_gate
-
-
-class JaggedAttention(torch.autograd.Function):
-    """apply(qk, v, offsets, ages, gate, form): see jagged_attention_forward."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        qk: Tensor,
-        v: Tensor,
-        offsets: Tensor,
-        ages: Tensor | None,
-        gate: Tensor | None,
-        form: Form,
-    ) -> Tensor:
-        """The output alone."""
-        out, lse, turned = jagged_attention_forward(qk, v, offsets, ages, gate, form)
-        ctx.save_for_backward(turned, v, offsets, ages, gate, out, lse)
-        ctx.form = form
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        """Gradients of qk, v and the gate."""
-        turned, v, offsets, ages, gate, out, lse = ctx.saved_tensors
-        grads = jagged_attention_backward(grad, turned, v, offsets, ages, gate, out, lse, ctx.form)
-        grad_qk, grad_v, grad_gate = grads
-        return grad_qk, grad_v, None, None, grad_gate, None

@@ -1,4 +1,7 @@
-"""The plain references of ops/: loops over samples, obviously right, slow. Every other implementation is tested against these."""
+"""Plain references of the operators in interformer_rec.ops: loops over samples, obviously right, slow.
+
+Tests and benchmarks compare every other implementation with these.
+"""
 
 from __future__ import annotations
 

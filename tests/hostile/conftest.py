@@ -8,9 +8,9 @@ import pytest
 
 from interformer_rec.config import run as config
 from interformer_rec.training import run
-from tests.training.conftest import SMALL, synthetic
+from tests.training.conftest import SMALL, synthetic, undrawn
 
-__all__ = ["synthetic", "trained_run"]
+__all__ = ["synthetic", "trained_run", "undrawn"]
 
 
 @pytest.fixture(scope="session")

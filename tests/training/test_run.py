@@ -72,6 +72,9 @@ def test_two_ranks_see_every_row_and_write_one_run(small, tmp_path, synthetic):
     folder = tmp_path / "run"
     assert sum(r["rows"] for r in records(folder, "train")) == 2 * 1501
     assert [r["rows"] for r in records(folder, "valid")] == [150, 150]
+    assert (folder / "report.html").read_text().count("<path") > 7, (
+        "plots are drawn: loss, AUC, GAUC, NE, and three more"
+    )
     scores = tmp_path / "scores"
     ended = command(2, "predict", folder, "--data", synthetic / "test.parquet", "--out", scores)
     assert [rank.code for rank in ended] == [0, 0], ended

@@ -190,19 +190,19 @@ def _curves(
     series = [one for one in series if one.points]
     if not series:
         return None
-    return _plot(title, about, series, curves(series, x, y, name, **style))
+    return _plot(title, about, series, curves(tuple(series), x, y, name, **style))
 
 
 def _calibration(evaluations: list[dict[str, Any]]) -> dict[str, Any] | None:
     for evaluation in evaluations:
         series = [
-            Series(label, [(one["mean_score"], one["mean_label"]) for one in bins])
+            Series(label, tuple((one["mean_score"], one["mean_label"]) for one in bins))
             for label, bins in evaluation["bins"].items()
             if bins
         ]
         if series:
             about = f"{evaluation['split'].capitalize()} set, in bins of equal weight; on the dashed line, they agree."
-            return _plot("Calibration", about, series, calibration(series, "calibration"))
+            return _plot("Calibration", about, series, calibration(tuple(series), "calibration"))
     return None
 
 
@@ -211,10 +211,10 @@ def _plot(title: str, about: str, series: list[Series], svg: str) -> dict[str, A
     return {"title": title, "about": about, "svg": Markup(svg), "legend": legend if len(legend) > 1 else []}
 
 
-def _points(records: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+def _points(records: list[dict[str, Any]], key: str) -> tuple[tuple[float, float], ...]:
     """(step, value) wherever the value is a number."""
     found = ((record["step"], number(record.get(key))) for record in records)
-    return [(x, y) for x, y in found if y is not None]
+    return tuple((x, y) for x, y in found if y is not None)
 
 
 def _baselines(saved: dict[str, Any] | None, evaluations: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ legends, so that no user string reaches Matplotlib (which reads `$` as mathemati
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from collections.abc import Sequence
@@ -48,11 +49,14 @@ class Series:
     """One line of a plot."""
 
     name: str  # for the page's legend
-    points: Sequence[Point]
+    points: tuple[Point, ...]
     kind: Literal["line", "dots"] = "line"  # dots: few points, joined by a thin line
 
 
-def curves(series: Sequence[Series], x: str, y: str, name: str, from_zero: bool = False, percent: bool = False) -> str:
+@functools.lru_cache(maxsize=16)  # a run writes its page before its test and after it: the curves are the same
+def curves(
+    series: tuple[Series, ...], x: str, y: str, name: str, from_zero: bool = False, percent: bool = False
+) -> str:
     """Lines over steps or time; `name` must differ between the plots of a page."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure, axes = _axes(x, y)
@@ -69,7 +73,8 @@ def curves(series: Sequence[Series], x: str, y: str, name: str, from_zero: bool 
         return _svg(figure)
 
 
-def calibration(series: Sequence[Series], name: str) -> str:
+@functools.lru_cache(maxsize=2)
+def calibration(series: tuple[Series, ...], name: str) -> str:
     """Observed over predicted rates of bins; on the diagonal they agree."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure, axes = _axes("mean prediction of a bin", "mean label")

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from interformer_rec.errors import InputError
 from interformer_rec.training.folder.run_log import RunLog
+from interformer_rec.training.report import plots
 from interformer_rec.training.report.page import write_report
 
 EVIL = "_$x^$ & <script>alert('1')</script>"
@@ -132,6 +133,23 @@ def test_nothing_comes_from_outside_and_nothing_runs(tmp_path: Path) -> None:
 def test_same_inputs_same_bytes(tmp_path: Path) -> None:
     first = write_report(run_folder(tmp_path)).read_bytes()
     assert write_report(tmp_path).read_bytes() == first
+    plots.curves.cache_clear()  # as in another process
+    plots.calibration.cache_clear()
+    assert write_report(tmp_path).read_bytes() == first
+
+
+def test_a_second_page_draws_what_is_new(tmp_path: Path) -> None:
+    """A run writes its page before its test and after it."""
+    run_folder(tmp_path)
+    saved = (tmp_path / "evaluation.json").read_text()
+    (tmp_path / "evaluation.json").unlink()
+    plots.calibration.cache_clear()
+    write_report(tmp_path)
+    drawn = [kind.cache_info().misses for kind in (plots.curves, plots.calibration)]
+    (tmp_path / "evaluation.json").write_text(saved)
+    page = write_report(tmp_path).read_text()
+    assert [kind.cache_info().misses for kind in (plots.curves, plots.calibration)] == [drawn[0], drawn[1] + 1]
+    assert page.count("<svg") == 6 and "in bins of equal weight" in page
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
 
 

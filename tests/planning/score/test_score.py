@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,6 @@ from interformer_rec.planning.cost.cluster import load_cluster
 from interformer_rec.planning.score.command import score_run
 from interformer_rec.planning.score.measured_file import read_run
 from interformer_rec.planning.score.score import STEP, cluster_of, score, typical_steps
-from tests.forked import command
 
 ROWS = {"rows": "3000", "files": "4", "fields": "3", "groups": "2", "max_length": "40,10", "vocab": "300", "seed": "5"}
 OPTIONS = [
@@ -34,9 +36,12 @@ def train(folder: Path, ranks: int, *overrides: str) -> Path:
     """A run of `ranks` processes on synthetic data below `folder`; returns its folder."""
     data, run = folder / "data", folder / "run"
     prepare("synthetic", str(data), None, ROWS)
-    pairs = [word for pair in (f"training.out={run}", *OPTIONS, *overrides) for word in ("--set", pair)]
-    ended = command(ranks, "train", data / "config.yaml", *pairs)
-    assert [rank.code for rank in ended] == [0] * ranks, ended
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+    command = [*launch, "-m", "interformer_rec.cli", "train", str(data / "config.yaml"), "--set", f"training.out={run}"]
+    for pair in (*OPTIONS, *overrides):
+        command += ["--set", pair]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
     return run
 
 

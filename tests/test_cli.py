@@ -74,6 +74,7 @@ def test_exit_codes_of_the_work_are_passed_on(calls):
 
 def test_inspect_writes_to_a_path_or_uri(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(inspect, "inspect_folder", lambda path: "name: Größe\n")
+    (tmp_path / "new").mkdir()
     for place in (str(tmp_path / "s.yaml"), f"file://{tmp_path}/new/t.yaml", "memory://drafts/u.yaml"):
         assert cli.main(["inspect", "folder", "--out", place]) == 0
         assert capsys.readouterr().out == f"wrote {place}\n"

@@ -33,6 +33,7 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConf
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
+from benchmarks.harness.result_file import write_result
 from interformer_rec.checkpoint.read import load
 from interformer_rec.checkpoint.retention import Checkpoints
 from interformer_rec.checkpoint.saver import Saver
@@ -276,9 +277,7 @@ def main() -> None:
             "torch": versions.torch,
             "torchrec": versions.torchrec,
         }
-        Path(options.json).write_text(
-            json.dumps({"machine": machine, "results": results}, indent=1) + "\n", encoding="utf-8"
-        )
+        write_result(options.json, {"machine": machine, "results": results})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import os
 import statistics
 import tempfile
@@ -27,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from benchmarks.harness.result_file import write_result
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.files.source import Source, open_source
 from interformer_rec.data.fit import fit
@@ -201,8 +201,7 @@ def main() -> None:
         print(
             f"ratio, one thread, {what} time: {ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f}), target {TARGET}"
         )
-    if options.json:
-        Path(options.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_result(options.json, result)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ left alone. Times contain the start of Python and torch. The two hosts are netwo
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import random
@@ -27,6 +26,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.harness.result_file import write_result
 from interformer_rec.install import stack
 from tests.faults import hosts
 from tests.faults.job import MEETING, ONE_HOST, OWN_STORE, SETTINGS, Agent, Job, alive, prepare_data
@@ -267,8 +267,7 @@ def main() -> None:
     )
     result["versions"] = {"python": platform.python_version(), "torch": versions.torch, "torchrec": versions.torchrec}
     result["date"] = time.strftime("%Y-%m-%d")
-    if options.json:
-        Path(options.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(options.json, result)
 
 
 if __name__ == "__main__":

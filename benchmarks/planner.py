@@ -29,6 +29,7 @@ from torchrec.distributed.planner.perf_models import NoopPerfModel
 from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
 from torchrec.distributed.planner.types import PlannerError
 
+from benchmarks.harness.result_file import write_result
 from benchmarks.planner_cases import CASES, build
 from interformer_rec.planning.search.errors import NoPlan
 from interformer_rec.planning.search.torchrec_planner import InterFormerPlanner
@@ -125,7 +126,7 @@ def main() -> None:
         path = Path(options.json)
         kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"cases": {}}
         kept |= {"command": "python -m benchmarks.planner", "reserved": RESERVED, "cases": kept["cases"] | rows}
-        path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        write_result(options.json, kept)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@
 Each system gets --budget trials of the same search on a validation split cut by time, then --seeds final runs, which read the test
 file once. --budget 0: the fixed recipes of quality_sets.yaml. --quick: 1 seed, fixed recipes, one epoch (for InterFormer, on
 KuaiRand, two of events before, not six), two workers. --shuffled: labels permuted in every split; AUC must be 0.5.
---speed: training samples/s too, measured when nothing else of the study runs.
+--speed: training rows/s too, measured when nothing else of the study runs.
 --known: systems of an earlier result (benchmarks/results/quality-*.json, say) whose runs would be the same are taken from there;
 with --budget 0 those whose search kept the recipe.
 The same command again goes on where it was stopped, and runs nothing twice. Out: DIR/quality.json, quality.md, quality.png.

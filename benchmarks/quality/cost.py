@@ -1,4 +1,4 @@
-"""What a system costs. In: its run config and a trained run's vocabularies; out: parameters, FLOPs a sample, samples/s of training.
+"""What a system costs. In: its run config and a trained run's vocabularies; out: parameters, FLOPs a sample, rows/s of training.
 
 FLOPs are those of the dense part's matrix products for one forward pass, as torch's FlopCounterMode sees them on real validation
 rows (padding that a system computes counts; look-ups and element-wise work do not). A training step takes about three times
@@ -76,10 +76,11 @@ def forward_flops(task: torch.nn.Module, batch: Batch) -> int:
 
 
 def speed(texts: Mapping[str, str], threads: int) -> dict[str, float]:
-    """In a worker: training samples/s of each run, medians of interleaved steps on the same rows.
+    """In a worker: training rows/s of each run, medians of interleaved steps on the same rows.
 
-    A step counts for less where a row is trained on in several epochs: one for each embedding set, and those of history pre-training (whose
-    histories are shorter: this counts them as whole ones).
+    Rows of the data set over the time that training takes for them, all epochs included, and no samples/s: a step counts for less
+    where a row is trained on in several epochs: one for each embedding set, and those of history pre-training (whose histories are
+    shorter: this counts them as whole ones).
     """
     torch.set_num_threads(threads)
     steps: dict[str, Callable[[], object]] = {}

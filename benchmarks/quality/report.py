@@ -21,7 +21,7 @@ COLUMNS = (
     "dense weights",
     "table weights",
     "MFLOP a sample",
-    "samples/s",
+    "training rows/s",
     "AUC, InterFormer minus it",
 )
 
@@ -58,7 +58,7 @@ def table_rows(result: dict[str, Any]) -> list[list[str]]:
     rows = []
     for system in sorted(result["systems"], key=lambda row: -row["auc"]["mean"]):
         difference = result.get("differences", {}).get(system["name"])
-        rate = system["samples_per_second"]
+        rate = system["trained_rows_per_second"]
         rows.append(
             [
                 system["name"] + (" *" if system["own_features"] else ""),
@@ -111,11 +111,11 @@ def _interval(difference: dict[str, Any]) -> str:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """AUC against FLOPs a sample and, where it was measured, against samples/s; a curve for each scaling family."""
+    """AUC against FLOPs a sample and, where it was measured, against training rows/s; a curve for each scaling family."""
     matplotlib.use("Agg")
     axes_of = [("flops", 1e6, "MFLOP a sample, forward")]
-    if any(system["samples_per_second"] for system in result["systems"]):
-        axes_of.append(("samples_per_second", 1, "training samples/s"))
+    if any(system["trained_rows_per_second"] for system in result["systems"]):
+        axes_of.append(("trained_rows_per_second", 1, "training rows/s"))
     figure, axes = pyplot.subplots(1, len(axes_of), figsize=(6.4 * len(axes_of), 4.4), squeeze=False)
     colors = {family: f"C{number % 10}" for number, family in enumerate(_families(result["systems"]), start=4)}
     for axis, (key, unit, label) in zip(axes[0], axes_of, strict=True):

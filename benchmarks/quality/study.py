@@ -107,7 +107,7 @@ class Study:
             costs = drive(pool, {name: _cost(finals[name, 0]) for name in self.run_here})
             speeds = self._speeds(pool, {name: finals[name, 0] for name in self.systems})
         rows = [known.get(name) or self._row(name, found[name], finals, results, costs[name]) for name in self.systems]
-        rows = [{**row, "samples_per_second": speeds.get(row["name"])} for row in rows]
+        rows = [{**row, "trained_rows_per_second": speeds.get(row["name"])} for row in rows]
         return {
             "benchmark": "quality",
             **facts(torch.device("cpu")),

@@ -23,6 +23,7 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.job.rank_lost import RankLost, connection_was_lost
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.errors import InputError
+from interformer_rec.training.epoch_phase import epoch_line
 from interformer_rec.training.folder.lock import RunLost
 from interformer_rec.training.folder.run_folder import RunFolder
 from interformer_rec.training.folder.run_log import RunLog
@@ -143,6 +144,7 @@ class Trainer:
         cursor = self.position.cursor
         self.parallel.begin_epoch(self.position.epoch)
         self.window.begin_epoch(whole=cursor is None)
+        self.log.message(epoch_line(self.config, self.position.epoch, self.train_loader.rows, cursor is not None))
         stream = self._watched(self.skipped.follow(self.position.epoch, cursor))
         end = self.position.step + (self.train_loader.steps if cursor is None else self.train_loader.steps_left(cursor))
         while self.position.step < end and not self._finished:

@@ -89,7 +89,7 @@ def test_study_from_search_to_report(ratings, tmp_path, monkeypatch, capsys):
         assert system["trials"][0]["settings"] == {} and set(system["trials"][1]["settings"]) >= {"optimizer.dense.lr"}
         assert system["auc"]["mean"] == pytest.approx(sum(run["test"]["auc"] for run in system["runs"]) / 2)
         assert system["dense_parameters"] > 0 and system["table_parameters"] > 0 and system["flops"] > 0
-        assert system["samples_per_second"] > 0
+        assert system["trained_rows_per_second"] > 0
     difference = study["differences"]["fm"]["auc"]
     fm, ours = ([run["test"]["auc"] for run in system["runs"]] for system in study["systems"])
     assert difference["mean"] == pytest.approx((ours[0] + ours[1] - fm[0] - fm[1]) / 2)
@@ -112,9 +112,9 @@ def one_more_system(ratings, earlier, out, monkeypatch, capsys):
     before, after = (json.loads((folder / "quality.json").read_text()) for folder in (earlier.parent, out))
     for old, new in zip(before["systems"], after["systems"], strict=False):
         assert new.pop("known") == {key: before[key] for key in ("date", "device", "command")}
-        assert new["samples_per_second"] > 0
-        assert {**new, "samples_per_second": 0} == {**old, "samples_per_second": 0}
-    assert "known" not in after["systems"][2] and after["systems"][2]["samples_per_second"] > 0
+        assert new["trained_rows_per_second"] > 0
+        assert {**new, "trained_rows_per_second": 0} == {**old, "trained_rows_per_second": 0}
+    assert "known" not in after["systems"][2] and after["systems"][2]["trained_rows_per_second"] > 0
     assert after["differences"]["fm"] == before["differences"]["fm"]
     new = after["differences"]["dlrm"]["auc"]
     assert new["over_users"] is None and new["over_seeds"][0] <= new["mean"] <= new["over_seeds"][1]

@@ -34,6 +34,7 @@ CALLS = {
     "decisions": "interformer_rec.data.inspect.command:decisions",
     "write": "interformer_rec.storage:write_file",
     "data": "interformer_rec.data.recipes.catalog:prepare",
+    "recipes": "interformer_rec.data.recipes.listing:text",
     "train": "interformer_rec.training.run:train",
     "evaluate": "interformer_rec.training.scoring.trained:evaluate",
     "predict": "interformer_rec.training.scoring.trained:predict",
@@ -146,16 +147,26 @@ def _as_it_is(text: str) -> Text:
     return Text("".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its help may end with a text that is made when somebody asks for it: `ending` names it in CALLS."""
+
+    ending: str | None = None
+
+    def format_help(self) -> str:
+        """The usual, then what `ending` makes."""
+        return super().format_help() + (f"\n{call(self.ending)}\n" if self.ending else "")
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     # --debug is accepted before and after the command; SUPPRESS keeps the second from undoing the first.
     debug = argparse.ArgumentParser(add_help=False)
     debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
-    root = argparse.ArgumentParser("interformer", description="InterFormer on TorchRec.", parents=[debug])
+    root = _Parser("interformer", description="InterFormer on TorchRec.", parents=[debug])
     root.add_argument("--version", action="version", version=f"interformer {__version__}")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def add(run: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
+    def add(run: Callable[[argparse.Namespace], int], about: str) -> _Parser:
         command = commands.add_parser(run.__name__, help=about, description=about, parents=[debug])
         command.set_defaults(run=run)
         return command
@@ -171,7 +182,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--out", metavar="FILE", help="a path or URI: write the draft there instead of to the screen")
 
     one = add(data, "Prepare a public or a synthetic data set: Parquet files and a schema.")
-    one.add_argument("name", metavar="NAME", help="the recipe, for example ml-100k or synthetic")
+    one.ending = "recipes"
+    one.add_argument("name", metavar="NAME", help="a recipe of the list below")
     one.add_argument("--out", metavar="DIR", required=True, help="the folder to write")
     one.add_argument("--raw", metavar="DIR", help="the data set as its owners publish it, if you have it already")
     one.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="an option of the recipe")

@@ -112,6 +112,53 @@ def evaluate(
     )  # fmt: skip
 
 
+def predict(
+    *args: str,
+    run: str,
+    data: str,
+    out: str,
+    image: str = IMAGE,
+    name: str = "/interformer-predict",
+    j: str = "1x1",
+    h: Optional[str] = None,  # noqa: UP045
+    cpu: int = 4,
+    gpu: int = 0,
+    memMB: int = 16384,
+    shmMB: int = 2048,
+    env: Optional[Dict[str, str]] = None,  # noqa: UP006, UP045
+    max_retries: int = 0,
+    max_restarts: int = 0,
+    rdzv_port: int = 29500,
+    mounts: Optional[List[str]] = None,  # noqa: UP006, UP045
+) -> specs.AppDef:
+    """Predict: `interformer predict RUN --data DATA --out OUT ARGS` on every rank; each writes a part.
+
+    Args:
+        args: further arguments of `interformer predict` after `--`, for example -- --score-column=p
+        run: a run folder or one of its checkpoints, as the job sees it
+        data: Parquet files to score, a path or URI as the job sees it; labels not needed
+        out: a path or URI to write: with several ranks a folder, in which each writes a part
+        image: container image; schedulers without containers ignore it
+        name: job name, {experiment}/{run} or /{run}
+        j: [{min_nodes}:]{nodes}x{processes a node}; one process a GPU
+        h: a named resource of the site; replaces cpu, gpu, memMB and shmMB
+        cpu: CPUs a node
+        gpu: GPUs a node
+        memMB: host memory a node for the processes, in MB
+        shmMB: host memory a node for /dev/shm, in MB; on top of memMB
+        env: environment of the job (NAME=VALUE,NAME=VALUE), over the defaults OMP_NUM_THREADS (cpu / processes) and NCCL_DEBUG
+        max_retries: how often the scheduler starts the job again
+        max_restarts: how often the agents start the processes again in place after one has failed
+        rdzv_port: port on the first node where the nodes meet; used with more than one node
+        mounts: volumes of containers (type=bind,src=/data,dst=/data,readonly)
+    """
+    command = ["predict", run, "--data", data, "--out", out, *args]
+    return _job(
+        "predict", "interformer_rec.cli", command, image, name, j, specs.resource(cpu, gpu, memMB + shmMB, h), env,
+        max_retries, max_restarts, rdzv_port, mounts,
+    )  # fmt: skip
+
+
 def benchmark(
     *args: str,
     bench: str,

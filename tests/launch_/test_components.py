@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from launch import components
 from tests.launch_.conftest import BIN, ROOT
 
 GOLDEN = Path(__file__).parent / "golden"
-NAMES = ("train", "evaluate", "benchmark", "plan")
+NAMES = ("train", "evaluate", "predict", "benchmark", "plan")
 # Two nodes of eight GPUs, as in the guide.
 NODES = ["-j", "2x8", "--gpu", "8", "--cpu", "96", "--memMB", "900000", "--shmMB", "64000", "--max_retries", "2"]
 SITE = ["--env", "NCCL_SOCKET_IFNAME=eth0", "--mounts", "type=volume,src=datasets,dst=/data,readonly"]
@@ -26,7 +27,9 @@ RUN = ["--config", "run.yaml", "--", "--set=training.epochs=1", "--set=model.hea
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")  # RFC 1123, what Kubernetes wants of names
 
 
-def dry_run(scheduler: str, env: dict[str, str]) -> str:
+def dry_run(
+    scheduler: str, env: dict[str, str], component: str = "train", arguments: Sequence[str] = (*NODES, *SITE, *RUN)
+) -> str:
     """The request TorchX would send from the project's folder (so with its .torchxconfig), job ids replaced."""
     command = [
         str(BIN / "torchx"),
@@ -34,10 +37,8 @@ def dry_run(scheduler: str, env: dict[str, str]) -> str:
         "-s",
         scheduler,
         "--dryrun",
-        "launch/components.py:train",
-        *NODES,
-        *SITE,
-        *RUN,
+        f"launch/components.py:{component}",
+        *arguments,
     ]
     env = {
         **env,
@@ -47,7 +48,9 @@ def dry_run(scheduler: str, env: dict[str, str]) -> str:
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return re.sub(
-        r"interformer-train-[a-z0-9]{12,}", "interformer-train-ID", done.stdout.split("SCHEDULER REQUEST ===\n")[1]
+        rf"interformer-{component}-[a-z0-9]{{12,}}",
+        f"interformer-{component}-ID",
+        done.stdout.split("SCHEDULER REQUEST ===\n")[1],
     )
 
 
@@ -79,6 +82,31 @@ def test_slurm_request(job_env):
 def test_kubernetes_request(volcano_job):
     text = yaml.safe_dump(volcano_job, width=1000)
     assert volcano_job == yaml.safe_load(golden("kubernetes.yaml", text))
+
+
+def test_predict_requests(job_env):
+    """One process a GPU on one node, the paths as the job sees them; no restart by itself but what is asked for."""
+    arguments = [
+        "-j",
+        "1x4",
+        "--gpu",
+        "4",
+        "--cpu",
+        "16",
+        *SITE,
+        "--run",
+        "/runs/a",
+        "--data",
+        "/data/new",
+        "--out",
+        "/runs/scores",
+    ]
+    found = dry_run("slurm", job_env, "predict", arguments).strip() + "\n"
+    assert found == golden("predict-slurm.sh", found)
+    assert "predict /runs/a --data /data/new --out /runs/scores" in found
+    pytest.importorskip("kubernetes", reason="TorchX renders Kubernetes jobs with the package kubernetes")
+    job = yaml.safe_load(dry_run("kubernetes", job_env, "predict", arguments))
+    assert job == yaml.safe_load(golden("predict-kubernetes.yaml", yaml.safe_dump(job, width=1000)))
 
 
 def test_volcano_starts_all_nodes_or_none(volcano_job):
@@ -143,6 +171,7 @@ def test_commands_and_names():
     apps = {
         "train": components.train("--set=seed=2", config="run.yaml"),
         "evaluate": components.evaluate("--json", run="runs/a"),
+        "predict": components.predict("--json", run="runs/a", data="new/", out="scores/"),
         "benchmark": components.benchmark("--json", "out.json", bench="data"),
     }
     for name, app in apps.items():
@@ -151,6 +180,7 @@ def test_commands_and_names():
     assert ends == {
         "train": "-m interformer_rec.cli train run.yaml --resume --set=seed=2",
         "evaluate": "-m interformer_rec.cli evaluate runs/a --json",
+        "predict": "-m interformer_rec.cli predict runs/a --data new/ --out scores/ --json",
         "benchmark": "-m benchmarks.data --json out.json",
     }
 

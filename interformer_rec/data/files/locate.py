@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from pyarrow import fs
 
+from interformer_rec.data.files.known_sets import how_to_make
 from interformer_rec.errors import InputError
 from interformer_rec.filesystem import open_filesystem
 
@@ -63,7 +64,7 @@ def _locate_uri(uri: str) -> Located:
 def _list(filesystem: fs.FileSystem, root: str, shown: str) -> Located:
     info = filesystem.get_file_info(root)
     if info.type == fs.FileType.NotFound:
-        raise InputError(f"there is no file or directory {shown!r}")
+        raise InputError(f"there is no file or directory {shown!r}{how_to_make(shown)}")
     if info.type != fs.FileType.Directory:
         return Located(filesystem, (root,), root.rpartition("/")[0])
     base = root.rstrip("/") + "/"

@@ -160,7 +160,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     # --debug is accepted before and after the command; SUPPRESS keeps the second from undoing the first.
-    debug = argparse.ArgumentParser(add_help=False)
+    debug = _Parser(add_help=False)
     debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
     root = _Parser("interformer", description="InterFormer on TorchRec.", parents=[debug])
     root.add_argument("--version", action="version", version=f"interformer {__version__}")

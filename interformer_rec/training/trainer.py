@@ -71,23 +71,21 @@ class Trainer:
     ) -> None:
         self.config, self.env, self.parallel, self.pipeline = config, env, parallel, pipeline
         self.train_loader, self.folder, self.log, self.recorder = train, folder, log, recorder
-        self.options, self.position = config.training, Position()
+        self.options, self.position, self.request = config.training, Position(), StopRequest()
         self.skipped = SkippedRows(train, config.data.max_bad_rows, "data.train", env)
         self.validation = Validation(config, env, parallel.optimizer.rate, valid, log)
-        self.request = StopRequest()
         self.agreement = StopAgreement(self.request, self.options.stop_seconds, env.device)
         self.lengths = LengthStatistics(config.features, config.data.unrolled_epochs)
         self.window = Window([label.name for label in config.features.labels], env.device)
         self.watchdog = Watchdog(env, self.options.hang_seconds)
         self.saved_at: int | None = None
-        options = self.options.checkpoint
         self.saver = Saver(
             folder.checkpoints,
             parallel,
             env,
-            keep=options.keep,
-            asynchronous=options.asynchronous,
-            full_every=options.full_every,
+            keep=self.options.checkpoint.keep,
+            asynchronous=self.options.checkpoint.asynchronous,
+            full_every=self.options.checkpoint.full_every,
             beat=lambda: self._at("saving a checkpoint"),
             done=lambda record: folder.saved(log.saved, {"epoch": self.position.epoch, **record}),
         )
@@ -141,10 +139,10 @@ class Trainer:
 
     def _epoch(self) -> int:
         """The rest of the current epoch, with evaluations; returns a signal's number to stop, else 0."""
-        cursor = self.position.cursor
-        self.parallel.begin_epoch(self.position.epoch)
+        cursor, epoch = self.position.cursor, self.position.epoch
+        self.parallel.begin_epoch(epoch)
         self.window.begin_epoch(whole=cursor is None)
-        self.log.message(epoch_line(self.config, self.position.epoch, self.train_loader.rows, cursor is not None))
+        self.log.message(epoch_line(self.config, epoch, self.train_loader.rows, cursor is not None))
         stream = self._watched(self.skipped.follow(self.position.epoch, cursor))
         end = self.position.step + (self.train_loader.steps if cursor is None else self.train_loader.steps_left(cursor))
         while self.position.step < end and not self._finished:

@@ -1,7 +1,7 @@
 """FLOPs of the model's matrix products on real events. In: an InterFormer and the lengths of a batch; out: FLOPs of a step.
 
 Padding, recomputation and element-wise work do not count: this is the numerator of MFU (Chowdhery et al. 2022, appendix B).
-A row costs a + b n + c (n + CLS)^2 for n events; a, b and c come from torch's FLOP counter, run on meta tensors over histories
+A row costs a + b n + c (n + CLS)^2 for n events; a, b and c are counted as for a plan, on meta tensors over histories
 of three fixed lengths, which have no padding. The backward pass takes twice the forward's products.
 """
 
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.padded import PaddedInterFormer
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.model import ModelConfig
 from interformer_rec.model.embedding.embedded import field_groups
 from interformer_rec.model.interformer import InterFormer
+from interformer_rec.planning.cost.counter import forward_flops
 
 POINTS = (8, 16, 32)  # events
 
@@ -40,7 +40,7 @@ class FlopCount:
         self.cls = options.summary.x_tokens
         counted = PaddedInterFormer(copy.deepcopy(model).to(device="meta", dtype=torch.float32), options).eval()
         self.groups = len(features.sequences)
-        totals = [_forward_flops(counted, features, options, n) for n in POINTS]
+        totals = [_row_flops(counted, features, options, n) for n in POINTS]
         terms = [self._terms(dict.fromkeys(range(self.groups), np.array([n]))) for n in POINTS]
         self.weights = np.linalg.solve(np.array(terms, dtype=np.float64), np.array(totals, dtype=np.float64))
 
@@ -57,7 +57,7 @@ class FlopCount:
         return np.array([counts.shape[1], events, ((sequences + self.cls) ** 2).sum()])
 
 
-def _forward_flops(model: PaddedInterFormer, features: FeatureSchema, options: ModelConfig, length: int) -> int:
+def _row_flops(model: PaddedInterFormer, features: FeatureSchema, options: ModelConfig, length: int) -> int:
     """Of one row whose histories all have `length` events."""
     meta = torch.device("meta")
     groups = field_groups(features, options.embedding_dim)
@@ -69,7 +69,4 @@ def _forward_flops(model: PaddedInterFormer, features: FeatureSchema, options: M
         )
         for group in features.sequences
     }
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        model(torch.empty(1, len(features.dense), device=meta), fields, events)
-    return counter.get_total_flops()
+    return forward_flops(lambda: model(torch.empty(1, len(features.dense), device=meta), fields, events))

@@ -1,6 +1,6 @@
 """What a system costs. In: its run config and a trained run's vocabularies; out: parameters, FLOPs a sample, rows/s of training.
 
-FLOPs are those of the dense part's matrix products for one forward pass, as torch's FlopCounterMode sees them on real validation
+FLOPs are those of the dense part's matrix products for one forward pass, counted as for a plan on real validation
 rows (padding that a system computes counts; look-ups and element-wise work do not). A training step takes about three times
 as many. Samples/s are of whole training steps (tables, backward, optimizers; no reading), all systems in turns in one process.
 """
@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness.interleaved import measure
 from interformer_rec.batch import Batch
@@ -25,6 +23,7 @@ from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.model.embedding.embedded import table_dims
 from interformer_rec.model.task import build_task
+from interformer_rec.planning.cost.counter import forward_flops
 from interformer_rec.training.build import build_parallel, eval_loader, train_loader
 from interformer_rec.training.pipeline import Pipeline
 
@@ -39,14 +38,13 @@ def cost(text: str) -> dict[str, float]:
     config = run_config.parse_yaml(text, "the study's run config")
     fitted = Fitted.load(config.run_dir / "features")
     task = build_task(config.features, config.model, fitted.table_rows, device=CPU).eval()
-    task.requires_grad_(False)  # torch's counter stumbles over a parameter that is a module's input (flow: s2n, sep)
     dims = table_dims(config.features, config.model.embedding_dim, config.model.embedding_sets)
     assert config.data.valid is not None
     batch, _ = next(iter(eval_loader(config, config.data.valid, ALONE, fitted).batches()))
     found = {
         "dense_parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         "table_parameters": sum(rows * dims[name] for name, rows in fitted.table_rows.items()),
-        "flops": forward_flops(task, batch) / batch.rows,
+        "flops": model_flops(task, batch) / batch.rows,
     }
     (config.run_dir / COST).write_text(json.dumps(found), encoding="utf-8")
     return found
@@ -58,21 +56,11 @@ def counted(config: RunConfig) -> dict[str, float] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def forward_flops(task: torch.nn.Module, batch: Batch) -> int:
-    """Of the dense part on this batch. The math form of attention, and torch's encoder layers without the fused operator they
-    have for evaluation: the counter sees their products on every device.
-    """
-    counter = FlopCounterMode(display=False)
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad():
-            embedded = task.embeddings(batch)
-            with counter, sdpa_kernel(SDPBackend.MATH):
-                task.model(batch.dense, embedded)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-    return counter.get_total_flops()
+def model_flops(task: torch.nn.Module, batch: Batch) -> int:
+    """Of the dense part on this batch."""
+    with torch.no_grad():
+        embedded = task.embeddings(batch)
+    return forward_flops(lambda: task.model(batch.dense, embedded))
 
 
 def speed(texts: Mapping[str, str], threads: int) -> dict[str, float]:

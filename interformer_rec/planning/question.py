@@ -17,7 +17,6 @@ from torchrec.distributed.planner import ParameterConstraints
 from torchrec.distributed.planner.types import Shard, ShardingOption, Topology
 from torchrec.distributed.types import ParameterSharding
 
-from interformer_rec.config.model import ModelConfig
 from interformer_rec.config.run import RunConfig
 from interformer_rec.distributed.optimizer import fused_params
 from interformer_rec.distributed.sharding import sharders, tables_of
@@ -26,7 +25,7 @@ from interformer_rec.errors import InputError
 from interformer_rec.model.task import build_task
 from interformer_rec.planning.constraints import TableKind, Wishes, allowed, without_default
 from interformer_rec.planning.cost.cluster import GIB, Cluster
-from interformer_rec.planning.cost.dense import DenseCost, dense_cost
+from interformer_rec.planning.cost.dense import DenseCost, DenseCosts
 from interformer_rec.planning.cost.memory import (
     ConstantBytes,
     Job,
@@ -100,16 +99,14 @@ class Problem:
         return Job(self.ranks, cluster.devices_per_node, self.batch_size, cluster.device, cluster.overhead)
 
     @cached_property
+    def dense_costs(self) -> DenseCosts:
+        """Of the dense part, for any batch size."""
+        return DenseCosts(self.config, self.sizes)
+
+    @cached_property
     def dense(self) -> DenseCost:
-        """InterFormer's part. Raises InputError for other kinds of model: nobody has counted theirs."""
-        config = self.config
-        if not isinstance(config.model, ModelConfig):
-            raise InputError(
-                f"model.kind is {config.model.kind}: `interformer plan` counts memory and time of the dense part for kind "
-                "interformer only. Plan with that kind, or train without a plan file: TorchRec then plans at the start"
-            )
-        l2 = config.optimizer.embedding.l2 > 0
-        return dense_cost(config.features, config.model, self.sizes, self.batch_size, config.training.precision, l2)
+        """Of the dense part, measured on a few rows."""
+        return self.dense_costs.of(self.batch_size)
 
     @cached_property
     def dense_parameters(self) -> int:
@@ -217,7 +214,7 @@ class Problem:
         """The same question with something else in it."""
         other = replace(self, **changes)  # type: ignore[arg-type]
         if not MODEL.intersection(changes):  # a thousand tables on meta take a second to make
-            for name in ("model", "tables", "dense_parameters"):
+            for name in ("model", "tables", "dense_parameters", "dense_costs"):
                 if name in self.__dict__:
                     other.__dict__[name] = self.__dict__[name]
         return other

@@ -1,24 +1,24 @@
-"""Real forward passes on this CPU: bytes that autograd keeps, and FLOPs, of a model on a made-up batch with known lengths."""
+"""The whole task on this CPU, with its tables: bytes that autograd keeps and FLOPs, of a batch with known lengths."""
 
 from __future__ import annotations
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from interformer_rec.batch import Batch
 from interformer_rec.config.run import RunConfig
-from interformer_rec.model.task import build_task
+from interformer_rec.model.task import CTRTask, build_task
 from interformer_rec.planning.cost.sizes import Sizes
 
 
-def keyed(lookups, sizes: Sizes, table_rows: dict[str, int], batch: int) -> KeyedJaggedTensor:
+def keyed(lookups, sizes: Sizes, batch: int) -> KeyedJaggedTensor:
     lengths, values = [], []
     for lookup in lookups:
         widths = torch.tensor(sizes.of_lookup(lookup.key).widths(batch).round(), dtype=torch.int32)
         lengths.append(widths)
-        values.append(torch.randint(0, table_rows[lookup.table], (int(widths.sum()),)))
+        values.append(torch.randint(0, sizes.rows[lookup.table], (int(widths.sum()),)))
     if not lookups:
         return KeyedJaggedTensor(
             [], torch.empty(0, dtype=torch.int64), lengths=torch.empty(0, dtype=torch.int32), stride=batch
@@ -30,8 +30,8 @@ def batch_of(config: RunConfig, sizes: Sizes, batch: int) -> Batch:
     features = config.features
     return Batch(
         dense=torch.randn(batch, len(features.dense)),
-        sparse=keyed(features.pooled_lookups, sizes, sizes.rows, batch),
-        sequences=keyed(features.jagged_lookups, sizes, sizes.rows, batch),
+        sparse=keyed(features.pooled_lookups, sizes, batch),
+        sequences=keyed(features.jagged_lookups, sizes, batch),
         timestamps={},
         labels=torch.zeros(batch, len(features.labels)),
         weights=torch.ones(batch),
@@ -41,8 +41,8 @@ def batch_of(config: RunConfig, sizes: Sizes, batch: int) -> Batch:
     )
 
 
-def saved_bytes(config: RunConfig, sizes: Sizes, batch: int) -> tuple[int, int]:
-    """(bytes kept for the backward pass by the dense part, forward FLOPs); the tables' lookups are not in it."""
+def saved_bytes(config: RunConfig, sizes: Sizes, batch: int) -> int:
+    """Kept for the backward pass by the dense part; what the lookups keep is not in it, nor the parameters."""
     torch.manual_seed(0)
     l2 = config.optimizer.embedding.l2
     task = build_task(config.features, config.model, sizes.rows, l2=l2, device=torch.device("cpu")).train()
@@ -65,34 +65,19 @@ def saved_bytes(config: RunConfig, sizes: Sizes, batch: int) -> tuple[int, int]:
         return tensor
 
     cast = torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16")
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), cast:
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), cast:
         embedded = embeddings.assemble(data.sequences, pooled, jagged, data.loss_rows)
         logits = task.model(data.dense, embedded)
         loss = task.loss(logits, data.labels, data.weights, data.loss_rows, data.groups)
     del loss
-    return sum(kept.values()), counter.get_total_flops()
+    return sum(kept.values())
 
 
-class Operators(TorchDispatchMode):
-    """Counts operators that start a kernel: all but views."""
-
-    VIEWS = (
-        "view", "reshape", "transpose", "expand", "slice", "select.int", "unbind", "split", "detach", "as_strided", "permute",
-        "squeeze", "aten.t.", "alias", "_local_scalar",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += not any(word in str(function) for word in self.VIEWS)
-        return function(*args, **(kwargs or {}))
-
-
-def operators(task: torch.nn.Module, batch: Batch) -> int:
-    """Of a forward and a backward pass."""
-    with Operators() as counter:
-        loss, _ = task(batch)
-        loss.backward()
-    return counter.count
+def torchs_flops(task: CTRTask, data: Batch) -> int:
+    """Of a forward pass of the dense part, by torch's counter. It does not know the CPU's flash attention, and stumbles over a
+    parameter that is a module's input (flow: s2n, sep)."""
+    task.requires_grad_(False)
+    embedded = task.embeddings(data)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        task.model(data.dense, embedded)
+    return counter.get_total_flops()

@@ -244,6 +244,7 @@ def test_the_page_is_written_beside_the_screen(small, tmp_path, capsys):
     assert page.read_text().startswith("<!doctype html>") and "city" in page.read_text()
 
 
-def test_other_kinds_than_interformer_are_refused(small: str):
-    with pytest.raises(InputError, match=r"model\.kind is dlrm: .* for kind interformer only"):
-        plan(small, "cpu", overrides=["model={kind: dlrm}"])
+@pytest.mark.parametrize("model", ["{kind: dlrm}", "{kind: dien}", "{flow: sole, d: 8}", "{kind: fm}"])
+def test_other_kinds_and_flows_are_planned(small: str, model: str, capsys: pytest.CaptureFixture[str]):
+    assert plan(small, "cpu", overrides=[f"model={model}"], as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["memory"]["dense_stage"]

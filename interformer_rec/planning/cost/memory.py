@@ -197,8 +197,6 @@ def constant_bytes(config: RunConfig, job: Job, sizes: Sizes, dense: DenseCost, 
         **{f"activations: {block}": count for block, count in dense.activations.items()},
         "work space of the backward pass": round(BACKWARD_WORK * dense.activation_bytes),
     }
-    if config.training.precision == "bf16":
-        dense_items["bf16 copies of dense parameters"] = parameters * 2
     exchange_items = {"received vectors, then side by side": 2 * dense.looked_up}
     if job.device == "cpu":  # the host's memory is the device's
         loader = loader_bytes(config, sizes, job.ranks, job.train_rows)

@@ -26,7 +26,6 @@ from interformer_rec.planning.cost.memory import FLOAT, ID, TableLoad, owners
 from interformer_rec.planning.question import Problem
 
 INT = 4
-FORWARD_OPERATORS = 0.45  # of a step's operators in the dense part
 
 
 @dataclass(frozen=True)
@@ -155,22 +154,27 @@ def dense_time(problem: Problem) -> tuple[float, float]:
     """Forward and backward pass of the dense part, ms: products at the matmul rate and kept tensors through memory (written and
     read once in the forward pass, half as much again in backward), and the start of all its operators. A GPU computes while the
     next operators are started, so the longer of the two counts; a CPU does one after the other."""
-    products, memory, launch = dense_parts(problem)
+    products, memory, first = dense_parts(problem)
     forward, backward = products + memory, 2 * products + 1.5 * memory
-    first, second = FORWARD_OPERATORS * launch, (1 - FORWARD_OPERATORS) * launch
+    second = launch_ms(problem, problem.dense.backward_kernels)
     if problem.cluster.device == "cpu":
         return forward + first, problem.cluster.efficiency.backward * (backward + second)
     return max(forward, first), problem.cluster.efficiency.backward * max(backward, second)
 
 
 def dense_parts(problem: Problem) -> tuple[float, float, float]:
-    """Milliseconds of matrix products and of kept tensors in a forward pass, and of starting a step's operators."""
+    """Milliseconds of matrix products, of kept tensors and of starting operators, in a forward pass."""
     cluster, dense, efficiency = problem.cluster, problem.dense, problem.cluster.efficiency
     rate = cluster.bf16_tflops if problem.config.training.precision == "bf16" else cluster.fp32_tflops
     products = sum(dense.forward_flops.values()) / (rate * efficiency.matmul * 1e9)
     bandwidth = cluster.hbm_gb_per_s or cluster.ddr_gb_per_s / cluster.devices_per_node
     memory = 2 * dense.activation_bytes / (bandwidth * (efficiency.tensors or efficiency.memory) * BYTES_PER_MS)
-    return products, memory, dense.kernels * efficiency.launch_us / 1000
+    return products, memory, launch_ms(problem, dense.forward_kernels)
+
+
+def launch_ms(problem: Problem, kernels: int) -> float:
+    """To start so many operators."""
+    return kernels * problem.cluster.efficiency.launch_us / 1000
 
 
 def shares(sharding: str, ranks: int, local: int) -> tuple[float, float]:

@@ -14,7 +14,7 @@ import yaml
 from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import placed_of_plan
 from interformer_rec.planning.cost.cluster import Calibration, Cluster, Efficiency, Overhead
-from interformer_rec.planning.cost.timing import FORWARD_OPERATORS, StepTime, dense_parts
+from interformer_rec.planning.cost.timing import StepTime, dense_parts
 from interformer_rec.planning.question import Problem
 from interformer_rec.planning.score.score import REST, RUNTIME, STEP, Score
 from interformer_rec.storage import write_file
@@ -103,8 +103,7 @@ def _dense(problem: Problem, forward: float) -> tuple[float, float]:
 
     A GPU's pass is the one or the other; on a CPU operators are taken to start as assumed, in half of the time at most.
     """
-    products, memory, launch = dense_parts(problem)
-    started = FORWARD_OPERATORS * launch
+    products, memory, started = dense_parts(problem)
     if problem.cluster.device == "cpu":
         share = min(started, forward / 2)
         return (forward - share) / (products + memory), share / started if started else 1.0

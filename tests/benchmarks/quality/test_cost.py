@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.model_flops import FlopCount
-from benchmarks.quality.cost import ALONE, CPU, cost, counted, forward_flops
+from benchmarks.quality.cost import ALONE, CPU, cost, counted, model_flops
 from benchmarks.quality.sets import load_sets
 from interformer_rec.config import run as run_config
 from interformer_rec.data.fit import fit
@@ -38,7 +38,7 @@ def test_flops_of_interformer_agree_with_the_analytic_count(ratings):
     with torch.no_grad():
         lengths = {name: events.lengths.numpy() for name, events in task.embeddings(batch).events.items()}
     expected = FlopCount(config.features, config.model, task.model).of(lengths).total / 3
-    assert expected <= forward_flops(task, batch) <= 1.1 * expected  # the rest is padding of buckets
+    assert expected <= model_flops(task, batch) <= 1.1 * expected  # the rest is padding of buckets
 
 
 def test_flops_of_encoder_layers_are_those_of_training(ratings):
@@ -47,7 +47,7 @@ def test_flops_of_encoder_layers_are_those_of_training(ratings):
     fitted = fit(config.features, config.data.train, 1)
     task = build_task(config.features, config.model, fitted.table_rows, device=CPU)
     batch, _ = next(iter(eval_loader(config, config.data.valid, ALONE, fitted).batches()))
-    assert forward_flops(task.eval(), batch) == forward_flops(task.train(), batch) > 0
+    assert model_flops(task.eval(), batch) == model_flops(task.train(), batch) > 0
     assert torch.backends.mha.get_fastpath_enabled()
 
 

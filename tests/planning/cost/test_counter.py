@@ -76,14 +76,16 @@ def test_a_block_is_a_child_of_the_model(path, name):
 
 def test_a_storage_is_kept_once_and_what_is_named_is_not():
     weight, x = torch.randn(8, 8, requires_grad=True), torch.randn(4, 8)
-    with Kept(lambda: "here", [weight]) as kept:
+    kept = Kept(lambda: "here", [weight])
+    with kept:
         (x @ weight).sum(), (x @ weight).exp().sum()
     assert kept.bytes == {"here": 2 * 4 * 8 * 4}  # x once, and what exp gave
 
 
 def test_rms_norm_keeps_its_input_and_a_number_a_row():
     x, gain = torch.randn(6, 32, dtype=torch.bfloat16, requires_grad=True), torch.ones(32, requires_grad=True)
-    with NormAsOneKernel(), Kept(lambda: "", [gain]) as kept:
+    kept = Kept(lambda: "", [gain])
+    with NormAsOneKernel(), kept:
         out = torch.nn.functional.rms_norm(x, (32,), gain.to(x.dtype), 1e-6)
     torch.testing.assert_close(
         out.float(), torch.nn.functional.rms_norm(x.float(), (32,), gain, 1e-6), atol=0.05, rtol=0.05

@@ -177,7 +177,7 @@ def test_tables_have_one_schema_and_say_what_is_left_out(tmp_path, caplog):
     path = write(tmp_path / "d", first, second, third.append_column("odd", T["age"]))
     features = every_kind()
     loader = Loader(path, features, fit(features, write(tmp_path / "t", T)), batch_size=3, labels=False, workers=0)
-    whole = pa.concat_tables([table for _, table in loader.tables()])
+    whole = pa.concat_tables([kept.table for _, kept in loader.tables()])
     assert whole.column_names == [*T.column_names, "note"]
     assert whole["candidate"].to_pylist() == T["candidate"].to_pylist() * 3 and whole["candidate"].type == pa.int64()
     assert whole["note"].to_pylist() == [1, 2, 3, 4, *[None] * 4, *[2**40] * 4]
@@ -226,7 +226,7 @@ def test_hive_partitions_are_columns(tmp_path):
     assert fitted.table_rows == fit(features, plain).table_rows
     one, other = (Loader(p, features, fitted, batch_size=100, workers=0) for p in (path, plain))
     assert all(equal(a, b) for (a, _), (b, _) in zip(one.batches(), other.batches(), strict=True))
-    tables = [pa.concat_tables([t for _, t in loader.tables()]) for loader in (one, other)]
+    tables = [pa.concat_tables([kept.table for _, kept in loader.tables()]) for loader in (one, other)]
     assert tables[0].select(["x", "day", "y", "hour"]).equals(tables[1].select(["x", "day", "y", "hour"]))
     single = open_source(f"{path}/day=2024-01-05/y=0/hour=07/0.parquet")
     assert single.read([0], ["hour", "x"]).to_pylist() == [{"hour": 7, "x": x} for x in (5, 6, 7)]

@@ -173,7 +173,7 @@ def test_other_rows_inside_an_epoch_are_refused(began, tmp_path):
         [
             ("seed=7", "seed changed"),
             ("data.shuffle_rows=400", "shuffle_rows changed"),
-            (None, "row groups of data.train changed"),
+            (None, "files of data.train changed"),
         ]
     ):
         shutil.copytree(folder, tmp_path / f"run{number}")

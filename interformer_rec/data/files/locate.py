@@ -1,4 +1,4 @@
-"""Paths and URIs -> a file system and sorted file names. In: what the user wrote in `data.train`; out: files that exist.
+"""Paths and URIs -> a file system and sorted file names. In: what the user wrote in `data.train`; out: files that exist, or would be found.
 
 interformer_rec/filesystem.py says which library serves which scheme.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -37,28 +39,67 @@ def locate(path: str) -> Located:
     [...] and **).
     Raises InputError: nothing there, a directory or glob without files, an unknown scheme, an unreachable store.
     """
-    if not path:
-        raise InputError("the data path is empty; give a file, a glob, a directory or a URI")
+    with _reaching(path):
+        target = _target(path)
+        if target.wild is not None:
+            return _expand(target.filesystem, target.name, target.wild, path)
+        return _list(target.filesystem, target.name, path)
+
+
+def would_find(path: str, filesystem: fs.FileSystem, files: Iterable[str]) -> str | None:
+    """The first of `files`, which need not exist yet, that `locate(path)` would find once they are there. Lists nothing."""
+    with _reaching(path):
+        target = _target(path)
+    name, here = target.name, is_local(filesystem) and is_local(target.filesystem)
+    if not here and not filesystem.equals(target.filesystem):
+        return None
+    if here:  # as links lead
+        fixed = _fixed(name, target.wild) if target.wild is not None else name
+        name = os.path.realpath(fixed or "/").rstrip("/") + name[len(fixed) :]
+    matches, base = re.compile(_regex(name)), name.rstrip("/") + "/"
+    for file in files:
+        found = os.path.realpath(file) if here else file
+        inside = found.startswith(base) and found.endswith(SUFFIXES) and not _hidden(found.removeprefix(base))
+        if matches.fullmatch(found) if target.wild is not None else inside:
+            return file
+    return None
+
+
+def is_local(filesystem: fs.FileSystem) -> bool:
+    """Whether its files are this machine's."""
+    return isinstance(filesystem, fs.LocalFileSystem) or "'local'" in filesystem.type_name  # fsspec's local://
+
+
+@contextmanager
+def _reaching(path: str) -> Iterator[None]:
     try:
-        if "://" in path:
-            return _locate_uri(path)
-        path = os.path.expanduser(path)
-        local = fs.LocalFileSystem()
-        if _WILD.search(path) and not os.path.exists(path):
-            return _expand(local, os.path.abspath(path), _WILD, path)
-        return _list(local, os.path.abspath(path), path)
+        yield
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"cannot reach {path!r}: {error}") from None
 
 
-def _locate_uri(uri: str) -> Located:
-    address, question, query = uri.partition("?")
-    wild = _WILD_URI.search(address)
-    fixed = address[: address.rfind("/", 0, wild.start()) + 1] if wild else address
+class _Target(NamedTuple):
+    """What a path names, before anything is listed."""
+
+    filesystem: fs.FileSystem
+    name: str  # a file, a folder or a glob
+    wild: re.Pattern[str] | None  # of a glob: what its wildcards begin with
+
+
+def _target(path: str) -> _Target:
+    if not path:
+        raise InputError("the data path is empty; give a file, a glob, a directory or a URI")
+    if "://" not in path:
+        path = os.path.expanduser(path)
+        wild = _WILD if _WILD.search(path) and not os.path.exists(path) else None
+        return _Target(fs.LocalFileSystem(), os.path.abspath(path), wild)
+    address, question, query = path.partition("?")
+    found = _WILD_URI.search(address)
+    fixed = address[: address.rfind("/", 0, found.start()) + 1] if found else address
     filesystem, root = open_filesystem(fixed + question + query)
-    if not wild:
-        return _list(filesystem, root, uri)
-    return _expand(filesystem, root.rstrip("/") + "/" + address[len(fixed) :], _WILD_URI, uri)
+    if not found:
+        return _Target(filesystem, root, None)
+    return _Target(filesystem, root.rstrip("/") + "/" + address[len(fixed) :], _WILD_URI)
 
 
 def _list(filesystem: fs.FileSystem, root: str, shown: str) -> Located:
@@ -78,10 +119,9 @@ def _list(filesystem: fs.FileSystem, root: str, shown: str) -> Located:
 
 def _expand(filesystem: fs.FileSystem, pattern: str, wild: re.Pattern[str], shown: str) -> Located:
     """The files that match a glob; only the folder above the first wildcard is listed."""
-    found = wild.search(pattern)
-    assert found is not None
-    root = pattern[: pattern.rfind("/", 0, found.start())] or "/"
-    selector = fs.FileSelector(root, allow_not_found=True, recursive="/" in pattern[found.start() :])
+    fixed = _fixed(pattern, wild)
+    root = fixed or "/"
+    selector = fs.FileSelector(root, allow_not_found=True, recursive="/" in pattern[len(fixed) + 1 :])
     matches = re.compile(_regex(pattern))
     files = sorted(
         info.path for info in filesystem.get_file_info(selector) if info.is_file and matches.fullmatch(info.path)
@@ -89,6 +129,13 @@ def _expand(filesystem: fs.FileSystem, pattern: str, wild: re.Pattern[str], show
     if not files:
         raise InputError(f"no file matches {shown!r} (looked in {root!r})")
     return Located(filesystem, tuple(files), root)
+
+
+def _fixed(pattern: str, wild: re.Pattern[str]) -> str:
+    """The folder above the first wildcard; "" for the root."""
+    found = wild.search(pattern)
+    assert found is not None
+    return pattern[: pattern.rfind("/", 0, found.start())]
 
 
 def _regex(pattern: str) -> str:

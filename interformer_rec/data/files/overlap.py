@@ -1,4 +1,5 @@
-"""Do training files stand among those a model is judged by? In: the data paths of a config; out: nothing, or an InputError.
+"""Do training files stand among those a model is judged by, or written ones among those that are read? In: paths; out: nothing, or an
+InputError.
 
 A file counts as the same however it is named: by a glob, a folder, a link, a relative path or a file:// URI.
 """
@@ -6,12 +7,14 @@ A file counts as the same however it is named: by a glob, a folder, a link, a re
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qs, urlsplit
 
 from pyarrow import fs
 
-from interformer_rec.data.files.locate import locate
+from interformer_rec.data.files.locate import is_local, locate, would_find
 from interformer_rec.errors import InputError
+from interformer_rec.storage import Storage
 
 Identity = tuple[str, ...]
 
@@ -37,6 +40,22 @@ def refuse_overlap(train: str | None, others: dict[str, str | None]) -> None:
             )
 
 
+def refuse_written(key: str, place: Storage, names: Iterable[str], data: Mapping[str, str | None]) -> None:
+    """Raises InputError if a file that is going to be written would be read as rows of `data` (what the user calls it -> path).
+
+    `names`: of the Parquet files below `place`, which the user has named with `key`; "" for `place` itself. Lists nothing.
+    """
+    files = [f"{place.root.rstrip('/')}/{name}".rstrip("/") for name in names]
+    for read, path in data.items():
+        file = would_find(path, place.filesystem, files) if path is not None else None
+        if file is not None:
+            raise InputError(
+                f"{key} {place.location!r} lies among the files of {read} ({path!r}): {file!r}, written there, would be read as rows of "
+                f"{read} from then on. Name another place for {key}, or name the files of {read} so that this one is left out (a glob, "
+                "or a folder of their own)"
+            )
+
+
 def _identities(path: str) -> dict[Identity, str]:
     """What a file is, whatever its name -> its name."""
     found = locate(path)
@@ -44,7 +63,7 @@ def _identities(path: str) -> dict[Identity, str]:
 
 
 def _identity(filesystem: fs.FileSystem, file: str, path: str) -> Identity:
-    if isinstance(filesystem, fs.LocalFileSystem) or "'local'" in filesystem.type_name:  # fsspec's local://
+    if is_local(filesystem):
         found = os.stat(file)  # of what a link points to; a second hard link has the same numbers
         return "local", str(found.st_dev), str(found.st_ino)
     address, name = urlsplit(path), os.path.normpath(file)

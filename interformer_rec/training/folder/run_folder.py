@@ -177,6 +177,15 @@ class RunFolder:
         names = ["fitted.json", *sorted(path.name for path in self.features.glob("*.parquet"))]
         return {f"{ATTACHED}config.yaml": self.config, **{f"{FEATURES}{name}": self.features / name for name in names}}
 
+    def parquet_files(self, config: RunConfig) -> list[tuple[str, Storage, list[str]]]:
+        """What the run may write as Parquet, its vocabularies: the config's key of a place, the place, names of files below it."""
+        tables = [f"{table}.parquet" for table in [*config.features.tables, "any"]]
+        step = self.checkpoints.folder(1).name
+        return [
+            ("training.out", self.storage, [f"features/{table}" for table in tables]),
+            ("training.checkpoint.path", self.checkpoints.storage, [f"{step}/{FEATURES}{table}" for table in tables]),
+        ]
+
 
 def _say(line: str) -> None:
     print(redact(line), file=sys.stderr, flush=True)

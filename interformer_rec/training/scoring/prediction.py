@@ -15,6 +15,7 @@ from pyarrow import fs
 
 from interformer_rec.batch import Batch
 from interformer_rec.data.files.locate import SUFFIXES
+from interformer_rec.data.files.overlap import refuse_written
 from interformer_rec.data.loader import Kept, Loader
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
@@ -59,6 +60,12 @@ class Output:
                 f"{self.folder.folder(there[0]).location!r}{more} exists already, and predict writes over nothing: "
                 "choose another --out, or delete it"
             )
+
+    def refuse_among(self, data: str, world_size: int) -> None:
+        """Raises InputError where the scores would be read as rows of `data` from then on."""
+        place = self.folder.folder(self.file) if self.file is not None else self.folder
+        names = [""] if self.file is not None else map(self.name, range(world_size))
+        refuse_written("--out", place, names, {"--data": data})
 
     def _there(self) -> list[str]:
         """What is in the way; asked once, so that a store that cannot be reached is named soon. Raises InputError, OSError."""

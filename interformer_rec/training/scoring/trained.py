@@ -65,6 +65,7 @@ def predict(
         present = source.columns.whole(()).schema.names
         columns = score_columns((label.name for label in config.features.labels), score_column, present)
         env.on_main(lambda: output.refuse_existing(env.world_size))
+        env.on_main(lambda: output.refuse_among(data, env.world_size))
         loader, pipeline = _restore(config, env, located, source, labels=False)
         skipped = SkippedRows(loader, config.data.max_bad_rows, "--data", env)
         written = write_scores(pipeline, loader, columns, output, env, skipped)

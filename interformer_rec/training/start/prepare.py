@@ -19,7 +19,7 @@ import torch.distributed as dist
 from interformer_rec import __version__
 from interformer_rec.config import run as run_config
 from interformer_rec.config.run import RunConfig
-from interformer_rec.data.files.overlap import refuse_overlap
+from interformer_rec.data.files.overlap import refuse_overlap, refuse_written
 from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.data.loader import Loader
@@ -59,9 +59,7 @@ class Start:
 
 def prepare(config: RunConfig, env: Environment, folder: RunFolder, resume: bool) -> Start:
     """Check and build everything, load the newest whole checkpoint of a resumed run (collective). Raises InputError."""
-    env.on_main(
-        lambda: refuse_overlap(config.data.train, {"data.valid": config.data.valid, "data.test": config.data.test})
-    )
+    env.on_main(lambda: _refuse_files(config, folder))
     saved = env.on_main(folder.checkpoints.newest_first) if resume else []
     fitted, features_from = env.on_main(lambda: _fit(config, folder, saved))
     loaders = {"train": train_loader(config, env, fitted)}
@@ -83,6 +81,15 @@ def prepare(config: RunConfig, env: Environment, folder: RunFolder, resume: bool
     continue_from_newest(folder, saved, parallel, env, trainer, log)
     log.total_steps = parallel.optimizer.rate.total_steps = trainer.total_steps
     return Start(fitted, loaders, parallel, pipeline, recorder, log, trainer, bool(saved), features_from)
+
+
+def _refuse_files(config: RunConfig, folder: RunFolder) -> None:
+    """Before anything is read: rows that would be in two data sets, or files of this run that would be taken for rows."""
+    judged = {"data.valid": config.data.valid, "data.test": config.data.test}
+    data = {"data.train": config.data.train, **judged}
+    for key, place, names in folder.parquet_files(config):
+        refuse_written(key, place, names, data)
+    refuse_overlap(config.data.train, judged)
 
 
 def write_start(config: RunConfig, env: Environment, folder: RunFolder, start: Start) -> None:

@@ -1,6 +1,7 @@
 """Which key of a config may change when a run is resumed. In: nothing; out: one decision for every key, and the table of the guide.
 
-`*` stands for a name of the user's: of a feature, a table, a label. tests/training/start/test_resume_keys.py fails for a key without a decision.
+`*` stands for a name of the user's: of a feature, a table, a label. tests/training/start/test_resume_keys.py fails for a key without a
+decision.
 """
 
 from __future__ import annotations

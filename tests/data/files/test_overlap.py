@@ -1,4 +1,4 @@
-"""Training files among those of validation or test, however they are named."""
+"""Training files among those of validation or test, and written files among those that are read, however they are named."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from interformer_rec.data.files.overlap import refuse_overlap
+from interformer_rec.data.files.overlap import refuse_overlap, refuse_written
 from interformer_rec.errors import InputError
+from interformer_rec.storage import Storage
 from tests.s3 import s3_server
 
 TABLE = pa.table({"x": [1]})
@@ -82,3 +83,51 @@ def test_stores_are_compared_by_their_names(folder):
         with pytest.raises(InputError, match=r"data.valid has a file of data.train: 'bucket/overlap/a.parquet'"):
             refuse_overlap(server.uri("overlap"), {"data.valid": server.uri("overlap/*.parquet")})
         server.client.delete_file("bucket/overlap/a.parquet")  # the store is one for all tests of a process
+
+
+@pytest.mark.parametrize(
+    "data, place",
+    [
+        ("data", "data"),
+        ("data", "data/runs/first"),
+        ("data", "apart/../data/runs"),
+        ("data", "linked/runs"),
+        ("linked", "data/runs"),
+        (".", "runs/first"),
+        ("data/**/*.parquet", "data/runs"),
+        ("data/*/*/*.parquet", "linked/runs"),
+        ("file://{folder}/data", "data/runs"),
+        ("data", "file://{folder}/data/runs"),
+        ("local://{folder}/data", "data/runs"),
+    ],
+)
+def test_a_folder_among_the_rows_is_refused(folder, data, place):
+    data, opened = data.format(folder=folder), Storage.open(place.format(folder=folder))
+    with pytest.raises(
+        InputError, match=r"training.out '.*' lies among the files of data.train .*features/user.parquet"
+    ):
+        refuse_written("training.out", opened, ["features/user.parquet"], {"data.valid": None, "data.train": data})
+
+
+@pytest.mark.parametrize(
+    "data, place",
+    [
+        ("data", "data2"),
+        ("data", "runs"),
+        ("data/*.parquet", "data/runs"),
+        ("data", "data/_runs/first"),
+        ("data", "data/.runs"),
+        ("data/a.parquet", "data/runs"),
+        ("apart/c.parquet", "."),
+        ("data", "memory://bucket/data/runs"),
+        ("memory://bucket/data", "memory://bucket/runs"),
+    ],
+)
+def test_a_folder_beside_the_rows_passes(folder, data, place):
+    refuse_written("training.out", Storage.open(place), ["features/user.parquet"], {"data.train": data})
+
+
+def test_a_folder_of_a_store_among_the_rows_is_refused(folder):
+    for data in ("memory://bucket/data", "memory://bucket/data/**"):
+        with pytest.raises(InputError, match=r"lies among the files of data\.test"):
+            refuse_written("--out", Storage.open("memory://bucket/data/x"), ["part-0.parquet"], {"data.test": data})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -42,3 +44,20 @@ def test_widths_of_integers_give_the_same_scores(began, tmp_path):
     found = [trained.evaluate(str(folder), data) for data in (tree["data"]["valid"], narrow)]
     one, other = ({name: value for name, value in metrics.items() if name not in timed} for metrics in found)
     assert one == other
+
+
+def test_scores_among_the_rows_are_refused(began, tmp_path):
+    tree, folder = began
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(tree["data"]["valid"], data / "rows.parquet")
+    for read, out in (
+        (data, data / "scores"),
+        (data, data / "scores.parquet"),
+        (data / "*.parquet", data / "new.parquet"),
+    ):
+        with pytest.raises(
+            InputError, match=r"--out '.*' lies among the files of --data .*would be read as rows of --data"
+        ):
+            trained.predict(str(folder), str(read), str(out))
+    assert [path.name for path in data.iterdir()] == ["rows.parquet"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,23 @@ def test_a_refused_start_of_a_new_run_leaves_nothing_and_can_be_repeated(
                 run.train(small(*overrides, f"training.out={tmp_path}/made/run"))
             assert snapshot(tmp_path) == {}, name
     assert run.train(small("training.max_steps=1", "data.test=null", "data.valid=null")) == 0
+
+
+@pytest.mark.parametrize("key", ["data.train", "data.valid", "data.test"])
+@pytest.mark.parametrize("place", ["training.out", "training.checkpoint.path"])
+def test_a_run_among_the_files_that_it_reads_is_refused(
+    small: Callable[..., RunConfig], synthetic: Path, tmp_path: Path, key: str, place: str
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(next((synthetic / "train").iterdir()), data / "part-0.parquet")
+    before = snapshot(tmp_path)
+    others = [f"{other}={synthetic}/test.parquet" for other in ("data.valid", "data.test") if other != key]
+    with pytest.raises(
+        InputError, match=rf"{place} '.*/data/new.*' lies among the files of {key} \('.*/data'\): .*parquet'"
+    ):
+        run.train(small(*others, f"{key}={data}", f"training.out={tmp_path}/run", f"{place}={data}/new"))
+    assert snapshot(tmp_path) == before
 
 
 def test_a_refused_resume_changes_no_file_of_the_run(small: Callable[..., RunConfig], tmp_path: Path) -> None:

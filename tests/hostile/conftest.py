@@ -8,9 +8,9 @@ import pytest
 
 from interformer_rec.config import run as config
 from interformer_rec.training import run
-from tests.training.conftest import SMALL, synthetic, undrawn
+from tests.training.conftest import SMALL, synthetic
 
-__all__ = ["synthetic", "trained_run", "undrawn"]
+__all__ = ["synthetic", "trained_run"]
 
 
 @pytest.fixture(scope="session")

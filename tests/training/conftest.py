@@ -11,18 +11,9 @@ import yaml
 from interformer_rec.config import run as config
 from interformer_rec.data.recipes.catalog import prepare
 from interformer_rec.training import run
-from interformer_rec.training.report import page
 from tests.training.runs import SHORT, SMALL, settings
 
 OPTIONS = {"rows": "1501", "files": "3", "fields": "2", "groups": "2", "max_length": "12,6", "vocab": "60", "seed": "3"}
-
-
-@pytest.fixture(autouse=True)
-def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Matplotlib takes a third of a small run: only tests of the report draw, and ranks of their own (test_run.py counts the plots)."""
-    if request.path.parent.name != "report":
-        for name in ("curves", "calibration"):
-            monkeypatch.setattr(page, name, lambda *args, **options: "<svg></svg>")
 
 
 @pytest.fixture(scope="session")

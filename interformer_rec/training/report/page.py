@@ -162,11 +162,11 @@ def _plots(
     loss = [Series("training loss", _points(train, "loss"))]
     if len(labels) == 1:  # with several labels the loss is a weighted sum: another unit
         loss.append(Series(f"{labels[0]}: logloss, validation", _points(valid, f"{labels[0]}/logloss"), "dots"))
-    plots = [_curves("Loss", "Mean of the steps since the last record.", loss, "loss", name="loss")]
+    plots = [_curves("Loss", "Mean of the steps since the last record.", loss, "loss")]
     for metric in ("auc", "gauc", "ne"):
         series = [Series(label, _points(valid, f"{label}/{metric}"), "dots") for label in labels]
         about = "Validation set, all rows of all ranks." + (" Below 1 is better than the base rate." * (metric == "ne"))
-        plots.append(_curves(METRICS[metric], about, series, METRICS[metric], name=metric))
+        plots.append(_curves(METRICS[metric], about, series, METRICS[metric]))
     plots.append(_calibration(evaluations))
     times = list(accumulate(number(record.get("seconds")) or 0.0 for record in train))
     unit, seconds = ("minutes", 60) if times and times[-1] > 180 else ("seconds", 1)
@@ -178,31 +178,29 @@ def _plots(
         series = [Series(title.lower(), _points(timed, key))]
         y = "samples / s" if key == "samples_per_second" else "share"
         percent = key == "data_wait_share"
-        plots.append(
-            _curves(title, about, series, y, name=key, x=f"{unit} of training", from_zero=True, percent=percent)
-        )
+        plots.append(_curves(title, about, series, y, f"{unit} of training", from_zero=True, percent=percent))
     return [plot for plot in plots if plot is not None]
 
 
 def _curves(
-    title: str, about: str, series: list[Series], y: str, name: str, x: str = "step", **style: bool
+    title: str, about: str, series: list[Series], y: str, x: str = "step", **style: bool
 ) -> dict[str, Any] | None:
     series = [one for one in series if one.points]
     if not series:
         return None
-    return _plot(title, about, series, curves(tuple(series), x, y, name, **style))
+    return _plot(title, about, series, curves(series, x, y, **style))
 
 
 def _calibration(evaluations: list[dict[str, Any]]) -> dict[str, Any] | None:
     for evaluation in evaluations:
         series = [
-            Series(label, tuple((one["mean_score"], one["mean_label"]) for one in bins))
+            Series(label, tuple((one["mean_score"], one["mean_label"]) for one in bins), "dots")
             for label, bins in evaluation["bins"].items()
             if bins
         ]
         if series:
             about = f"{evaluation['split'].capitalize()} set, in bins of equal weight; on the dashed line, they agree."
-            return _plot("Calibration", about, series, calibration(tuple(series), "calibration"))
+            return _plot("Calibration", about, series, calibration(series))
     return None
 
 

@@ -1,47 +1,26 @@
-"""Curves as inline SVG. In: lists of (x, y); out: an <svg> element that scales and takes its colours from the page.
+"""Curves as inline SVG. In: lists of (x, y); out: an <svg> element that scales and takes its colours and font from the page.
 
-No pyplot: its figures are global state. Text in a plot is axis titles and ticks only; series are named by the page's
-legends, so that no user string reaches Matplotlib (which reads `$` as mathematics and hides names that begin with `_`).
+Text in a plot is axis titles and ticks only; series are named by the page's legends, so no user string reaches a plot.
+Lengths are in the units of the viewBox, which are about points.
 """
 
 from __future__ import annotations
 
-import functools
-import io
-import re
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from itertools import groupby
+from typing import Literal
 
 SERIES = 6  # colours of the page, --s1 to --s6; further series begin again
-SIZE = (4.6, 2.7)  # inches; small, so that 9 pt text stays readable when the page is narrow
-
-# Matplotlib wants real colours: these stand for the page's, which differ between light and dark.
-_INK, _GRID = "#010203", "#010204"
-_STAND_INS = {_INK: "var(--soft)", _GRID: "var(--line)"}
-_STAND_INS |= {f"#0102{16 + index:02x}": f"var(--s{index + 1})" for index in range(SERIES)}
-_COLOURS = list(_STAND_INS)[2:]
-
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "font.family": "sans-serif",
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _GRID,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": _GRID,
-    "axes.formatter.useoffset": False,
-}
+WIDTH, HEIGHT, FONT = 331, 194, 9  # small, so that the text stays readable when the page is narrow
+TOP, RIGHT, BOTTOM = 8, 12, 32
+DIGIT = 0.57 * FONT  # width of one, in most fonts
+MARGIN = 0.05  # of the range of the values, on each side
+LARGEST = 1e300  # a value beyond it is drawn as this one: differences stay finite
 
 Point = tuple[float, float]
+Text = Callable[[float, int], str]  # of a tick: its value, and the decimals that tell it from the next
 
 
 @dataclass(frozen=True)
@@ -53,75 +32,119 @@ class Series:
     kind: Literal["line", "dots"] = "line"  # dots: few points, joined by a thin line
 
 
-@functools.lru_cache(maxsize=16)  # a run writes its page before its test and after it: the curves are the same
-def curves(
-    series: tuple[Series, ...], x: str, y: str, name: str, from_zero: bool = False, percent: bool = False
-) -> str:
-    """Lines over steps or time; `name` must differ between the plots of a page."""
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure, axes = _axes(x, y)
-        for index, one in enumerate(series):
-            marker = "o" if one.kind == "dots" or len(one.points) == 1 else ""
-            axes.plot(*_columns(one.points), color=_COLOURS[index % SERIES], linewidth=1.2, marker=marker, markersize=4)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-        if percent:
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
-        elif from_zero:
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-        if from_zero:
-            axes.set_ylim(bottom=0)
-        return _svg(figure)
+def curves(series: Sequence[Series], x: str, y: str, from_zero: bool = False, percent: bool = False) -> str:
+    """Lines over steps or time."""
+    points = [point for one in series for point in one.points]
+    across, up = _range([x for x, _ in points]), _range([y for _, y in points])
+    if from_zero:
+        up = (0.0, up[1] if up[1] > 0 else 1.0)
+    shown = _percent if percent else _short if from_zero else _fixed
+    return _Plot(across, up, x, y, _short, shown).drawn(series, radius=2)
 
 
-@functools.lru_cache(maxsize=2)
-def calibration(series: tuple[Series, ...], name: str) -> str:
+def calibration(series: Sequence[Series]) -> str:
     """Observed over predicted rates of bins; on the diagonal they agree."""
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure, axes = _axes("mean prediction of a bin", "mean label")
-        top = 1.05 * max((max(point) for one in series for point in one.points), default=1.0) or 1.0
-        axes.plot([0, top], [0, top], color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    top = 1.05 * max(max(point) for one in series for point in one.points)
+    top = top if top > 0 else 1.0
+    plot = _Plot((0.0, top), (0.0, top), "mean prediction of a bin", "mean label", _fixed, _fixed)
+    return plot.drawn(
+        series,
+        radius=1.75,
+        before=plot.line([(0.0, 0.0), (top, top)], "--soft", ' stroke-width="0.8" stroke-dasharray="4 3"'),
+    )
+
+
+class _Plot:
+    """The axes of one plot. `across` and `up`: the ranges of x and y."""
+
+    def __init__(self, across: Point, up: Point, x: str, y: str, x_text: Text, y_text: Text) -> None:
+        self.across, self.up, self.x, self.y = across, up, x, y
+        self.columns, self.rows = _ticks(*across, 6, x_text), _ticks(*up, 5, y_text)
+        self.left = 2.4 * FONT + DIGIT * max((len(text) for _, text in self.rows), default=0)
+
+    def place(self, point: Point) -> Point:
+        """Where a point lies on the page."""
+        (x, y), (left, right), (low, high) = point, self.across, self.up
+        across, down = (x - left) / (right - left), (high - y) / (high - low)
+        return self.left + across * (WIDTH - RIGHT - self.left), TOP + down * (HEIGHT - TOP - BOTTOM)
+
+    def line(self, points: Sequence[Point], colour: str, more: str = "") -> str:
+        """Points joined by a line. Of many in one column, the first, the lowest, the highest and the last stand for all."""
+        drawn: list[Point] = []
+        for _, column in groupby(map(self.place, points), key=lambda place: round(place[0] * 2)):
+            same = list(column)
+            drawn += same if len(same) < 5 else [same[0], min(same, key=_height), max(same, key=_height), same[-1]]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
+        return f'<polyline points="{path}" style="stroke:var({colour})"{more}/>'
+
+    def drawn(self, series: Sequence[Series], radius: float, before: str = "") -> str:
+        """The <svg> element. `radius`: of a dot; `before`: what the lines are drawn over."""
+        foot = HEIGHT - BOTTOM
+        parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" font-size="{FONT}" fill="none" stroke-linejoin="round">']
+        for value, text in self.rows:
+            _, down = self.place((self.across[0], value))
+            parts.append(
+                f'<path d="M{self.left:.1f} {down:.1f}H{WIDTH - RIGHT}" stroke-width="0.6" style="stroke:var(--line)"/>'
+            )
+            parts.append(_text(self.left - 6, down + FONT / 3, text, "end"))
+        parts.append(
+            f'<path d="M{self.left:.1f} {foot}H{WIDTH - RIGHT}" stroke-width="0.8" style="stroke:var(--line)"/>'
+        )
+        parts += [_text(self.place((value, self.up[0]))[0], foot + 14, text) for value, text in self.columns]
+        parts.append(_text((self.left + WIDTH - RIGHT) / 2, HEIGHT - 4, self.x))
+        turned = f' transform="rotate(-90 {FONT} {(TOP + foot) / 2})"'
+        parts += [_text(FONT, (TOP + foot) / 2, self.y, more=turned), *([before] if before else [])]
         for index, one in enumerate(series):
-            axes.plot(*_columns(one.points), color=_COLOURS[index % SERIES], linewidth=1.0, marker="o", markersize=3.5)
-        axes.set_xlim(0, top)
-        axes.set_ylim(0, top)
-        return _svg(figure)
+            points = [(x, _within(y)) for x, y in one.points]
+            colour = f"--s{index % SERIES + 1}"
+            parts.append(self.line(points, colour, ' stroke-width="1.2"'))
+            if one.kind == "dots" or len(points) == 1:
+                dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>' for x, y in map(self.place, points))
+                parts.append(f'<g style="fill:var({colour})">{dots}</g>')
+        return "\n".join([*parts, "</svg>"])
 
 
-def _axes(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=SIZE, layout="constrained")
-    figure.patch.set_alpha(0.0)
-    axes = figure.add_subplot()
-    axes.patch.set_alpha(0.0)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(axis="y", linewidth=0.6)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(length=0, pad=6)
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    return figure, axes
+def _text(x: float, y: float, text: str, anchor: str = "middle", more: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" style="fill:var(--soft)"{more}>{text}</text>'
 
 
-def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
+def _height(place: Point) -> float:
+    return place[1]
 
 
-def _short(value: float) -> str:
+def _within(value: float) -> float:
+    return min(max(value, -LARGEST), LARGEST)
+
+
+def _range(values: Sequence[float]) -> Point:
+    """What an axis shows: all values and a margin; of one value, its neighbourhood."""
+    low, high = _within(min(values)), _within(max(values))
+    size = max(abs(low), abs(high))
+    margin = MARGIN * ((high - low) if high - low > 1e-9 * size else size)
+    return (low - margin, high + margin) if margin > 1e-300 else (low - MARGIN, high + MARGIN)
+
+
+def _ticks(low: float, high: float, most: int, text: Text) -> list[tuple[float, str]]:
+    """Values of an axis, at most `most` + 1, at multiples of 1, 2, 2.5 or 5 times a power of ten, and their texts."""
+    least = (high / most - low / most) * (1 - 1e-9)
+    exponent = math.floor(math.log10(least))
+    size = next(size for size in (1, 2, 2.5, 5, 10) if size * 10.0**exponent >= least)
+    step, places = size * 10.0**exponent, max(0, (size == 2.5) - exponent - (size == 10))
+    values = [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    return [(value, text(value, places)) for value in values]
+
+
+def _fixed(value: float, places: int) -> str:
+    return f"{value:.{places}f}" if abs(value) < 1e4 and places < 7 else _short(value, places)
+
+
+def _percent(value: float, places: int) -> str:
+    return f"{value:.{max(0, places - 2)}%}"
+
+
+def _short(value: float, _: int) -> str:
     """1200 -> 1.2k."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{letter}"
     return f"{value:.3g}"
-
-
-def _svg(figure: Figure) -> str:
-    """The <svg> element alone, the same bytes for the same figure."""
-    out = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    svg = out.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    for stand_in, colour in _STAND_INS.items():
-        svg = svg.replace(stand_in, colour)
-    return svg

@@ -22,8 +22,6 @@ fbgemm.require()  # names what is missing and the cure before TorchRec's own imp
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor  # noqa: E402
 from torchrec.streamable import Pipelineable  # noqa: E402
 
-NULL_GROUP = -(2**63)  # key of rows whose group column is null: they are of no group
-
 
 @dataclass
 class Batch(Pipelineable):

@@ -22,6 +22,7 @@ from interformer_rec.errors import InputError
 
 MISSING_ROW = 0
 UNKNOWN_ROW = 1  # vocab tables only
+NULL_GROUP = -(2**63)  # key of rows whose group column is null: they are of no group
 MOST_IDS = 2**40  # of a table: bytes of its rows still fit into 64 bits
 
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from interformer_rec.batch import NULL_GROUP
+from interformer_rec.config.features import NULL_GROUP
 from interformer_rec.data.decode.jagged import Jagged
 
 STRATA = 128  # divides usual batch sizes: a batch then holds as many rows of each stratum, wherever it begins

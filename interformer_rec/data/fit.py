@@ -34,7 +34,7 @@ from interformer_rec.data.meaning import Meaning, meaning_of
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import conform, json_object, own_name, refuse_link_out, write_whole
 
-FORMAT = 2  # of the saved folder
+FORMAT = 3  # of the saved folder
 LONGEST_FILE = 160  # characters of a vocabulary's file name, before a hash takes the place of the rest
 
 

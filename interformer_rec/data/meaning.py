@@ -7,13 +7,18 @@ may hold another width of integer or another layout of strings and lists than th
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
+
+import pyarrow as pa
 
 from interformer_rec.config.difference import differences
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.decode.kinds import columns_of, value_kind
 from interformer_rec.data.files.source import Source
+from interformer_rec.data.files.type_names import type_of, type_text
+from interformer_rec.data.files.unify import bare
 from interformer_rec.errors import InputError
 
 NO_VALUES = "null"  # a column of Arrow's null type: it contradicts no kind
@@ -22,25 +27,35 @@ ONLY_LOSS = {"features.labels.*.weight"}  # keys of the schema that no column's 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a model was trained on. `features` has columns, transforms, tables and id forms; `kinds` the kind of value of every column."""
+    """What a model was trained on. `features` has columns, transforms, tables and id forms; `types` the Arrow type of every column, the
+    widest that any of the training files has."""
 
     features: FeatureSchema
-    kinds: dict[str, str]
+    types: dict[str, pa.DataType]
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Column -> kind of value; where a column is read as a number and not as an id, every sort of number is one kind."""
+        return {column: _kind(type_, column, self.features) for column, type_ in self.types.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return {"features": self.features.model_dump(mode="json"), "kinds": self.kinds}
+        """As plain JSON types; a label, weight or group of a type that no feature has is left out."""
+        types = {column: type_text(type_) for column, type_ in self.types.items()}
+        return {
+            "features": self.features.model_dump(mode="json"),
+            "types": {column: text for column, text in types.items() if text is not None},
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Meaning:
-        """The inverse of `to_dict`. Raises KeyError, TypeError or pydantic's ValidationError."""
-        kinds = {column: str(kind) for column, kind in {**values["kinds"]}.items()}
-        return cls(FeatureSchema.model_validate(values["features"]), kinds)
+        """The inverse of `to_dict`. Raises KeyError, TypeError, ValueError or pydantic's ValidationError."""
+        types = {column: type_of(text) for column, text in {**values["types"]}.items()}
+        return cls(FeatureSchema.model_validate(values["features"]), types)
 
 
 def meaning_of(source: Source, features: FeatureSchema) -> Meaning:
     """The record of the training files; a label's, weight's or group's column that they lack is left out."""
-    return Meaning(features, _kinds(source, features, labels=True))
+    return Meaning(features, _types(source, features, labels=True))
 
 
 def require_meaning(meaning: Meaning, source: Source, features: FeatureSchema, labels: bool) -> None:
@@ -54,27 +69,29 @@ def require_meaning(meaning: Meaning, source: Source, features: FeatureSchema, l
             f"the model was fitted on other features than it is to read now: {'; '.join(map(str, changed))}. Restore these keys, or "
             "train a new model"
         )
-    for column, kind in _kinds(source, features, labels).items():
-        trained = meaning.kinds.get(column, kind)
+    for column, type_ in _types(source, features, labels).items():
+        kind = _kind(type_, column, features)
+        trained = _kind(meaning.types.get(column, type_), column, meaning.features)
         if kind != trained and NO_VALUES not in (kind, trained):
             raise InputError(
                 f"column {column!r} of {_file(source, column, kind)!r} holds {kind} values, and the model was trained on {trained} values "
-                f"there ({_readers(features, column)}): the same thing would not be recognised. Write the column as {trained} values, or "
+                f"there ({readers(features, column)}): the same thing would not be recognised. Write the column as {trained} values, or "
                 "train a new model on such files"
             )
 
 
-def _kinds(source: Source, features: FeatureSchema, labels: bool) -> dict[str, str]:
-    """Column -> kind of value; where a column is read as a number and not as an id, every sort of number is one kind."""
+def _types(source: Source, features: FeatureSchema, labels: bool) -> dict[str, pa.DataType]:
+    """Column -> its type; without columns that the loader will miss, where it needs them."""
     found = {}
     for column in columns_of(features, labels):
-        try:
-            kind = value_kind(source.require((column,)).field(column).type)
-        except InputError:  # the loader says so, where it needs the column
-            continue
-        numeric = kind in ("integer", "number")
-        found[column] = "number" if numeric and column not in _id_columns(features) else kind
+        with contextlib.suppress(InputError):
+            found[column] = bare(source.require((column,)).field(column).type)
     return found
+
+
+def _kind(type_: pa.DataType, column: str, features: FeatureSchema) -> str:
+    kind = value_kind(type_)
+    return "number" if kind in ("integer", "number") and column not in _id_columns(features) else kind
 
 
 def _id_columns(features: FeatureSchema) -> set[str]:
@@ -93,7 +110,7 @@ def _file(source: Source, column: str, kind: str) -> str:
     return source.files[0]
 
 
-def _readers(features: FeatureSchema, column: str) -> str:
+def readers(features: FeatureSchema, column: str) -> str:
     """What reads a column, for messages."""
     single = (*features.ids, *features.bags)
     found = [f"dense feature {feature.name!r}" for feature in features.dense if feature.column == column]

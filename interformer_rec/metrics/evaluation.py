@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.functional import softplus
 
-from interformer_rec.batch import NULL_GROUP
+from interformer_rec.config.features import NULL_GROUP
 from interformer_rec.metrics import exact as metrics_exact
 from interformer_rec.metrics.ranks import Ranks
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interformer_rec.batch import NULL_GROUP
+from interformer_rec.config.features import NULL_GROUP
 
 
 def pairwise_loss(logits_BT: Tensor, labels_BT: Tensor, weights_B: Tensor, groups_B: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from interformer_rec.batch import NULL_GROUP
+from interformer_rec.config.features import NULL_GROUP
 from interformer_rec.data.balance import STRATA, events, spread, together
 from interformer_rec.data.decode.jagged import Jagged
 

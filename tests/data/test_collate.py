@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from interformer_rec.batch import NULL_GROUP, Batch
-from interformer_rec.config.features import FeatureSchema
+from interformer_rec.batch import Batch
+from interformer_rec.config.features import NULL_GROUP, FeatureSchema
 from interformer_rec.data.collate import empty_batch
 from interformer_rec.data.decode.layout import Layout
 from interformer_rec.data.fit import fit

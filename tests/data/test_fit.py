@@ -156,7 +156,8 @@ def test_nothing_to_fit_reads_footers_only(tmp_path, monkeypatch):
     pq.write_table(pa.table({"item": ["a"], "click": [1]}), tmp_path / "a.parquet")
     monkeypatch.delattr(Source, "read")
     fitted = fit(features, str(tmp_path))
-    assert fitted.table_rows == {"item": 11} and fitted.meaning.kinds == {"item": "string", "click": "number"}
+    assert fitted.table_rows == {"item": 11} and fitted.meaning.types == {"item": pa.string(), "click": pa.int64()}
+    assert fitted.meaning.kinds == {"item": "string", "click": "number"}
 
 
 def test_all_null_and_constant_columns(tmp_path):

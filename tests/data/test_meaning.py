@@ -159,7 +159,7 @@ def test_the_key_of_a_partition_is_compared_like_a_column(tmp_path):
 
 
 def test_a_column_that_held_no_value_contradicts_nothing(tmp_path, trained):
-    meaning = Meaning(trained.meaning.features, {**trained.meaning.kinds, "user": "null"})
+    meaning = Meaning(trained.meaning.features, {**trained.meaning.types, "user": pa.null()})
     fitted = Fitted(trained.table_rows, meaning=meaning)
     for type_ in (pa.int64(), pa.string()):
         assert load(file(tmp_path, "other", user=type_), fitted, features()).rows == 2

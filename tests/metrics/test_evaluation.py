@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from interformer_rec.batch import NULL_GROUP
+from interformer_rec.config.features import NULL_GROUP
 from interformer_rec.metrics.evaluation import EvalMetrics, WindowMetrics
 from interformer_rec.metrics.exact import scored_rows, spread
 from interformer_rec.metrics.ranks import Ranks

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interformer_rec.batch import NULL_GROUP
+from interformer_rec.config.features import NULL_GROUP
 from interformer_rec.model.pairwise import pairwise_loss
 from interformer_rec.model.task import WeightedBCE
 

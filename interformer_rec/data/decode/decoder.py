@@ -6,14 +6,14 @@ newest events stay. What waits for the shuffle is so small as can be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
 
-from interformer_rec.batch import NULL_GROUP
 from interformer_rec.config.features import (
     MISSING_ROW,
+    NULL_GROUP,
     BagFeature,
     DenseFeature,
     FeatureSchema,
@@ -38,15 +38,27 @@ BLOCK = 512  # rows transposed at a time
 class Decoder:
     """Turns tables with the schema's columns into Columns; made once, used by several threads."""
 
-    def __init__(self, features: FeatureSchema, fitted: Fitted, *, labels: bool = True, skip_bad: bool = False) -> None:
+    def __init__(
+        self,
+        features: FeatureSchema,
+        fitted: Fitted,
+        *,
+        labels: bool = True,
+        skip_bad: bool = False,
+        maps: Mapping[str, RowMap] | None = None,
+    ) -> None:
+        """`maps`: `row_maps` of the schema's tables, where somebody has them already."""
         self.features, self.layout = features, Layout(features)
         self._labels, self._skip, self._moments = labels, skip_bad, fitted.moments
-        self._maps = {n: row_map(n, table, fitted.vocabularies.get(n)) for n, table in features.tables.items()}
+        self._maps = row_maps(features, fitted) if maps is None else maps
         self._single_type = _widest(self._maps[single.table].type for single in self.layout.singles)
 
     def __call__(self, table: pa.Table, where: Callable[[int], str]) -> Columns:
         """Decode and check; `where(row)` names a row in messages. Raises InputError for a bad row, or marks it."""
-        bad = BadRows(table, where, self._skip)
+        return self.columns(table, BadRows(table, where, self._skip))
+
+    def columns(self, table: pa.Table, bad: BadRows) -> Columns:
+        """Decode and check; bad rows are added to `bad`."""
         features, rows = self.features, table.num_rows
         dense = np.empty((rows, len(features.dense)), np.float32)
         for i, feature in enumerate(features.dense):
@@ -138,6 +150,11 @@ class Decoder:
         when, null = times(bounds.values)
         check_times(group.timestamp, bounds, when, null, bad)
         return Jagged(lengths, events, compact(when, starts[-1], lengths).astype(np.int64))
+
+
+def row_maps(features: FeatureSchema, fitted: Fitted) -> dict[str, RowMap]:
+    """The map of every table."""
+    return {name: row_map(name, table, fitted.vocabularies.get(name)) for name, table in features.tables.items()}
 
 
 def _widest(types: Iterable[np.dtype]) -> np.dtype:

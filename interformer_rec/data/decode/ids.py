@@ -21,6 +21,8 @@ from interformer_rec.errors import InputError
 # are at most SMALL_SPAN of them, or at most SPREAD times as many as ids and LARGE_SPAN; else by hashing, which takes 3 times as long.
 SMALL_SPAN, LARGE_SPAN, SPREAD = 1 << 24, 1 << 27, 16
 CHUNK = 1 << 15  # ids looked up at a time, so that numpy's intermediate copies stay in the cache
+BITS_64 = (1 << 64) - 1
+GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio
 
 
 class RowMap(Protocol):
@@ -33,6 +35,15 @@ class RowMap(Protocol):
 
     def strings(self, ids: pa.Array) -> np.ndarray:
         """(n,) rows of strings, usually the distinct ones of a column."""
+
+    def texts(self, ids: list[str]) -> np.ndarray:
+        """(n,) rows of strings that are Python's already."""
+
+    def row_of_int(self, id_: int) -> int:
+        """As `ints` of one int64 that is not outside, in a fraction of the time."""
+
+    def row_of_text(self, id_: str) -> int:
+        """As `texts` of one string."""
 
     def outside(self, ids: np.ndarray) -> np.ndarray | None:
         """Mask of integer ids that the table cannot hold; None if it holds all of them."""
@@ -56,7 +67,7 @@ class HashMap:
     """Hash modulo the table's size: unseen ids need no fitting, some ids share a row."""
 
     def __init__(self, num_embeddings: int) -> None:
-        self._size, self.type = np.uint64(num_embeddings), row_type(num_embeddings + 1)
+        self._size, self._modulus, self.type = np.uint64(num_embeddings), num_embeddings, row_type(num_embeddings + 1)
 
     def ints(self, ids: np.ndarray) -> np.ndarray:
         """As RowMap.ints."""
@@ -65,6 +76,18 @@ class HashMap:
     def strings(self, ids: pa.Array) -> np.ndarray:
         """As RowMap.strings."""
         return self._rows(hash_strings(ids))
+
+    def texts(self, ids: list[str]) -> np.ndarray:
+        """As RowMap.texts."""
+        return self._rows(_hashes([text.encode() for text in ids]))
+
+    def row_of_int(self, id_: int) -> int:
+        """As RowMap.row_of_int."""
+        return _splitmix64_of_one(id_) % self._modulus + MISSING_ROW + 1
+
+    def row_of_text(self, id_: str) -> int:
+        """As RowMap.row_of_text."""
+        return int.from_bytes(_digest(id_.encode()), "little") % self._modulus + MISSING_ROW + 1
 
     def _rows(self, hashes: np.ndarray) -> np.ndarray:
         return (hashes % self._size + np.uint64(MISSING_ROW + 1)).astype(self.type)
@@ -86,7 +109,22 @@ class IdentityMap:
 
     def strings(self, ids: pa.Array) -> np.ndarray:
         """As RowMap.strings."""
-        raise InputError(f"table {self._name!r} has ids: identity, which takes integers; use ids: vocab or hash")
+        raise self._takes_integers()
+
+    def texts(self, ids: list[str]) -> np.ndarray:
+        """As RowMap.texts."""
+        raise self._takes_integers()
+
+    def row_of_int(self, id_: int) -> int:
+        """As RowMap.row_of_int."""
+        return id_ + MISSING_ROW + 1
+
+    def row_of_text(self, id_: str) -> int:
+        """As RowMap.row_of_text."""
+        raise self._takes_integers()
+
+    def _takes_integers(self) -> InputError:
+        return InputError(f"table {self._name!r} has ids: identity, which takes integers; use ids: vocab or hash")
 
     def outside(self, ids: np.ndarray) -> np.ndarray | None:
         """As RowMap.outside."""
@@ -114,19 +152,38 @@ class VocabMap:
 
     def ints(self, ids: np.ndarray) -> np.ndarray:
         """As RowMap.ints."""
-        if self._lookup is None:
-            raise InputError(f"table {self._name!r} was fitted on strings, and now gets integers")
+        lookup = self._integers()
         out = np.empty(len(ids), self.type)
         for start in range(0, len(ids), CHUNK):
-            self._lookup.rows(ids[start : start + CHUNK], out[start : start + CHUNK])
+            lookup.rows(ids[start : start + CHUNK], out[start : start + CHUNK])
         return out
 
     def strings(self, ids: pa.Array) -> np.ndarray:
         """As RowMap.strings."""
+        return self.texts(ids.to_pylist())
+
+    def texts(self, ids: list[str]) -> np.ndarray:
+        """As RowMap.texts."""
+        find = self._texts().get
+        return np.array([find(text, UNKNOWN_ROW) for text in ids], self.type)
+
+    def row_of_int(self, id_: int) -> int:
+        """As RowMap.row_of_int."""
+        return self._integers().row(id_)
+
+    def row_of_text(self, id_: str) -> int:
+        """As RowMap.row_of_text."""
+        return self._texts().get(id_, UNKNOWN_ROW)
+
+    def _integers(self) -> _Direct | _Hashed:
+        if self._lookup is None:
+            raise InputError(f"table {self._name!r} was fitted on strings, and now gets integers")
+        return self._lookup
+
+    def _texts(self) -> dict[str, int]:
         if self._strings is None:
             raise InputError(f"table {self._name!r} was fitted on integers, and now gets strings")
-        find = self._strings.get
-        return np.array([find(text, UNKNOWN_ROW) for text in ids.to_pylist()], self.type)
+        return self._strings
 
     def outside(self, ids: np.ndarray) -> np.ndarray | None:
         """As RowMap.outside."""
@@ -152,6 +209,11 @@ class _Direct:
         if places.dtype.kind == "i" and places.min() < 0:
             out[places < 0] = UNKNOWN_ROW
 
+    def row(self, id_: int) -> int:
+        """Of one id."""
+        place = id_ - self._low
+        return int(self._table.item(place)) if 0 <= place < len(self._table) else UNKNOWN_ROW
+
 
 class _Hashed:
     """Open addressing with linear probing, in numpy: for ids spread so widely that a direct table would be too large."""
@@ -171,7 +233,7 @@ class _Hashed:
 
     def _slots(self, ids: np.ndarray) -> np.ndarray:
         """Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): the top bits of a product."""
-        slots = ids.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        slots = ids.view(np.uint64) * np.uint64(GOLDEN)
         slots >>= self._shift
         return slots.view(np.int64)
 
@@ -188,11 +250,18 @@ class _Hashed:
             further = (self._id_of_row[found] != ids[pending]) & (found != UNKNOWN_ROW)
             pending, slots = pending[further], slots[further]
 
+    def row(self, id_: int) -> int:
+        """Of one id."""
+        slot = (id_ * GOLDEN & BITS_64) >> int(self._shift)
+        while (row := int(self._rows.item(slot))) != UNKNOWN_ROW and self._id_of_row.item(row) != id_:
+            slot = (slot + 1) & int(self._mask)
+        return row
+
 
 def splitmix64(ids: np.ndarray) -> np.ndarray:
     """(n,) uint64 hashes of integers of any type; the same value hashes alike in every type."""
     z = ids.astype(np.int64 if ids.dtype.kind == "i" else np.uint64).view(np.uint64)
-    z += np.uint64(0x9E3779B97F4A7C15)
+    z += np.uint64(GOLDEN)
     z ^= z >> np.uint64(30)
     z *= np.uint64(0xBF58476D1CE4E5B9)
     z ^= z >> np.uint64(27)
@@ -201,8 +270,21 @@ def splitmix64(ids: np.ndarray) -> np.ndarray:
     return z
 
 
+def _splitmix64_of_one(id_: int) -> int:
+    z = (id_ + GOLDEN) & BITS_64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & BITS_64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & BITS_64
+    return z ^ (z >> 31)
+
+
 def hash_strings(ids: pa.Array) -> np.ndarray:
     """(n,) uint64 hashes of strings without nulls; a Python step per string, so give it the distinct ones."""
-    texts = ids.cast(pa.large_binary()).to_pylist()
-    digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in texts)
-    return np.frombuffer(digests, "<u8").astype(np.uint64)
+    return _hashes(ids.cast(pa.large_binary()).to_pylist())
+
+
+def _hashes(texts: list[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(map(_digest, texts)), "<u8").astype(np.uint64)
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=8).digest()

@@ -17,7 +17,7 @@ def widest(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     """The narrowest type that holds every value of both, exactly but for integers among floats; None: there is none."""
     if a.equals(b):
         return a
-    a, b = _bare(a), _bare(b)
+    a, b = bare(a), bare(b)
     if a.equals(b) or pa.types.is_null(b):
         return a
     if pa.types.is_null(a):
@@ -59,11 +59,11 @@ def is_bytes(type_: pa.DataType) -> bool:
     return pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_binary_view(type_)
 
 
-def _bare(type_: pa.DataType) -> pa.DataType:
+def bare(type_: pa.DataType) -> pa.DataType:
     """How a value is stored taken off: dictionaries, extensions."""
     if pa.types.is_dictionary(type_):
-        return _bare(type_.value_type)
-    return _bare(type_.storage_type) if isinstance(type_, pa.BaseExtensionType) else type_
+        return bare(type_.value_type)
+    return bare(type_.storage_type) if isinstance(type_, pa.BaseExtensionType) else type_
 
 
 def _is_number(type_: pa.DataType) -> bool:
@@ -156,7 +156,7 @@ def agrees(column: pa.ChunkedArray, value: pa.Scalar) -> bool:
     if not value.is_valid:
         return column.null_count == len(column)
     try:
-        same = pc.equal(cast(column, _bare(column.type)), value.cast(_bare(column.type)))
+        same = pc.equal(cast(column, bare(column.type)), value.cast(bare(column.type)))
     except pa.ArrowException:
         return False
     return column.null_count == 0 and bool(pc.all(same).as_py())
@@ -164,13 +164,13 @@ def agrees(column: pa.ChunkedArray, value: pa.Scalar) -> bool:
 
 def encoded(type_: pa.DataType) -> pa.DataType:
     """A type with its strings as dictionaries, the form in which a column of them is decoded fastest; lists of them too."""
-    bare = _bare(type_)
-    if is_text(bare):
+    plain = bare(type_)
+    if is_text(plain):
         return pa.dictionary(pa.int32(), pa.string())
-    if is_bytes(bare):
+    if is_bytes(plain):
         return pa.dictionary(pa.int32(), pa.binary())
-    if is_any_list(bare):
-        values = encoded(bare.value_type)
+    if is_any_list(plain):
+        values = encoded(plain.value_type)
         return pa.large_list(values) if pa.types.is_dictionary(values) else type_
     return type_
 
@@ -183,9 +183,9 @@ def encode(table: pa.Table) -> pa.Table:
 
 def leaves(type_: pa.DataType) -> int:
     """Parquet columns that a column of this type takes."""
-    bare = _bare(type_)
-    if pa.types.is_struct(bare):
-        return sum(leaves(field.type) for field in bare)
-    if pa.types.is_map(bare):
-        return leaves(bare.key_type) + leaves(bare.item_type)
-    return leaves(bare.value_type) if is_any_list(bare) else 1
+    plain = bare(type_)
+    if pa.types.is_struct(plain):
+        return sum(leaves(field.type) for field in plain)
+    if pa.types.is_map(plain):
+        return leaves(plain.key_type) + leaves(plain.item_type)
+    return leaves(plain.value_type) if is_any_list(plain) else 1

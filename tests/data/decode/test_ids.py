@@ -50,6 +50,18 @@ def test_hash_rows_fill_the_table_evenly_and_leave_the_missing_row():
     assert counts.min() > 850 and counts.max() < 1150
 
 
+def test_one_id_has_the_row_that_it_has_among_many():
+    """Of identity, hash and strings; of integers in a vocabulary: test_vocabulary_lookup_agrees_with_a_dict."""
+    small, words = [0, 1, 99, 299], ["", "a", "InterFormer", "日本", "not there"]
+    wide = [*small, -1, 2**40 + 7, 2**63 - 1, -(2**63)]
+    for table, ids in ((HASH, wide), (Table(ids="identity", num_embeddings=300), small)):
+        map_ = row_map("t", table)
+        assert [map_.row_of_int(id_) for id_ in ids] == map_.ints(np.array(ids)).tolist()
+    for map_ in (row_map("t", HASH), row_map("t", Table(), pa.array(words[:-1]))):
+        expected = map_.strings(pa.array(words)).tolist()
+        assert [map_.row_of_text(word) for word in words] == map_.texts(words).tolist() == expected
+
+
 def vocabularies() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     return {
@@ -75,6 +87,7 @@ def test_vocabulary_lookup_agrees_with_a_dict(kind, monkeypatch):
     map_ = row_map("t", Table(), pa.array(vocabulary))
     expected = [rows.get(query, UNKNOWN_ROW) for query in queries.tolist()]
     assert map_.ints(queries).tolist() == expected
+    assert [map_.row_of_int(query) for query in queries.tolist()] == expected
     for type_ in (np.int32, np.int16, np.uint8):
         inside = queries[(queries >= np.iinfo(type_).min) & (queries <= np.iinfo(type_).max)]
         assert map_.ints(inside.astype(type_)).tolist() == [rows.get(q, UNKNOWN_ROW) for q in inside.tolist()]

@@ -49,7 +49,7 @@ DAMAGE = {
     ),
     "shorter": lambda features: shortened(features / "item_id.parquet"),
     "gone": lambda features: (features / "user_id.parquet").unlink(),
-    "fitted.json": lambda features: (features / "fitted.json").write_text('{"format": 2}'),
+    "fitted.json": lambda features: (features / "fitted.json").write_text('{"format": 3}'),
     "all": shutil.rmtree,
 }
 

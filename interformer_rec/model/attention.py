@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from interformer_rec.model.layers import Linear, fan_in_
 from interformer_rec.ops.attention import Rotary, attention_pool, jagged_attention
 from interformer_rec.ops.jagged import JaggedLayout
+from interformer_rec.ops.rectangle import RectangleLayout
 
 
 class RotaryAttention(nn.Module):
@@ -25,7 +26,7 @@ class RotaryAttention(nn.Module):
         self.v = Linear(d, d, bias=False)
         self.out = Linear(d, d, bias=False)
 
-    def forward(self, values_JD: Tensor, layout: JaggedLayout, rotary: Rotary) -> Tensor:
+    def forward(self, values_JD: Tensor, layout: JaggedLayout | RectangleLayout, rotary: Rotary) -> Tensor:
         """(J, d) -> (J, d)."""
         qk = self.qk(values_JD).unflatten(-1, (2, self.heads, -1))
         v = self.v(values_JD).unflatten(-1, (self.heads, -1))
@@ -47,7 +48,7 @@ class PMA(nn.Module):
         self.value = nn.Parameter(fan_in_(torch.empty(d, d), d))
         self.out = Linear(d, d, bias=False)
 
-    def forward(self, values_JD: Tensor, layout: JaggedLayout) -> Tensor:
+    def forward(self, values_JD: Tensor, layout: JaggedLayout | RectangleLayout) -> Tensor:
         """(J, d) -> (B, P, d)."""
         (count, d), heads = self.queries.shape, self.heads
         channels = d // heads

@@ -47,8 +47,8 @@ class CandidateSide(nn.Module):
         self.x_summary = XSummary(n, model.summary.x_tokens, d, model.summary.gating, model.activation)
 
     def forward(self, dense_CM: Tensor, embedded: Embedded, reads: tuple[Tensor, ...]) -> Tensor:
-        """(C, c, d) from all columns of the candidates' rows, of which the candidate's are read, and the users' `reads`."""
-        x, _ = self.preprocess(*self.side.take(dense_CM, embedded))
+        """(C, c, d) from the candidate's columns, taken by `side`, and the users' `reads`."""
+        x, _ = self.preprocess(dense_CM, embedded)
         *norms, last = self.x_norms
         for arch, norm, read in zip(self.interaction_archs, norms, reads, strict=True):
             x = arch(x, norm(x), read)

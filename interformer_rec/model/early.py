@@ -14,8 +14,6 @@ from interformer_rec.config.model import Activation
 from interformer_rec.model.attention import PMA
 from interformer_rec.model.layers import MLP
 from interformer_rec.model.preprocess import EventTokens
-from interformer_rec.ops.jagged import JaggedLayout
-from interformer_rec.ops.pooling import segment_pool
 
 NEWEST = 8  # events that the MLP reads
 
@@ -30,13 +28,11 @@ class EarlyPooling(nn.Module):
 
     def forward(self, events: EventTokens) -> Tensor:
         """-> (B, 1, d)."""
-        values, lengths_BG = events
-        lengths = lengths_BG.sum(1)
-        if self.mlp is None and self.pma is None:
-            return segment_pool(values, lengths, "mean")[:, None]
         # an operator on a layout wants a CLS token: it is not read
-        layout = JaggedLayout(lengths, 1, events=values.shape[0])
-        tokens = layout.prepend(values.new_zeros(lengths.numel(), 1, values.shape[1]), values)
+        values, layout = events.values, events.layout(1, parts=False)
+        if self.mlp is None and self.pma is None:
+            return layout.mean(values)[:, None]
+        tokens = layout.prepend(values.new_zeros(layout.lengths.shape[0], 1, values.shape[-1]), values)
         if self.pma is not None:
             return self.pma(tokens, layout)
         assert self.mlp is not None

@@ -24,7 +24,6 @@ from interformer_rec.model.sequence import Sequence
 from interformer_rec.model.sequence_arch import SequenceArch
 from interformer_rec.model.sides import both_sides
 from interformer_rec.ops.attention import rotary_of
-from interformer_rec.ops.jagged import JaggedLayout
 from interformer_rec.ops.streams import side_by_side
 
 
@@ -113,6 +112,8 @@ class InterFormer(nn.Module):
         s_tokens = self.cross_archs[0].s_tokens
         read_by_x = s_tokens * self.flow.x_reads_s
         self.layers = nn.ModuleList(Layer(n, read_by_x, len(parts), model) for _ in range(updates))
+        # of UserStates' reads and summaries, where a candidate reads them
+        self.state_tokens = (n + read_by_x,) * updates + (model.summary.x_tokens + s_tokens,)
         self.candidate: CandidateSide | None = None
         if model.split:
             self.candidate = CandidateSide(candidates, n + read_by_x, updates, model)
@@ -128,11 +129,15 @@ class InterFormer(nn.Module):
         return self.candidate_side(self.user_side(dense_BM, embedded), dense_BM, embedded)
 
     def user_side(self, dense_RM: Tensor, embedded: Embedded) -> UserStates:
+        """What `states` gives. All of a batch's columns come in; with `split` the candidate's are not read: any numbers may stand there."""
+        return self.states(*self.side.take(dense_RM, embedded))
+
+    def states(self, dense_RM: Tensor, embedded: Embedded) -> UserStates:
         """Everything that does not depend on the candidate, once a request: the sequences, X_u, and the summaries of both.
 
-        All of a batch's columns come in; with `split` the candidate's are not read, so any numbers may stand there.
+        The user's columns alone come in.
         """
-        x, events = self.preprocess(*self.side.take(dense_RM, embedded))
+        x, events = self.preprocess(dense_RM, embedded)
         if self.early is not None:
             x, events = torch.cat([x, pool_all(self.early, events)], dim=1), []
         first = self.cross_archs[0]
@@ -163,12 +168,18 @@ class InterFormer(nn.Module):
             if self.candidate is None:
                 raise InputError("one user's work can be shared by several candidates only with model.split: true")
             states = states.of(request_of_candidate)
-        summaries = states.summaries
-        if summaries.shape[0] != dense_CM.shape[0]:
+        if states.summaries.shape[0] != dense_CM.shape[0]:
             raise InputError(
-                f"{dense_CM.shape[0]} candidates, but the user's side is given for {summaries.shape[0]}: say in "
+                f"{dense_CM.shape[0]} candidates, but the user's side is given for {states.summaries.shape[0]}: say in "
                 "request_of_candidate which request each candidate belongs to"
             )
+        if self.candidate is not None:
+            dense_CM, embedded = self.candidate.side.take(dense_CM, embedded)
+        return self.logits(states, dense_CM, embedded)
+
+    def logits(self, states: UserStates, dense_CM: Tensor, embedded: Embedded) -> Tensor:
+        """(C, tasks) of the candidate's columns alone and a row of the user's states for each candidate."""
+        summaries = states.summaries
         if self.candidate is not None:
             summaries = torch.cat([summaries, self.candidate(dense_CM, embedded, states.reads)], dim=1)
         flat = summaries.flatten(1)
@@ -180,7 +191,6 @@ class InterFormer(nn.Module):
 
     def prepend(self, x_sum_BCD: Tensor, events: EventTokens) -> Sequence:
         """CLS tokens in front of each sample's events; the layout and the turns serve all layers."""
-        values, lengths_BG = events
-        layout = JaggedLayout(lengths_BG.sum(1), x_sum_BCD.shape[1], lengths_BG, values.shape[0])
+        values, layout = events.values, events.layout(x_sum_BCD.shape[1])
         rotary = rotary_of(layout, self.attention_heads, self.head_dim, self.rope_base, self.longest, values)
         return Sequence(layout.prepend(x_sum_BCD, values), layout, rotary)

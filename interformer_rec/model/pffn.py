@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from interformer_rec.model.layers import LCE, Linear, fan_in_
 from interformer_rec.ops.jagged import JaggedLayout
 from interformer_rec.ops.per_sample_ffn import per_sample_ffn, per_sample_linear
+from interformer_rec.ops.rectangle import RectangleLayout
+
+Layout = JaggedLayout | RectangleLayout
 
 
 class TwoLayerPFFN(nn.Module):
@@ -40,7 +43,7 @@ class TwoLayerPFFN(nn.Module):
         flat = x_sum_BCD.flatten(1)
         return self.w1(flat).view(-1, self.d, self.rank), self.w2(flat).view(-1, self.rank, self.d)
 
-    def forward(self, x_sum_BCD: Tensor, values_JD: Tensor, layout: JaggedLayout) -> Tensor:
+    def forward(self, x_sum_BCD: Tensor, values_JD: Tensor, layout: Layout) -> Tensor:
         """Generate each sample's FFN and apply it to its tokens."""
         return per_sample_ffn(values_JD, *self.weights(x_sum_BCD), layout)
 
@@ -67,7 +70,7 @@ class GDPA(nn.Module):
         keys = self.keys + self.key_mix(self.key(x_sum_BCD))
         return keys.transpose(1, 2), self.values + self.value_mix(self.value(x_sum_BCD))
 
-    def forward(self, x_sum_BCD: Tensor, values_JD: Tensor, layout: JaggedLayout) -> Tensor:
+    def forward(self, x_sum_BCD: Tensor, values_JD: Tensor, layout: Layout) -> Tensor:
         """Tokens attend to their sample's keys."""
         return per_sample_ffn(values_JD, *self.weights(x_sum_BCD), layout)
 
@@ -80,7 +83,7 @@ class AppendixPFFN(nn.Module):
         del rank  # the form has none to choose
         self.w = Linear(d, x_tokens, bias=False)
 
-    def forward(self, x_sum_BCD: Tensor, values_JD: Tensor, layout: JaggedLayout) -> Tensor:
+    def forward(self, x_sum_BCD: Tensor, values_JD: Tensor, layout: Layout) -> Tensor:
         """Apply each sample's matrix to its tokens."""
         return per_sample_linear(self.w(values_JD), x_sum_BCD, layout)
 

@@ -13,18 +13,26 @@ from torch import Tensor, nn
 
 from interformer_rec.config.features import SequenceGroup
 from interformer_rec.errors import InputError
-from interformer_rec.model.embedding.embedded import Embedded, Events
+from interformer_rec.model.embedding.embedded import Embedded, Events, United
 from interformer_rec.model.layers import Linear, RMSNorm, fan_in_
 from interformer_rec.ops.gating import mask_gate
 from interformer_rec.ops.glue import glue_by_age, glue_in_turn, union
-from interformer_rec.ops.jagged import take_rows
+from interformer_rec.ops.jagged import JaggedLayout, take_rows
+from interformer_rec.ops.rectangle import RectangleLayout
 
 
 class EventTokens(NamedTuple):
     """One sequence before its CLS tokens: events of G groups, one group after another inside a sample."""
 
-    values: Tensor  # (E, d)
+    values: Tensor  # (E, d) or (B, T, d)
     lengths_BG: Tensor  # (B, G)
+    places: tuple[int, ...] = ()  # of each group in the rectangle; jagged: none
+
+    def layout(self, cls: int, parts: bool = True) -> JaggedLayout | RectangleLayout:
+        """With so many CLS tokens in front. `parts`: the newest events are each group's, not those of all as one history."""
+        if self.places:
+            return RectangleLayout(self.lengths_BG, self.places, cls, parts)
+        return JaggedLayout(self.lengths_BG.sum(1), cls, self.lengths_BG if parts else None, self.values.shape[0])
 
 
 class HistoryLengths(nn.Module):
@@ -54,7 +62,7 @@ class FieldTokens(nn.Module):
 
 
 class EventNorm(nn.Module):
-    """(E, k * w) -> (E, k * w): each column normalised by itself."""
+    """(..., k * w) -> (..., k * w): each column normalised by itself."""
 
     def __init__(self, columns: int, width: int) -> None:
         super().__init__()
@@ -63,7 +71,7 @@ class EventNorm(nn.Module):
 
     def forward(self, events_EK: Tensor) -> Tensor:
         """Normalise after the lookup."""
-        return self.norm(events_EK.unflatten(1, self.shape)).flatten(1)
+        return self.norm(events_EK.unflatten(-1, self.shape)).flatten(-2)
 
 
 class MaskNet(nn.Module):
@@ -123,6 +131,8 @@ class Preprocess(nn.Module):
         tokens = [] if self.dense is None else [self.dense(dense_BM)[:, None]]
         tokens += [self.fields[str(width)](fields) for width, fields in embedded.fields.items()]
         if self.merge == "union":
+            if embedded.united is not None:
+                return torch.cat(tokens, dim=1), [self._named(embedded.united)]
             return torch.cat(tokens, dim=1), [self._union([embedded.events[name] for name in self.names])]
         groups = [
             (norm(embedded.events[name].values), embedded.events[name].lengths)
@@ -138,15 +148,26 @@ class Preprocess(nn.Module):
             )
         rows, lengths, marks = union([(group.ids, group.lengths) for group in groups])
         values = take_rows(torch.cat([group.values for group in groups]), rows)
-        tokens = self.masknets[0](self.event_norms[0](values))
-        return EventTokens(tokens + marks.to(tokens.dtype) @ self.group_embedding, lengths[:, None])
+        return self._named(United(values, lengths, marks))
+
+    def _named(self, united: United) -> EventTokens:
+        tokens = self.masknets[0](self.event_norms[0](united.values))
+        return EventTokens(
+            tokens + united.marks.to(tokens.dtype) @ self.group_embedding, united.lengths[:, None], _places(tokens)
+        )
 
     def _events(self, groups: list[tuple[Tensor, Tensor]]) -> list[EventTokens]:
         if self.merge == "masknet":
             glued, lengths = glue_by_age(groups)
-            return [EventTokens(self.masknets[0](glued), lengths[:, None])]
+            return [EventTokens(self.masknets[0](glued), lengths[:, None], _places(glued))]
         merged = [(masknet(values), lengths) for masknet, (values, lengths) in zip(self.masknets, groups, strict=True)]
         if self.group_embedding is None:
-            return [EventTokens(values, lengths[:, None]) for values, lengths in merged]
+            return [EventTokens(values, lengths[:, None], _places(values)) for values, lengths in merged]
         named = [(values + name, lengths) for (values, lengths), name in zip(merged, self.group_embedding, strict=True)]
-        return [EventTokens(*glue_in_turn(named))]
+        places = tuple(place for values, _ in merged for place in _places(values))
+        return [EventTokens(*glue_in_turn(named), places)]
+
+
+def _places(values: Tensor) -> tuple[int, ...]:
+    """Of the one group in (B, T, d); jagged values have none."""
+    return (values.shape[1],) if values.ndim == 3 else ()

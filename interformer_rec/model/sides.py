@@ -37,7 +37,7 @@ class Side:
         fields = {
             dim: _columns(values, self.fields[dim]) for dim, values in embedded.fields.items() if any(self.fields[dim])
         }
-        return _columns(dense_BM, self.dense), Embedded(fields, embedded.events)
+        return _columns(dense_BM, self.dense), Embedded(fields, embedded.events, embedded.united)
 
 
 def _columns(values: Tensor, mine: tuple[bool, ...]) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from interformer_rec.ops import library
 from interformer_rec.ops.backend import takes_triton
 from interformer_rec.ops.jagged import JaggedLayout
+from interformer_rec.ops.rectangle import RectangleLayout, turn, turns
 from interformer_rec.ops.rotary import rotary_table, rotate
 
 MOST_TURNS = 1 << 17  # ages that the kernels' table has: max_length may be far more than any history has
@@ -26,11 +27,15 @@ class Rotary(NamedTuple):
     base: float
     ages: Tensor  # (J,) below `longest`; CLS tokens: -1
     longest: int
-    table: Tensor | None  # rotary.rotary_table for 2 H heads; None: the kernels turn
+    table: Tensor | None  # rotary.rotary_table for 2 H heads; of a rectangle rectangle.turns; None: the kernels turn
 
 
-def rotary_of(layout: JaggedLayout, heads: int, channels: int, base: float, longest: int, like: Tensor) -> Rotary:
+def rotary_of(
+    layout: JaggedLayout | RectangleLayout, heads: int, channels: int, base: float, longest: int, like: Tensor
+) -> Rotary:
     """The turns of a batch's tokens. `longest`: events of the longest history there can be; older ones would turn as that old."""
+    if isinstance(layout, RectangleLayout):
+        return Rotary(base, layout.ages, longest + 1, turns(layout.ages, channels, base, like.dtype))
     if takes_triton(like, channels):
         longest = min(longest, MOST_TURNS)
         return Rotary(base, layout.ages.clamp(max=longest), longest + 1, None)
@@ -38,11 +43,18 @@ def rotary_of(layout: JaggedLayout, heads: int, channels: int, base: float, long
     return Rotary(base, layout.ages, longest + 1, table)
 
 
-def jagged_attention(qk_J2HC: Tensor, v_JHC: Tensor, layout: JaggedLayout, rotary: Rotary | None = None) -> Tensor:
+def jagged_attention(
+    qk_J2HC: Tensor, v_JHC: Tensor, layout: JaggedLayout | RectangleLayout, rotary: Rotary | None = None
+) -> Tensor:
     """Bidirectional multi-head attention of turned queries and keys, softmax(q k^T / sqrt(C)) v.
 
-    (J, 2, H, C) queries and keys, (J, H, C) values -> (J, H, C).
+    (J, 2, H, C) queries and keys, (J, H, C) values -> (J, H, C); of a rectangle (B, N, ...) in place of (J, ...).
     """
+    if isinstance(layout, RectangleLayout):
+        q, k = qk_J2HC.unbind(-3)
+        if rotary is not None and rotary.table is not None:
+            q, k = turn(q, rotary.table), turn(k, rotary.table)
+        return layout.attention(q, k, v_JHC)
     if takes_triton(v_JHC, v_JHC.shape[2]):
         ages, longest, base = (None, 1, 1.0) if rotary is None else (rotary.ages, rotary.longest, rotary.base)
         offsets = layout.token_offsets
@@ -62,11 +74,13 @@ def jagged_attention(qk_J2HC: Tensor, v_JHC: Tensor, layout: JaggedLayout, rotar
     return plan.unpad(out)
 
 
-def attention_pool(maps_KD: Tensor, values_JD: Tensor, layout: JaggedLayout) -> Tensor:
+def attention_pool(maps_KD: Tensor, values_JD: Tensor, layout: JaggedLayout | RectangleLayout) -> Tensor:
     """K weighted sums of each sample's events, weights softmax(maps_K . value): (K, d), (J, d) -> (B, K, d).
 
     CLS tokens take no part. No event: zeros (and a zero gradient).
     """
+    if isinstance(layout, RectangleLayout):
+        return layout.attention_pool(maps_KD, values_JD)
     if takes_triton(values_JD, values_JD.shape[1]):
         return library.attention_pool(maps_KD, values_JD, layout.token_offsets, layout.cls)[0]
     pooled = []

@@ -12,14 +12,19 @@ from torch import Tensor
 
 from interformer_rec.ops.buckets import offsets_of
 from interformer_rec.ops.jagged import gather_rows, place_rows
+from interformer_rec.ops.rectangle import event_mask, masked
 
 
 def glue_by_age(groups: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """(values (E_g, w_g), lengths (B,)) a group -> (E, sum of w_g) and (B,) lengths, the longest group's.
 
-    Events of the same age (0 = the group's newest) share a row; a group that has none so old leaves zeros.
+    Events of the same age (0 = the group's newest) share a row; a group that has none so old leaves zeros. Of rectangles, all with as
+    many places: (B, T, sum of w_g).
     """
     longest = torch.stack([lengths for _, lengths in groups], 1).amax(1).to(torch.int64)
+    if groups[0][0].ndim == 3:
+        kept = [masked(values, event_mask(lengths, values.shape[1])) for values, lengths in groups]
+        return torch.cat(kept, dim=2), longest
     ends = longest.cumsum(0)
     total = int(ends[-1])
     columns = []
@@ -31,8 +36,13 @@ def glue_by_age(groups: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def glue_in_turn(groups: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """(values (E_g, d), lengths (B,)) a group -> (E, d), each sample's groups one after another, and their (B, G) lengths."""
+    """(values (E_g, d), lengths (B,)) a group -> (E, d), each sample's groups one after another, and their (B, G) lengths.
+
+    Of rectangles: (B, sum of T_g, d).
+    """
     lengths_BG = torch.stack([lengths.to(torch.int64) for _, lengths in groups], 1)
+    if groups[0][0].ndim == 3:
+        return torch.cat([values for values, _ in groups], dim=1), lengths_BG
     starts_BG = offsets_of(lengths_BG.flatten())[:-1].view_as(lengths_BG)
     rows = []
     for (values, lengths), starts in zip(groups, starts_BG.unbind(1), strict=True):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from interformer_rec.ops.backend import HAS_TRITON, takes_row_kernels
 from interformer_rec.ops.buckets import Buckets, Gather, offsets_of
+from interformer_rec.ops.pooling import segment_pool
 
 if HAS_TRITON:
     from interformer_rec.ops.triton.tokens import Prepend, TakeSummary
@@ -147,6 +148,10 @@ class JaggedLayout:
         inverse = torch.cat([cls_rows.flatten(), self.event_rows])  # row of each row of `both`
         index = torch.empty_like(inverse).index_copy_(0, inverse, torch.arange(self.total, device=both.device))
         return Gather.apply(both, index, inverse, None)
+
+    def mean(self, events_ED: Tensor) -> Tensor:
+        """(E, d) -> (B, d): of the events; zeros where there is none."""
+        return segment_pool(events_ED, self.lengths, "mean")
 
     def take_summary(self, values_J: Tensor, recent: int) -> Tensor:
         """(J, d) -> (B, c + G * recent, d): the CLS tokens, then each group's newest events, newest first; zeros where missing."""

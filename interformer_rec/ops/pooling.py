@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from interformer_rec.ops.rectangle import RectangleLayout, masked
+
 
 class _SegmentSum(torch.autograd.Function):
     @staticmethod
@@ -21,8 +23,11 @@ class _SegmentSum(torch.autograd.Function):
 
 
 def segment_pool(values_ED: Tensor, lengths_B: Tensor, pooling: Literal["sum", "mean"]) -> Tensor:
-    """Sum or mean of each sample's `lengths[i]` consecutive rows; zeros where it has none."""
+    """Sum or mean of each sample's `lengths[i]` consecutive rows; zeros where it has none. (B, T, d): of a rectangle."""
     lengths = lengths_B.to(torch.int64)
+    if values_ED.ndim == 3:
+        layout = RectangleLayout(lengths[:, None], values_ED.shape[1:2], 0)
+        return layout.mean(values_ED) if pooling == "mean" else masked(values_ED, layout.is_event).sum(1)
     samples = torch.arange(lengths.numel(), device=lengths.device)
     segments = samples.repeat_interleave(lengths, output_size=values_ED.shape[0])
     pooled = _SegmentSum.apply(values_ED, segments, lengths.numel())

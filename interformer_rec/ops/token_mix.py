@@ -33,6 +33,8 @@ class _MixOnCPU(torch.autograd.Function):
 
 def mix_tokens(x_BND: Tensor, weight_MN: Tensor) -> Tensor:
     """(B, n, d) and (m, n) -> (B, m, d)."""
+    if torch.compiler.is_compiling() and x_BND.device.type == "cpu":
+        return torch.bmm(weight_MN.expand(x_BND.shape[0], *weight_MN.shape), x_BND)
     if x_BND.device.type == "cpu" and x_BND.dtype == weight_MN.dtype and not torch.is_autocast_enabled("cpu"):
         return _MixOnCPU.apply(x_BND, weight_MN)
     return F.linear(x_BND.transpose(1, 2), weight_MN).transpose(1, 2)

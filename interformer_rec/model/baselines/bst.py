@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from interformer_rec.config.baselines import BSTConfig
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.errors import InputError
+from interformer_rec.model.baselines.aligned import layout_of
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
-from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.positions import Positions
 from interformer_rec.model.baselines.tower import Tower
 from interformer_rec.model.baselines.transformer import TransformerBlocks
@@ -47,7 +47,7 @@ class BehaviorTransformer(nn.Module):
 
     def forward(self, events: Events, candidate_BW: Tensor) -> tuple[Tensor, None]:
         """-> (B, self.width)."""
-        layout = PaddedLayout(events.lengths, len(events.values))
+        layout = layout_of(events)
         tokens = layout.pad(events.values + self.positions(layout))
         tokens = torch.cat([(candidate_BW + self.candidate_position)[:, None], tokens], dim=1)
         out = self.blocks(tokens, F.pad(layout.mask, (1, 0), value=True))

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from interformer_rec.config.baselines import DIENConfig
 from interformer_rec.config.features import FeatureSchema
+from interformer_rec.model.baselines.aligned import layout_of
 from interformer_rec.model.baselines.augru import AUGRU
 from interformer_rec.model.baselines.auxiliary import next_event_loss
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
-from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.tower import Tower
 from interformer_rec.model.embedding.embedded import Events
 from interformer_rec.model.layers import fan_in_
@@ -31,7 +31,7 @@ class InterestEvolution(nn.Module):
 
     def forward(self, events: Events, candidate_BW: Tensor) -> tuple[Tensor, Tensor | None]:
         """-> the final interest (B, W), zeros without events; in training the auxiliary loss (B,)."""
-        layout = PaddedLayout(events.lengths, len(events.values))
+        layout = layout_of(events)
         states = self.extractor(layout.pad(events.values))[0]  # it reads left to right: padding comes last
         scores = torch.bmm(states, (candidate_BW @ self.attention.t())[:, :, None]).squeeze(2)
         weights = scores.masked_fill(~layout.mask, torch.finfo(scores.dtype).min).softmax(1) * layout.mask

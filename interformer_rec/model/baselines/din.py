@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from interformer_rec.config.baselines import DINConfig
 from interformer_rec.config.features import FeatureSchema
+from interformer_rec.model.baselines.aligned import layout_of
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
-from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.target_attention import ActivationUnit
 from interformer_rec.model.baselines.tower import Tower
 from interformer_rec.model.embedding.embedded import Events
@@ -23,9 +23,9 @@ class WeightedSum(nn.Module):
 
     def forward(self, events: Events, candidate_BW: Tensor) -> tuple[Tensor, None]:
         """-> (B, W)."""
-        layout = PaddedLayout(events.lengths, len(events.values))
+        layout = layout_of(events)
         weights = self.unit(candidate_BW, events.values, layout.repeat)
-        return layout.sum(weights[:, None] * events.values), None
+        return layout.sum(weights[..., None] * events.values), None
 
 
 class DIN(HistoryModel):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from interformer_rec.config.baselines import DMINConfig
 from interformer_rec.config.features import FeatureSchema
+from interformer_rec.model.baselines.aligned import layout_of
 from interformer_rec.model.baselines.auxiliary import next_event_loss
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout, by_length
@@ -38,7 +39,7 @@ class CausalHeads(nn.Module):
             return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
 
         attended = by_length(layout.pad(self.qkv(events_EW)), layout.lengths, attend)
-        return layout.unpad(attended).unflatten(1, (self.heads, -1))
+        return layout.unpad(attended).unflatten(-1, (self.heads, -1))
 
 
 class FeedForward(nn.Module):
@@ -73,7 +74,7 @@ class Interest(nn.Module):
         z = self.feed_forward(refined_EW, self.out(head_EC))
         queries = layout.repeat(self.of_candidate(candidate_BW)) + self.of_position(self.positions(layout))
         weights = layout.softmax(self.unit(queries, z))
-        return layout.sum(weights[:, None] * z)
+        return layout.sum(weights[..., None] * z)
 
 
 class MultiInterest(nn.Module):
@@ -91,10 +92,10 @@ class MultiInterest(nn.Module):
 
     def forward(self, events: Events, candidate_BW: Tensor) -> tuple[Tensor, Tensor | None]:
         """-> interests (B, H * W), zeros without events; in training the auxiliary loss (B,)."""
-        layout = PaddedLayout(events.lengths, len(events.values))
-        attended = self.refiner_out(self.refiner(events.values, layout).flatten(1))
+        layout = layout_of(events)
+        attended = self.refiner_out(self.refiner(events.values, layout).flatten(-2))
         refined = self.refiner_feed_forward(events.values, attended)
-        heads = self.extractor(refined, layout).unbind(1)
+        heads = self.extractor(refined, layout).unbind(-2)
         interests = [
             interest(refined, head, candidate_BW, layout) for interest, head in zip(self.interests, heads, strict=True)
         ]

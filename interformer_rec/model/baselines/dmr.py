@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from interformer_rec.config.baselines import DMRConfig
 from interformer_rec.config.features import FeatureSchema
+from interformer_rec.model.baselines.aligned import layout_of
 from interformer_rec.model.baselines.auxiliary import drawn_events
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout
@@ -33,7 +34,7 @@ class AdditiveScores(nn.Module):
         inner = self.of_event(events_EW) + self.of_position(self.positions(layout))
         if self.of_candidate is not None and candidate_BW is not None:
             inner = inner + layout.repeat(self.of_candidate(candidate_BW))
-        return self.z(torch.tanh(inner)).squeeze(1)
+        return self.z(torch.tanh(inner)).squeeze(-1)
 
 
 class UserToItem(nn.Module):
@@ -52,7 +53,7 @@ class UserToItem(nn.Module):
     def forward(self, events_EW: Tensor, candidate_BW: Tensor, layout: PaddedLayout) -> tuple[Tensor, Tensor]:
         """-> relevance (B, 1) and the scores (E,)."""
         scores = self.scores(events_EW, layout)
-        user = self.user(layout.sum(layout.softmax(scores)[:, None] * events_EW))
+        user = self.user(layout.sum(layout.softmax(scores)[..., None] * events_EW))
         return (user * self.item(candidate_BW)).sum(1, keepdim=True), scores
 
     def match_loss(self, events_EW: Tensor, scores_E: Tensor, layout: PaddedLayout) -> Tensor:
@@ -82,14 +83,14 @@ class MatchToRank(nn.Module):
 
     def forward(self, events: Events, candidate_BW: Tensor) -> tuple[Tensor, Tensor | None]:
         """-> (B, W + 2): sum_t softmax(a^)_t e_t, sum_t a^_t and <u, v'>; in training the match loss (B,)."""
-        layout = PaddedLayout(events.lengths, len(events.values))
+        layout = layout_of(events)
         relevance, user_scores = self.user_to_item(events.values, candidate_BW, layout)
         scores = self.item_to_item(events.values, layout, candidate_BW)
-        interest = layout.sum(layout.softmax(scores)[:, None] * events.values)
+        interest = layout.sum(layout.softmax(scores)[..., None] * events.values)
         loss = None
         if self.training and self.auxiliary:
             loss = self.auxiliary * self.user_to_item.match_loss(events.values, user_scores, layout)
-        return torch.cat([interest, layout.sum(scores[:, None]), relevance], dim=1), loss
+        return torch.cat([interest, layout.sum(scores[..., None]), relevance], dim=1), loss
 
 
 class DMR(HistoryModel):

@@ -21,8 +21,11 @@ from interformer_rec.ops.pooling import segment_pool
 def by_length(x_BTW: Tensor, lengths: Tensor, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """`function`(x[rows, :width], rows) for samples of similar length together, zeros behind; rows keep their order.
 
-    For attention, which costs the square of what samples are padded to. Lengths count from the first slot; 0 goes as 1.
+    For attention, which costs the square of what samples are padded to. Lengths count from the first slot; 0 goes as 1. A graph that is
+    being exported has one shape for all: there the samples stay together.
     """
+    if torch.compiler.is_compiling():
+        return function(x_BTW, torch.arange(x_BTW.shape[0], device=x_BTW.device))
     widths, order = lengths.clamp(min=1).sort()
     buckets = plan_buckets(widths.tolist())
     counts = [count for count, _ in buckets]

@@ -20,5 +20,5 @@ class Positions(nn.Module):
         self.rows = nn.Parameter(torch.randn(min(longest, MOST_AGES), d) / math.sqrt(d))
 
     def forward(self, layout: PaddedLayout) -> Tensor:
-        """One row an event."""
+        """One row an event; of a rectangle one a place, (T, d)."""
         return self.rows.index_select(0, layout.age.clamp(max=len(self.rows) - 1))

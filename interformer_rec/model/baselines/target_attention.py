@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interformer_rec.config.baselines import TowerActivation
@@ -25,11 +26,15 @@ class ActivationUnit(nn.Module):
         self.rest = nn.Sequential(activation_of(activation, hidden[0]), Tower(hidden[0], hidden[1:], 1, activation))
 
     def forward(self, queries_QW: Tensor, keys_EW: Tensor, spread: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """(Q, W) queries and (E, W) events -> (E,) scores. `spread` brings (Q, ...) to (E, ...); None: Q is E already."""
+        """(Q, W) queries and (E, W) events -> (E,) scores; of a rectangle (B, T, W) -> (B, T).
+
+        `spread` brings (Q, ...) to (E, ...); None: Q is E already.
+        """
         w_q, w_k, w_minus, w_times = self.first.weight.chunk(4, dim=1)
-        of_query = torch.addmm(self.first.bias, queries_QW, (w_q + w_minus).t())
+        of_query = F.linear(queries_QW, w_q + w_minus, self.first.bias)
         queries = queries_QW
         if spread is not None:
             of_query, queries = spread(of_query), spread(queries)
-        of_key = torch.cat([keys_EW, queries * keys_EW], dim=1) @ torch.cat([w_k - w_minus, w_times], dim=1).t()
-        return self.rest(of_query + of_key).squeeze(1)
+        of_key = torch.cat([keys_EW, queries * keys_EW], dim=-1) @ torch.cat([w_k - w_minus, w_times], dim=1).t()
+        hidden = of_query + of_key
+        return self.rest(hidden.reshape(-1, hidden.shape[-1])).view(hidden.shape[:-1])  # PReLU's channels are axis 1

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from interformer_rec.config.baselines import TransActConfig
 from interformer_rec.config.features import FeatureSchema
+from interformer_rec.model.baselines.aligned import layout_of
 from interformer_rec.model.baselines.dcnv2 import ParallelCross
 from interformer_rec.model.baselines.histories import Histories, HistoryModel
-from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.transformer import TransformerBlocks
 from interformer_rec.model.embedding.embedded import Events
 from interformer_rec.model.layers import Linear
@@ -31,7 +31,7 @@ class ActionTransformer(nn.Module):
 
     def forward(self, events: Events, candidate_BW: Tensor) -> tuple[Tensor, None]:
         """-> (B, self.width)."""
-        layout = PaddedLayout(events.lengths, len(events.values))
+        layout = layout_of(events)
         candidates = candidate_BW[:, None].expand(-1, layout.width, -1)
         mask = torch.cat([torch.ones_like(layout.mask[:, :1]), layout.mask[:, 1:]], dim=1)
         out = self.blocks(torch.cat([layout.pad(events.values), candidates], dim=2), mask)

@@ -21,13 +21,25 @@ def row_init_scale(dim: int) -> float:
 
 @dataclass
 class Events:
-    """One group's events of all samples, oldest first, aligned columns side by side."""
+    """One group's events of all samples, oldest first, aligned columns side by side.
 
-    values: Tensor  # (E, k * dim)
+    Jagged, or the rectangle (B, T, k * dim) of ops/rectangle.py, padded at the old end: the number of axes says which.
+    """
+
+    values: Tensor  # (E, k * dim) or (B, T, k * dim)
     lengths: Tensor  # (B,) int64
     ids: Tensor | None = (
         None  # (E,) int64, the first column's table rows: equal ids are the same event (merge: union needs them)
     )
+
+
+@dataclass
+class United:
+    """Events of several groups as one history, each once (ops/glue.union)."""
+
+    values: Tensor  # (E, k * dim) or (B, T, k * dim)
+    lengths: Tensor  # (B,) int64
+    marks: Tensor  # (E, G) or (B, T, G): 1 where the event stands in the group
 
 
 @dataclass
@@ -36,6 +48,9 @@ class Embedded:
 
     fields: dict[int, Tensor]  # embedding dim -> (B, F, dim), fields in the order of `field_groups`
     events: dict[str, Events]  # by sequence group
+    united: United | None = (
+        None  # for merge: union in the rectangle, made from ids before the model; of `events` the lengths alone are read then
+    )
 
 
 def table_dims(features: FeatureSchema, embedding_dim: int, sets: int = 1) -> dict[str, int]:

@@ -10,6 +10,7 @@ S members, w floats of a member.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -68,6 +69,16 @@ class EmbeddingSets(nn.Module):
         trained = zip(self.members[: self.begun], self.divided(embedded), strict=False)
         return tuple(member.user_side(dense_RM, part) for member, part in trained)
 
+    def states(self, dense_RM: Tensor, embedded: Embedded) -> tuple[UserStates, ...]:
+        """What InterFormer.states gives, of each member that has been trained."""
+        trained = zip(self.members[: self.begun], self.divided(embedded), strict=False)
+        return tuple(member.states(dense_RM, part) for member, part in trained)
+
+    def logits(self, states: tuple[UserStates, ...], dense_CM: Tensor, embedded: Embedded) -> Tensor:
+        """The mean of what InterFormer.logits gives."""
+        trained = zip(self.members[: self.begun], states, self.divided(embedded), strict=False)
+        return torch.stack([member.logits(mine, dense_CM, part) for member, mine, part in trained]).mean(0)
+
     def candidate_side(
         self,
         states: tuple[UserStates, ...],
@@ -87,19 +98,23 @@ class EmbeddingSets(nn.Module):
             width // count: values.unflatten(2, (count, width // count)).unbind(2)
             for width, values in embedded.fields.items()
         }
-        events = {
-            name: group.values.unflatten(
-                1, (self.columns[name], count, group.values.shape[1] // (self.columns[name] * count))
-            ).unbind(2)
-            for name, group in embedded.events.items()
-        }
+        events = {name: self._events(group.values, self.columns[name]) for name, group in embedded.events.items()}
+        united = embedded.united
+        if united is not None:
+            together = self._events(united.values, next(iter(self.columns.values())))
         return [
             Embedded(
                 {width: parts[at] for width, parts in fields.items()},
                 {
-                    name: Events(parts[at].flatten(1), embedded.events[name].lengths, embedded.events[name].ids)
+                    name: Events(parts[at], embedded.events[name].lengths, embedded.events[name].ids)
                     for name, parts in events.items()
                 },
+                None if united is None else replace(united, values=together[at]),
             )
             for at in range(count)
         ]
+
+    def _events(self, values: Tensor, columns: int) -> list[Tensor]:
+        count = len(self.members)
+        parts = values.unflatten(-1, (columns, count, values.shape[-1] // (columns * count))).unbind(-2)
+        return [part.flatten(-2) for part in parts]

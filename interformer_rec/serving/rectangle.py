@@ -1,0 +1,94 @@
+"""What a graph reads, and the rectangle on the host. In: a schema, jagged events; out: named inputs in order, places in (B, T).
+
+A graph holds the dense part of a model alone: table rows are looked up before it, and the union of histories is made before it, so
+its inputs are vectors, dense columns and counts. Legend: B rows, m dense columns, F fields of width w, G groups, T places, E events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from interformer_rec.config.baselines import AnyModelConfig
+from interformer_rec.config.features import FeatureSchema, Lookup, SequenceGroup
+from interformer_rec.model.embedding.embedded import field_groups
+from interformer_rec.model.sides import Side, both_sides
+
+FEWEST_PLACES = 2  # a graph is traced with more than one, so that it does not take one for a special case
+
+
+@dataclass(frozen=True)
+class Reads:
+    """The inputs of one graph: `dense` (B, m), `fields_W` (B, F, W), `events_g` (B, T_g, columns * w), `counts` (B, G).
+
+    Of a union the events are one input `events_0`, its `marks` (B, T, G) say which histories an event stands in, and `counts` has the
+    union's number of events last.
+    """
+
+    dense: tuple[str, ...]
+    fields: dict[int, tuple[Lookup, ...]]  # width -> fields, in the order of embedded.field_groups; none empty
+    groups: tuple[SequenceGroup, ...]
+    union: bool
+    together: bool  # every group needs as many places as the others (merge: masknet)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the inputs, in order."""
+        events = [f"events_{g}" for g in range(1 if self.union else len(self.groups))]
+        return (
+            *(["dense"] if self.dense else []),
+            *(f"fields_{width}" for width in self.fields),
+            *events,
+            *(["counts"] if self.groups else []),
+            *(["marks"] if self.union else []),
+        )
+
+    @property
+    def longest(self) -> tuple[int, ...]:
+        """Events of each `events_g`, at most."""
+        lengths = [group.max_length for group in self.groups]
+        return (sum(lengths),) if self.union else tuple(lengths)
+
+
+def is_split(model: AnyModelConfig) -> bool:
+    """Whether one user's work serves all candidates of a request (model.split)."""
+    return bool(getattr(model, "split", False))
+
+
+def reads_of(features: FeatureSchema, model: AnyModelConfig) -> tuple[Reads, ...]:
+    """Of the user's graph and the candidate's, where the model is split; else of its one graph."""
+    sets = getattr(model, "embedding_sets", 1)
+    groups = field_groups(features, model.embedding_dim, sets)
+    merge = model.sequence.merge if hasattr(model, "sequence") and len(features.sequences) > 1 else "separate"
+
+    def side(mine: Side, sequences: tuple[SequenceGroup, ...]) -> Reads:
+        dense = tuple(feature.name for feature, here in zip(features.dense, mine.dense, strict=True) if here)
+        fields = {
+            width: tuple(f for f, here in zip(lookups, mine.fields[width // sets], strict=True) if here)
+            for width, lookups in groups.items()
+        }
+        kept = {width: lookups for width, lookups in fields.items() if lookups}
+        return Reads(dense, kept, sequences, merge == "union" and bool(sequences), merge == "masknet")
+
+    user, candidate = both_sides(features, model.embedding_dim, is_split(model))
+    whole = side(user, features.sequences)
+    return (whole, side(candidate, ())) if is_split(model) else (whole,)
+
+
+def places_of(lengths: np.ndarray) -> int:
+    """T for a batch of histories of these lengths."""
+    return max(FEWEST_PLACES, int(lengths.max(initial=0)))
+
+
+def slots(lengths: np.ndarray, places: int) -> np.ndarray:
+    """(E,) places of the events among B * T: each sample's at the new end."""
+    shift = np.arange(1, len(lengths) + 1) * places - np.cumsum(lengths)
+    return np.arange(int(lengths.sum())) + np.repeat(shift, lengths)
+
+
+def padded(values: np.ndarray, lengths: np.ndarray, places: int) -> np.ndarray:
+    """(E, w) -> (B, T, w), zeros where no event is."""
+    out = np.zeros((len(lengths) * places, *values.shape[1:]), values.dtype)
+    out[slots(lengths, places)] = values
+    return out.reshape(len(lengths), places, *values.shape[1:])

@@ -66,7 +66,7 @@ def _possible(columns: Columns, z: float) -> bool:
     packed = np.vstack([_packed(columns, z, share) for share in SHARES])
     rows = np.vstack([work, packed, columns.memory_rows()])
     # One more column: u, the share of z that uniform options take from every rank.
-    floor = np.array([c.floor for c in columns.candidates]) / z
+    floor = np.array([c.everywhere[PERF] for c in columns.candidates]) / z
     peak = np.array([0.0 if c.runs else c.largest[PERF] for c in columns.candidates]) / z
     average = columns.one_each.multiply((peak / columns.members[columns.kind])[None, :]).tocsr()
     above = vstack(

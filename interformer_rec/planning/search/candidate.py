@@ -62,14 +62,9 @@ class Candidate:
         return tuple(self.largest.tolist())
 
     @cached_property
-    def work(self) -> float:
-        """Milliseconds summed over shards."""
-        return float(self.total[PERF])
-
-    @cached_property
-    def floor(self) -> float:
-        """Milliseconds that every rank spends on it, wherever its shards lie."""
-        return min((need[PERF] for _, need in self.runs), default=0.0)
+    def everywhere(self) -> tuple[float, ...]:
+        """[R] the least that every rank takes of each resource, wherever the other shards lie."""
+        return tuple(map(min, zip(*(need for _, need in self.runs), strict=True))) or (0.0,) * self.free.shape[1]
 
     @cached_property
     def shards(self) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from interformer_rec.planning.search.candidate import DDR, HBM, PERF
+from interformer_rec.planning.search.candidate import DDR, HBM
 from interformer_rec.planning.search.improve import Stop, bundles_at, improve
 from interformer_rec.planning.search.placement import Assignment, Placement
 from interformer_rec.planning.search.shake import shake
@@ -41,7 +41,7 @@ def even(problem: Problem, best: Assignment, bound: float, steps: int, stop: Sto
 
 
 def _placement(problem: Problem, best: Assignment, bound: float) -> Placement:
-    placement = Placement(problem, 0.0, max(bound, 1e-30))
+    placement = Placement(problem, max(bound, 1e-30))
     placement.restore(best)
     return placement
 
@@ -57,10 +57,10 @@ def _below(
         return None
     goal = best.perf * SAME
     improve(placement, steps, goal, stop)
-    if placement.perf > goal:
+    if placement.most > goal:
         rounds = min(MOST_ROUNDS, ROUNDS // (len(problem.tables) + problem.world_size))
         shake(placement, rounds, goal, 0, stop)
-    return placement if placement.perf <= goal and (placement.load <= capacity).all() else None
+    return placement if placement.most <= goal and (placement.load <= capacity).all() else None
 
 
 def _taken_out(placement: Placement, memory: int) -> list[int]:
@@ -81,7 +81,7 @@ def _put_again(placement: Placement, bundle: int) -> bool:
     best: tuple[float, float, int] | None = None
     for number in range(len(placement.problem.candidates(bundle))):
         if placement.put(bundle, number):
-            costs = (placement.perf, float(placement.load[:, PERF].sum()), number)
+            costs = (placement.most, float(placement.cost.sum()), number)
             best = costs if best is None else min(best, costs)
             placement.remove(bundle)
     return best is not None and placement.put(bundle, best[2])

@@ -1,12 +1,14 @@
 """Shards on ranks, with loads kept up to date. In: a Problem and candidates; out: a Placement that can be changed in place.
 
 Nothing is copied or summed anew: adding, removing and moving a shard change one row of `load`. Free shards and host blocks
-lie in flat arrays (slots), so that the local search looks at all of them at once.
+lie in flat arrays (slots), so that the local search looks at all of them at once. What the search makes small on the fullest rank
+is one resource, `cost`: milliseconds, or bytes of a memory that is too small.
 Legend as in search_space: W ranks, L ranks of a host, H hosts, R resources.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,30 +37,27 @@ class Slots:
         self.place = np.full(64, NOWHERE)
         self.owner = np.full(64, NOWHERE)
         self.home = np.full(64, NOWHERE)  # the host it may not leave
+        self.tied = np.zeros(64, dtype=bool)  # does not move alone: no two shards of its bundle may lie on one rank
         self.size = 0
         self._unused: list[int] = []
 
-    def add(self, need: np.ndarray, place: int, owner: int, home: int = NOWHERE) -> int:
+    def add(self, need: np.ndarray, place: int, owner: int, home: int = NOWHERE, tied: bool = False) -> int:
         """The new row's number."""
         if not self._unused and self.size == len(self.place):
-            self.need = np.concatenate([self.need, np.zeros_like(self.need)])
-            for name in ("place", "owner", "home"):
-                old = getattr(self, name)
-                setattr(self, name, np.concatenate([old, np.full(len(old), NOWHERE)]))
+            for name in ("need", "place", "owner", "home", "tied"):
+                rows = getattr(self, name)
+                setattr(self, name, np.concatenate([rows, np.zeros_like(rows)]))
         if self._unused:
             row = self._unused.pop()
         else:
             row, self.size = self.size, self.size + 1
         self.need[row], self.place[row], self.owner[row], self.home[row] = need, place, owner, home
+        self.tied[row] = tied
         return row
 
     def copy(self) -> Slots:
         """With arrays of its own."""
-        twin = object.__new__(Slots)
-        twin.need, twin.place = self.need.copy(), self.place.copy()
-        twin.owner, twin.home = self.owner.copy(), self.home.copy()
-        twin.size, twin._unused = self.size, list(self._unused)
-        return twin
+        return copy.deepcopy(self)
 
     def drop(self, row: int) -> None:
         """Forget a row; its number may be used again."""
@@ -77,9 +76,12 @@ class Slots:
 class Placement:
     """Which bundle is where, and what every rank carries."""
 
-    def __init__(self, problem: Problem, memory_weight: float = 0.0, scale: float = 1.0) -> None:
-        """`memory_weight` 0 puts a shard on the fastest rank that has room, 1 on the emptiest; `scale`: expected ms a rank."""
-        self.problem = problem
+    def __init__(self, problem: Problem, scale: float = 1.0, memory_weight: float = 0.0, resource: int = PERF) -> None:
+        """`resource`: what counts as cost; `scale`: how much of it a rank is expected to take.
+
+        `memory_weight` 0 puts a shard on the rank of least cost that has room, 1 on the emptiest.
+        """
+        self.problem, self.resource = problem, resource
         self.load = np.zeros_like(problem.capacity)  # [W, R]
         self.capacity = problem.capacity
         self.chosen = [NOWHERE] * len(problem.tables)
@@ -91,9 +93,14 @@ class Placement:
         self._weight, self._scale = memory_weight, scale
 
     @property
-    def perf(self) -> float:
-        """Milliseconds of the slowest rank."""
-        return float(self.load[:, PERF].max())
+    def cost(self) -> np.ndarray:
+        """[W] what the search makes small: the load's column of `resource`."""
+        return self.load[:, self.resource]
+
+    @property
+    def most(self) -> float:
+        """Cost of the rank that has most."""
+        return float(self.cost.max())
 
     def candidate(self, bundle: int) -> Candidate:
         """What the bundle is now."""
@@ -118,6 +125,11 @@ class Placement:
             self.remove(bundle)
             return False
         return True
+
+    def put_any(self, bundle: int, number: int) -> bool:
+        """Place the bundle as its candidate `number`, or as the first other one that fits; False if none does."""
+        others = [n for n in range(len(self.problem.candidates(bundle))) if n != number]
+        return any(self.put(bundle, option) for option in [number, *others])
 
     def put_at(self, bundle: int, number: int, hosts: tuple[int, ...], ranks: tuple[int, ...]) -> None:
         """Place the bundle exactly there, which must be a place that once held it."""
@@ -166,7 +178,8 @@ class Placement:
     def assignment(self) -> Assignment:
         """The placement as it is now; every bundle must be placed."""
         placed = [self.where(bundle) for bundle in range(len(self.chosen))]
-        return Assignment(tuple(self.chosen), tuple(h for h, _ in placed), tuple(r for _, r in placed), self.perf)
+        perf = float(self.load[:, PERF].max())
+        return Assignment(tuple(self.chosen), tuple(h for h, _ in placed), tuple(r for _, r in placed), perf)
 
     def restore(self, kept: Assignment) -> None:
         """Back to an assignment; loads are summed anew, so rounding does not build up."""
@@ -188,20 +201,19 @@ class Placement:
         self.load, self.chosen, self.free, self.blocks, self._free_of, self._blocks_of = kept  # type: ignore[assignment]
 
     def _hold(self, bundle: int, candidate: Candidate, need: np.ndarray, rank: int) -> None:
-        # A shard that must not meet its siblings is pinned to the host of nobody: only whole bundles of that kind move.
-        home = rank // self.problem.host_size if candidate.same_host else (-2 if candidate.distinct else NOWHERE)
+        home = rank // self.problem.host_size if candidate.same_host else NOWHERE
         self.load[rank] += need
-        self._free_of[bundle].append(self.free.add(need, rank, bundle, home))
+        self._free_of[bundle].append(self.free.add(need, rank, bundle, home, candidate.distinct))
 
     def _hold_block(self, bundle: int, block: np.ndarray, host: int) -> None:
         self.by_host(self.load)[host] += block
         self._blocks_of[bundle].append(self.blocks.add(block, host, bundle))
 
-    def _cost(self, load: np.ndarray, need: np.ndarray) -> np.ndarray:
+    def _cost_of(self, load: np.ndarray, need: np.ndarray) -> np.ndarray:
         """[..., R] loads -> [...] cost of adding `need`, infinite where it does not fit; `capacity` has load's shape."""
         after = load + need
         capacity = self.capacity if after.ndim == 2 else self.by_host(self.capacity)
-        cost = after[..., PERF] / self._scale
+        cost = after[..., self.resource] / self._scale
         if self._weight:
             filled = (after[..., 1:] / np.maximum(capacity[..., 1:], 1.0)).max(axis=-1)
             cost = (1 - self._weight) * cost + self._weight * filled
@@ -212,7 +224,7 @@ class Placement:
             return True  # a block with free shards beside it goes with them
         used: set[int] = set()
         for block in candidate.blocks:
-            cost = self._cost(self.by_host(self.load), block).max(axis=1)
+            cost = self._cost_of(self.by_host(self.load), block).max(axis=1)
             if len(used) < self.problem.hosts:  # like upstream, twice on one host only when there are too few
                 cost[list(used)] = np.inf
             host = int(cost.argmin())
@@ -237,8 +249,8 @@ class Placement:
     def _ranks_anywhere(self, candidate: Candidate) -> list[int] | None:
         ranks = [NOWHERE] * len(candidate.free)
         load = self.load if len(ranks) == 1 else self.load.copy()
-        for shard in np.argsort(-candidate.free[:, PERF], kind="stable").tolist():
-            cost = self._cost(load, candidate.free[shard])
+        for shard in np.argsort(-candidate.free[:, self.resource], kind="stable").tolist():
+            cost = self._cost_of(load, candidate.free[shard])
             if candidate.distinct:
                 cost[[rank for rank in ranks if rank != NOWHERE]] = np.inf
             ranks[shard] = int(cost.argmin())
@@ -253,10 +265,10 @@ class Placement:
         load = self.by_host(self.load) + (candidate.blocks[0] if len(candidate.blocks) else 0.0)  # a copy
         every = np.arange(len(load))
         nothing = np.zeros(self.load.shape[1])
-        worst = self._cost(load, nothing).max(axis=1) if len(candidate.blocks) else np.zeros(len(load))
+        worst = self._cost_of(load, nothing).max(axis=1) if len(candidate.blocks) else np.zeros(len(load))
         local = np.zeros((len(candidate.free), len(load)), dtype=int)
-        for shard in np.argsort(-candidate.free[:, PERF], kind="stable").tolist():
-            cost = self._cost(load, candidate.free[shard])
+        for shard in np.argsort(-candidate.free[:, self.resource], kind="stable").tolist():
+            cost = self._cost_of(load, candidate.free[shard])
             local[shard] = cost.argmin(axis=1)
             worst = np.maximum(worst, cost[every, local[shard]])
             load[every, local[shard]] += candidate.free[shard]

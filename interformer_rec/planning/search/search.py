@@ -1,9 +1,9 @@
 """A sharding plan in seconds. In: TorchRec ShardingOptions with estimates, and a Topology; out: Solution, the options placed.
 
 The time of a plan is that of its slowest rank: the sum of `perf.total` of its shards, in milliseconds, as TorchRec's
-NoopPerfModel rates plans. First a linear program picks options (search_select), then shards are placed, longest first
-(search_place), then the slowest rank is relieved as long as that works (search_improve). Several granularities are tried,
-because the cheapest options may be too coarse to balance. Last, memory is spread (search_even). Deterministic, unless
+NoopPerfModel rates plans. First a linear program picks options (select.py), then shards are placed, longest first
+(placement.py), then the slowest rank is relieved as long as that works (improve.py). Several granularities are tried,
+because the cheapest options may be too coarse to balance. Last, memory is spread (even.py). Deterministic, unless
 `budget_seconds` cuts it short.
 """
 
@@ -19,8 +19,8 @@ import numpy as np
 from torchrec.distributed.planner.types import Shard, ShardingOption, Topology
 
 from interformer_rec.planning.search.bound import lower_bound, threshold_bound
-from interformer_rec.planning.search.candidate import DDR, HBM, PASS, PERF, SSD
-from interformer_rec.planning.search.errors import NoPlan, bytes_of, does_not_fit, group_too_small
+from interformer_rec.planning.search.candidate import DDR, HBM, PASS, SSD
+from interformer_rec.planning.search.errors import NoPlan, does_not_fit, group_too_small
 from interformer_rec.planning.search.even import even
 from interformer_rec.planning.search.exact import MOST, size_of, solve
 from interformer_rec.planning.search.improve import improve
@@ -33,13 +33,8 @@ from interformer_rec.planning.search.squeeze import squeeze
 
 CLOSE = 1e-3  # a plan this near its bound ends the search
 FAR = 1.01  # one this far from it is worth selections of another kind
-SPLITS = (
-    1.0,
-    0.5,
-    0.25,
-    0.7,
-    0.12,
-)  # a shard's time as a share of the bound on the plan's: finer balances better, costs more
+# a shard's time as a share of the bound on the plan's: finer balances better, costs more
+SPLITS = (1.0, 0.5, 0.25, 0.7, 0.12)
 MEMORY = (1.0, 0.97, 0.9, 0.8)  # share of the memory that the selection may use; the rest makes placing easier
 ROUNDS = 10_000  # of shaking, over tables and ranks
 LEAST_ROUNDS, MOST_ROUNDS = 60, 250
@@ -51,14 +46,13 @@ class Solution:
     """A plan: one option a table, its shards' ranks filled in, as a TorchRec Partitioner returns them.
 
     `perf` and `bound` in milliseconds: the slowest rank's sum of perf.total, and what no plan of this space can beat.
-    `perf_per_rank` in milliseconds, `hbm_per_rank` and `ddr_per_rank` in bytes.
+    `hbm_per_rank` and `ddr_per_rank` in bytes.
     """
 
     options: list[ShardingOption]
     perf: float
     bound: float
     seconds: float
-    perf_per_rank: list[float]
     hbm_per_rank: list[int]
     ddr_per_rank: list[int]
 
@@ -83,18 +77,16 @@ def search(
     """
     started = time.monotonic()
     if not space:
-        zeros = [0] * topology.world_size
-        return Solution([], 0.0, 0.0, 0.0, [0.0] * topology.world_size, zeros, list(zeros))
+        return Solution([], 0.0, 0.0, 0.0, [0] * topology.world_size, [0] * topology.world_size)
     problem = build_problem(space, topology, groups)
     best = _Search(problem, started + budget_seconds if budget_seconds is not None else None).run()
     placement = Placement(problem)
     placement.restore(best[0])
     return Solution(
         options=_placed(problem, best[0]),
-        perf=placement.perf,
-        bound=min(best[1], placement.perf),
+        perf=placement.most,
+        bound=min(best[1], placement.most),
         seconds=time.monotonic() - started,
-        perf_per_rank=placement.load[:, PERF].tolist(),
         hbm_per_rank=[int(n) for n in placement.load[:, HBM]],
         ddr_per_rank=[int(n) for n in placement.load[:, DDR]],
     )
@@ -108,9 +100,8 @@ class _Search:
         self.best: Assignment | None = None
         self.bound = 0.0
         self._steps = 200 + 20 * problem.world_size
-        self._unplaced: tuple[int, int] | None = (
-            None  # of the attempt that came furthest: how many, and the first of them
-        )
+        # of the attempt that came furthest: how many bundles had no place, and the first of them
+        self._unplaced: tuple[int, int] | None = None
 
     def run(self) -> tuple[Assignment, float]:
         """(the best assignment, the bound)."""
@@ -144,17 +135,17 @@ class _Search:
                 continue
             found = squeeze(self.problem, self._order(counts, memory), memory, self._late)
             if found is not None and (self.best is None or found.perf < self.best.perf):
-                placement = Placement(self.problem, 0.0, max(self.bound, 1e-30))
+                placement = Placement(self.problem, max(self.bound, 1e-30))
                 placement.restore(found)
                 improve(placement, self._steps, self.bound * (1 + CLOSE), self._late)
                 self.best = placement.assignment()
 
     def _polish(self, best: Assignment) -> None:
-        placement = Placement(self.problem, 0.0, max(self.bound, 1e-30))
+        placement = Placement(self.problem, max(self.bound, 1e-30))
         placement.restore(best)
         rounds = min(MOST_ROUNDS, max(LEAST_ROUNDS, ROUNDS // (len(self.problem.tables) + self.problem.world_size)))
         shake(placement, rounds, self.bound * (1 + CLOSE), 0, self._late)
-        if placement.perf < best.perf:
+        if placement.most < best.perf:
             self.best = placement.assignment()
 
     def _selections(self, longest: float, memory: float) -> Iterator[np.ndarray]:
@@ -177,10 +168,10 @@ class _Search:
 
     def _attempt(self, counts: np.ndarray) -> None:
         for weight in WEIGHTS:
-            placement = Placement(self.problem, weight, max(self.bound, 1e-30))
+            placement = Placement(self.problem, max(self.bound, 1e-30), weight)
             if self._place(placement, counts):
                 improve(placement, self._steps, self.bound * (1 + CLOSE), self._late)
-                if self.best is None or placement.perf < self.best.perf:
+                if self.best is None or placement.most < self.best.perf:
                     self.best = placement.assignment()
                 return
 
@@ -188,8 +179,7 @@ class _Search:
         """Every bundle as selected, or as anything else that fits: uniform first, then the largest first."""
         order = self._order(counts)
         for done, (bundle, number) in enumerate(order):
-            others = [n for n in range(len(self.problem.candidates(bundle))) if n != number]
-            if not any(placement.put(bundle, option) for option in [number, *others]):
+            if not placement.put_any(bundle, number):
                 left = len(order) - done
                 if self._unplaced is None or left < self._unplaced[0]:
                     self._unplaced = (left, bundle)
@@ -244,10 +234,7 @@ class _Search:
             f"no placement found for {len(self.problem.tables)} tables on {self.problem.world_size} ranks, though their memory "
             f"fits in sum; the first table without room is {table!r}. Use more ranks, allow more sharding types or kernels, "
             f"or reserve less memory.",
-            proven=proven,
-            need=bytes_of(self.columns.least(0)),
-            capacity=bytes_of(self.columns.capacity[0]),
-            table=table,
+            proven,
         )
 
 

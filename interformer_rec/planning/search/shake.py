@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from interformer_rec.planning.search.candidate import PERF
 from interformer_rec.planning.search.improve import LESS, Stop, improve
 from interformer_rec.planning.search.placement import NOWHERE, Placement
 
@@ -23,17 +22,17 @@ def shake(placement: Placement, rounds: int, goal: float, seed: int, stop: Stop)
     draw = np.random.default_rng(seed)
     helped = 0
     for _ in range(rounds):
-        top = placement.perf
+        top = placement.most
         if top <= goal or stop():
             break
-        before, spread = placement.snapshot(), float(np.square(placement.load[:, PERF]).sum())
+        before, spread = placement.snapshot(), float(np.square(placement.cost).sum())
         if _refill(placement, draw):
             improve(placement, CLEANUP, goal, stop)
-            if placement.perf < top * LESS:
+            if placement.most < top * LESS:
                 helped += 1
                 continue
             # As slow but more even: a step sideways, from which the next round starts.
-            if placement.perf <= top and float(np.square(placement.load[:, PERF]).sum()) < spread * LESS:
+            if placement.most <= top and float(np.square(placement.cost).sum()) < spread * LESS:
                 continue
         placement.rollback(before)
     return helped
@@ -41,10 +40,10 @@ def shake(placement: Placement, rounds: int, goal: float, seed: int, stop: Stop)
 
 def _refill(placement: Placement, draw: np.random.Generator) -> bool:
     """False where the bundles taken out do not fit any more."""
-    slowest = int(placement.load[:, PERF].argmax())
+    slowest = int(placement.cost.argmax())
     world_size = len(placement.load)
     # The fastest quarter has the room; in a small cluster that is nobody, and all are drawn from.
-    pool = np.argsort(placement.load[:, PERF], kind="stable")[: max(world_size // 4, OTHERS)]
+    pool = np.argsort(placement.cost, kind="stable")[: max(world_size // 4, OTHERS)]
     others = draw.choice(pool, size=min(len(pool), int(draw.integers(1, OTHERS + 1))), replace=False)
     out = _tenants(placement, [slowest, *others.tolist()])
     if not out:
@@ -56,11 +55,13 @@ def _refill(placement: Placement, draw: np.random.Generator) -> bool:
         candidates, number = placement.problem.candidates(bundle), placement.chosen[bundle]
         if len(candidates) > 1 and draw.random() < CHANGED:
             # Cheap ones more often: an option that takes twice the time is drawn half as often.
-            work = np.maximum([c.total[PERF] for c in candidates], 1e-30)  # a table that no row reads takes no time
+            work = np.maximum(
+                [c.total[placement.resource] for c in candidates], 1e-30
+            )  # a table that no row reads takes no time
             chance = work.min() / work
             number = int(draw.choice(len(candidates), p=chance / chance.sum()))
         noise = draw.uniform(0.7, 1.3)
-        again.append((-noise * float(candidates[number].largest[PERF]), bundle, number))
+        again.append((-noise * float(candidates[number].peak[placement.resource]), bundle, number))
         placement.remove(bundle)
     return all(placement.put(bundle, number) for _, bundle, number in sorted(again))
 

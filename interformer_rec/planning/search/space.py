@@ -39,14 +39,11 @@ class Problem:
 
     kinds: tuple[Kind, ...]
     kind_of: tuple[int, ...]  # bundle -> kind
-    tables: tuple[
-        tuple[list[ShardingOption], ...], ...
-    ]  # bundle -> for each of its tables the options, canonical order
+    # bundle -> for each of its tables the options, canonical order
+    tables: tuple[tuple[list[ShardingOption], ...], ...]
     capacity: np.ndarray  # [W, R], infinite milliseconds
     groups: tuple[Group, ...]  # of passes: resource PASS + i is that of group i
     host_size: int  # L
-    options_before: int
-    options_after: int
 
     @property
     def world_size(self) -> int:
@@ -82,11 +79,10 @@ def build_problem(
     for option in space:
         bundles.setdefault(option.dependency or option.fqn, {}).setdefault(option.fqn, []).append(option)
     kinds: dict[object, tuple[tuple[Candidate, ...], list[int]]] = {}
-    tables, before = [], 0
+    tables = []
     for number, bundle in enumerate(bundles.values()):
         # Upstream's order of options follows string hashes; ours must not, or no two runs would agree.
         of_tables = tuple(sorted(options, key=_canonical) for options in bundle.values())
-        before += sum(map(len, of_tables))
         runs = [[_runs(o.shards, _passes(confined.get(o.name), different)) for o in options] for options in of_tables]
         key = tuple(
             tuple((o.sharding_type, o.compute_kernel, r) for o, r in zip(options, run, strict=True))
@@ -104,8 +100,6 @@ def build_problem(
         capacity=capacity,
         groups=different,
         host_size=host_size,
-        options_before=before,
-        options_after=sum(len(candidates) * len(members) for candidates, members in kinds.values()),
     )
 
 

@@ -58,6 +58,6 @@ def test_never_slower_and_never_fuller(seed: int):
     found = even(problem, before.assignment(), 1.0, 200, never)
     after = Placement(problem)
     after.restore(found)
-    assert after.perf <= before.perf * (1 + 1e-9) and (after.load <= problem.capacity).all()
+    assert after.most <= before.most * (1 + 1e-9) and (after.load <= problem.capacity).all()
     assert after.load[:, 1].max() <= before.load[:, 1].max()
-    assert np.isclose(found.perf, after.perf)
+    assert np.isclose(found.perf, after.most)

@@ -199,11 +199,11 @@ def test_a_table_that_fits_nowhere_is_named_with_the_bytes_it_lacks():
         option("large", "table_wise", (1, 7 * GIB)),
         option("large", "column_wise", (1, 3 * GIB), (1, 3 * GIB)),
     ]
-    with pytest.raises(NoPlan, match=r"'large' .* closest is column_wise, fused: a shard of 3.00 GiB HBM") as caught:
+    with pytest.raises(
+        NoPlan, match=r"'large' .* closest is column_wise, fused: a shard of 3.00 GiB HBM on rank 0, which has 2.00"
+    ) as caught:
         search(space, cluster(2, hbm=2 * GIB))
-    none = caught.value
-    assert (none.proven, none.table, none.option, none.memory) == (True, "large", ("column_wise", "fused"), "hbm")
-    assert none.short == GIB and none.need["hbm"] == 6 * GIB and none.capacity["hbm"] == 4 * GIB
+    assert caught.value.proven
 
 
 def test_shards_that_do_not_match_the_ranks_are_named():
@@ -212,14 +212,15 @@ def test_shards_that_do_not_match_the_ranks_are_named():
 
 
 def test_tables_too_large_in_sum():
-    space = [option(f"t{i}", "table_wise", (1, 6)) for i in range(4)]
-    with pytest.raises(NoPlan, match=r"do not fit, however they are sharded: 20.0% more memory") as caught:
-        search(space, cluster(2, hbm=10, ddr=0))
-    assert caught.value.proven and caught.value.need["hbm"] == 24
+    space = [option(f"t{i}", "table_wise", (1, 6 * GIB)) for i in range(4)]
+    lacks = r"do not fit, however they are sharded: 20.0% more memory.*HBM 24.0 GiB at least, 20.0 there"
+    with pytest.raises(NoPlan, match=lacks) as caught:
+        search(space, cluster(2, hbm=10 * GIB, ddr=0))
+    assert caught.value.proven
 
 
 def test_tables_that_fit_in_sum_but_not_on_ranks():
     """Three tables of six on two ranks of ten: eighteen of twenty bytes, and no way."""
-    with pytest.raises(NoPlan, match="though their memory fits in sum") as caught:
+    with pytest.raises(NoPlan, match="fits in sum; the first table without room is 't2'") as caught:
         search([option(f"t{i}", "table_wise", (1, 6)) for i in range(3)], cluster(2, hbm=10, ddr=0))
-    assert caught.value.proven and caught.value.table == "t2"
+    assert caught.value.proven

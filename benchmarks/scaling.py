@@ -48,7 +48,7 @@ def train_some(rank: int, ranks: int, store: str, path: str, features: str, step
     torch.set_num_threads(1)
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     os.environ.update({name: str(value) for name, value in zip(names, (rank, ranks, rank, ranks), strict=True)})
-    config = run_config.load(path, ["data.unroll=null"])  # steps of whole rows
+    config = run_config.load(path, ["data.history_pretraining=null"])  # steps of whole rows
     with process_group(config.training.device, rendezvous=f"file://{store}") as env:
         fitted = Fitted.load(Path(features))
         parallel = build_parallel(config, env, fitted, WARM_UP + steps)

@@ -38,7 +38,7 @@ def cost(text: str) -> dict[str, float]:
     config = run_config.parse_yaml(text, "the study's run config")
     fitted = Fitted.load(config.run_dir / "features")
     task = build_task(config.features, config.model, fitted.table_rows, device=CPU).eval()
-    dims = table_dims(config.features, config.model.embedding_dim, config.model.embedding_sets)
+    dims = table_dims(config.features, config.model.embedding_dim, config.model.ensemble_members)
     assert config.data.valid is not None
     batch, _ = next(iter(eval_loader(config, config.data.valid, ALONE, fitted).batches()))
     found = {
@@ -67,7 +67,7 @@ def speed(texts: Mapping[str, str], threads: int) -> dict[str, float]:
     """In a worker: training rows/s of each run, medians of interleaved steps on the same rows.
 
     Rows of the data set over the time that training takes for them, all epochs included, and no samples/s: a step counts for less
-    where a row is trained on in several epochs: one for each embedding set, and those of history pre-training (whose histories are
+    where a row is trained on in several epochs: one for each ensemble member, and those of history pre-training (whose histories are
     shorter: this counts them as whole ones).
     """
     torch.set_num_threads(threads)
@@ -77,7 +77,7 @@ def speed(texts: Mapping[str, str], threads: int) -> dict[str, float]:
         for name, text in texts.items():
             config = run_config.parse_yaml(text, "the study's run config")
             steps[name] = _steps(config, env)
-            rounds = (config.training.epochs - config.data.unrolled_epochs) // config.model.embedding_sets
+            rounds = (config.training.epochs - config.data.pretraining_epochs) // config.model.ensemble_members
             rows[name] = config.data.batch_size * rounds / config.training.epochs
         times = measure(steps, ROUNDS, WARM_UP)
     return {name: rows[name] / taken.median for name, taken in times.items()}
@@ -89,6 +89,6 @@ def _steps(config: RunConfig, env: Environment) -> Callable[[], Any]:
     assert isinstance(config.data.train, str)
     fitted = Fitted.load(saved) if saved.exists() else fit(config.features, config.data.train)
     pipeline = Pipeline(build_parallel(config, env, fitted), env, config.training.precision, config.seed)
-    stream = train_loader(config, env, fitted).batches(config.data.unrolled_epochs)
+    stream = train_loader(config, env, fitted).batches(config.data.pretraining_epochs)
     batches = itertools.cycle(list(itertools.islice(stream, 3)))
     return lambda: list(pipeline.run(iter([next(batches)]), train=True))

@@ -119,8 +119,8 @@ class Study:
     def config(self, system: System, settings: dict[str, Any], seed: int, test: Path | None = None) -> RunConfig:
         """A run of the study, its folder aside. The number of epochs is bounded alike for all; validation picks among them.
 
-        Alike is how often a weight is trained on a row: a model with embedding sets has as many epochs for each of them. Epochs of
-        unrolled histories come before.
+        Alike is how often a weight is trained on a row: an embedding ensemble has as many epochs for each member. Epochs of
+        history pre-training come before.
         """
         plain = system.config(self.choices.dataset, settings, self.choices.changes)
         fixed = {
@@ -128,7 +128,7 @@ class Study:
             "data.train": str(self.files.train),
             "data.valid": str(self.files.valid),
             "data.test": str(test) if test else None,
-            "training.epochs": self.choices.epochs * plain.model.embedding_sets + plain.data.unrolled_epochs,
+            "training.epochs": self.choices.epochs * plain.model.ensemble_members + plain.data.pretraining_epochs,
             "training.patience": None,
             "training.checkpoint.keep": 1,
             "training.out": "unnamed",

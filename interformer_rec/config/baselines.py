@@ -25,7 +25,7 @@ class _Fields(Strict):
     """Kinds that know no events: a history is one more field a column, the mean of its events."""
 
     needs_sequences: ClassVar[bool] = False
-    embedding_sets: ClassVar[int] = 1
+    ensemble_members: ClassVar[int] = 1
     embedding_dim: Width = Field(16, description="floats a table row; a table may override it")
     embedding_std: float = Field(
         0.01, gt=0, le=1e3, description="deviation of new rows' floats; nothing normalises them here"

@@ -12,6 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 MOST_LINES = 20
 LONGEST = 200  # characters of a value that is shown
+RENAMED = {  # keys that had another name: an old one is an error that names the new one
+    "data.unroll": "data.history_pretraining",
+    "model.embedding_sets": "model.ensemble_members",
+    "training.pairwise": "training.pairwise_loss_weight",
+}
 
 
 def explain(
@@ -37,8 +42,12 @@ def _line(item: Any, root: type[BaseModel], shown: Mapping[tuple[str, ...], str]
     elif item["type"] == "extra_forbidden":
         wrong, known = str(item["loc"][-1]), list(dict.fromkeys(key for model in models for key in model.model_fields))
         of_kind = f" for kind {kind}" if kind else ""
-        text = f"unknown key {wrong!r}{of_kind}{nearest(wrong, known)}"
-        text += f" Known here: {', '.join(known)}" if known else ""
+        renamed = RENAMED.get(".".join(path))
+        if renamed and renamed.rpartition(".")[2] in known:
+            text = f"this key has a new name: write {renamed} instead. Its meaning and values are the same"
+        else:
+            text = f"unknown key {wrong!r}{of_kind}{nearest(wrong, known)}"
+            text += f" Known here: {', '.join(known)}" if known else ""
     else:
         text = item["msg"].removeprefix("Value error, ").replace("Tuple", "List").replace("a valid tuple", "a list")
         text = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys", text)

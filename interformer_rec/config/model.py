@@ -95,7 +95,7 @@ class ModelConfig(Strict):
     kind: Literal["interformer"] = "interformer"
     preset: Literal["default", "paper"] = Field("default", description="what keys are that are not given")
     embedding_dim: Width = Field(32, description="floats a table row; a table may override it")
-    embedding_sets: Depth = Field(
+    ensemble_members: Depth = Field(
         1,
         description="embedding ensemble: the number of InterFormers on the same features, each with embedding_dim floats of every table "
         "row for itself, each trained in epochs of its own; their logits are averaged. As many times the work, and training.epochs a "

@@ -16,12 +16,12 @@ from pydantic import Field, PlainValidator, PrivateAttr, model_validator
 from interformer_rec import strict_yaml
 from interformer_rec.config.baselines import AnyModelConfig
 from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.history_pretraining import HistoryPretrainingConfig
 from interformer_rec.config.model import ModelConfig
 from interformer_rec.config.optimizer import OptimizerConfig
 from interformer_rec.config.strict import Count, CountOrNone, Location, Name, RunName, Seconds, Strict, Weight
 from interformer_rec.config.table_width import check_widths
 from interformer_rec.config.text import Place, Reference, resolve, validate, variables, written
-from interformer_rec.config.unroll import UnrollConfig
 
 
 def _bad_row_limit(value: Any) -> float | int:
@@ -47,7 +47,7 @@ class DataConfig(Strict):
     balance: Literal["none", "events", "groups"] = Field(
         "events",
         description="what the shuffle sees to. events: every training batch of every rank has about as many; groups: the rows of one "
-        "features.group in the shuffle buffer come together, for training.pairwise",
+        "features.group in the shuffle buffer come together, for training.pairwise_loss_weight",
     )
     workers: int = Field(1, ge=1, le=64, description="threads that decode Parquet on each rank")
     prefetch: int = Field(2, ge=1, le=1_000, description="decoded shuffle buffers kept ahead")
@@ -64,15 +64,15 @@ class DataConfig(Strict):
         description="rows of each data set that `on_bad_row: skip` may leave out before that is an error: a share, 0.0 to 1.0, or a number "
         "(an integer); that no row is left is always one",
     )
-    unroll: UnrollConfig | None = Field(
+    history_pretraining: HistoryPretrainingConfig | None = Field(
         None,
         description="history pre-training: the first epochs train on past events of the histories; null: rows only",
     )
 
     @property
-    def unrolled_epochs(self) -> int:
+    def pretraining_epochs(self) -> int:
         """How many of the first epochs are of events."""
-        return self.unroll.epochs if self.unroll else 0
+        return self.history_pretraining.epochs if self.history_pretraining else 0
 
 
 ShardingType = Literal[
@@ -129,7 +129,7 @@ class TrainingConfig(Strict):
     """How long, how precise, and what is watched."""
 
     out: Location = Field("runs/{name}", description="run folder, a path or URI; {name} is the run's name")
-    epochs: Count = Field(1, description="passes over the training rows; those of data.unroll count too")
+    epochs: Count = Field(1, description="passes over the training rows; those of data.history_pretraining count too")
     max_steps: Count | None = Field(None, description="stop after so many steps, if epochs do not end before")
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: autocast of the dense part; weights stay fp32"
@@ -139,7 +139,7 @@ class TrainingConfig(Strict):
         "auc",
         description="metric of the validation set (of the first label): auc, gauc, logloss, ne; logloss where rows define no other",
     )
-    pairwise: Weight = Field(
+    pairwise_loss_weight: Weight = Field(
         0.0,
         description="weight of the pairwise loss beside the BCE: in a batch, a row of label 1 should score above those of label 0 of its "
         "features.group. It orders one user's rows, which gauc measures and auc hardly sees; needs data.balance: groups",
@@ -192,14 +192,14 @@ class RunConfig(Strict):
             if name not in self.features.tables:
                 raise ValueError(f"sharding.tables names {name!r}, which is not under features.tables")
         own = {name: table.embedding_dim for name, table in self.features.tables.items()}
-        check_widths(dim, self.model.embedding_sets, own)
-        self._check_embedding_sets()
-        if self.data.unroll:
-            self.data.unroll.check(self.features, self.training.epochs, self.model.embedding_sets)
-        if self.training.pairwise and (self.features.group is None or self.data.balance != "groups"):
+        check_widths(dim, self.model.ensemble_members, own)
+        self._check_ensemble()
+        if self.data.history_pretraining:
+            self.data.history_pretraining.check(self.features, self.training.epochs, self.model.ensemble_members)
+        if self.training.pairwise_loss_weight and (self.features.group is None or self.data.balance != "groups"):
             raise ValueError(
-                "training.pairwise compares rows of one group within a batch: name features.group (the column of the user's id) and set "
-                "data.balance: groups"
+                "training.pairwise_loss_weight compares rows of one group within a batch: name features.group (the column of the user's "
+                "id) and set data.balance: groups"
             )
         if self.training.monitor == "gauc" and self.features.group is None:
             raise ValueError("training.monitor is gauc, which needs features.group (the column of the user's id)")
@@ -217,18 +217,18 @@ class RunConfig(Strict):
                 f"{key} needs data.valid, the files to watch training.monitor on: name them, or leave {key} out"
             )
 
-    def _check_embedding_sets(self) -> None:
-        sets, kind = self.model.embedding_sets, self.optimizer.embedding.kind
-        if sets == 1:
+    def _check_ensemble(self) -> None:
+        members, kind = self.model.ensemble_members, self.optimizer.embedding.kind
+        if members == 1:
             return
-        if self.training.epochs % sets:
+        if self.training.epochs % members:
             raise ValueError(
-                f"model.embedding_sets: {sets} trains one set an epoch, so training.epochs must be a multiple of it, not "
+                f"model.ensemble_members: {members} trains one member an epoch, so training.epochs must be a multiple of it, not "
                 f"{self.training.epochs}"
             )
         if kind not in ("adagrad", "sgd"):
             raise ValueError(
-                f"model.embedding_sets with optimizer.embedding.kind {kind}: a step would change the floats of sets whose epoch it is "
+                f"model.ensemble_members with optimizer.embedding.kind {kind}: a step would change the floats of members whose epoch it is "
                 "not, or their later steps. Use adagrad, which counts for each float, or sgd"
             )
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from interformer_rec.batch import Batch
 from interformer_rec.config.features import FeatureSchema
-from interformer_rec.config.unroll import UnrollConfig
+from interformer_rec.config.history_pretraining import HistoryPretrainingConfig
 from interformer_rec.data.balance import events
 from interformer_rec.data.collate import Piece, collate, empty_batch
 from interformer_rec.data.decode.columns import Columns, join
@@ -28,8 +28,8 @@ from interformer_rec.data.decode.kinds import check_kinds, columns_of
 from interformer_rec.data.epoch_plan import Cursor, Plan, Span, plan_epoch
 from interformer_rec.data.files.source import Source, open_source
 from interformer_rec.data.fit import Fitted
+from interformer_rec.data.history_pretraining import EventSampler
 from interformer_rec.data.meaning import require_meaning
-from interformer_rec.data.unroll import Unroller
 from interformer_rec.redaction import redact
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Loader:
     label, weight and group columns need not exist. With `on_bad_row` "skip" bad rows are left out, counted and logged; a batch is
     then smaller, and a filler if nothing is left, so that all ranks keep step. `balance` "events" shuffles so that every batch of every
     rank has about as many events, "groups" so that the rows of one group (the schema's `group`) of a shuffle buffer follow each other;
-    nothing changes where rows are not shuffled. `unroll`: its first epochs are events of histories instead of the rows.
+    nothing changes where rows are not shuffled. `history_pretraining`: its first epochs are events of histories instead of the rows.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Loader:
         prefetch: int = 2,
         on_bad_row: str = "error",
         labels: bool = True,
-        unroll: UnrollConfig | None = None,
+        history_pretraining: HistoryPretrainingConfig | None = None,
         max_decoded_bytes: int | None = None,
     ) -> None:
         assert 0 <= rank < world_size and batch_size > 0 and workers >= 0
@@ -96,8 +96,8 @@ class Loader:
         self._decoder = Decoder(features, fitted, labels=labels, skip_bad=on_bad_row == "skip")
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._seed, self._shuffle_rows, self._balance = seed, shuffle_rows, balance
-        self._unrolled_epochs = unroll.epochs if unroll else 0
-        self._unroller = Unroller(features, unroll) if unroll else None
+        self._pretraining_epochs = history_pretraining.epochs if history_pretraining else 0
+        self._sampler = EventSampler(features, history_pretraining) if history_pretraining else None
         self._workers, self._prefetch, self._skip = workers, prefetch, on_bad_row == "skip"
         self._tasks = len(features.labels) if labels else 0
         self.rows = self.source.rows  # of all ranks
@@ -175,8 +175,8 @@ class Loader:
                 tables.append(table)
             parts.append(self._decoder(table, functools.partial(self.source.where_row, groups)))
         columns = join(parts)
-        if self._unroller is not None and plan.epoch < self._unrolled_epochs:
-            columns = self._unroller(columns, plan.epoch, plan.draws(unit))
+        if self._sampler is not None and plan.epoch < self._pretraining_epochs:
+            columns = self._sampler(columns, plan.epoch, plan.draws(unit))
         histories = columns.jagged[: len(self._decoder.features.sequences)]
         counts = events(histories, len(columns.weights)) if plan.balance == "events" else None
         order = plan.order(unit, counts, columns.groups)

@@ -26,7 +26,7 @@ from interformer_rec.model.baselines.fmfm import FmFM
 from interformer_rec.model.baselines.stacked import DHEN, WukongModel
 from interformer_rec.model.baselines.transact import TransAct
 from interformer_rec.model.baselines.xdeepfm import XDeepFM
-from interformer_rec.model.embedding.sets import EmbeddingSets
+from interformer_rec.model.embedding.ensemble import EmbeddingEnsemble
 from interformer_rec.model.interformer import InterFormer
 
 MODELS: dict[str, Any] = {
@@ -50,6 +50,6 @@ MODELS: dict[str, Any] = {
 
 def build_model(features: FeatureSchema, options: AnyModelConfig) -> nn.Module:
     """The model `options.kind` names. Raises InputError for features it cannot work with."""
-    if isinstance(options, ModelConfig) and options.embedding_sets > 1:
-        return EmbeddingSets(features, options)
+    if isinstance(options, ModelConfig) and options.ensemble_members > 1:
+        return EmbeddingEnsemble(features, options)
     return MODELS[options.kind](features, options)

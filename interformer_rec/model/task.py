@@ -20,13 +20,13 @@ from interformer_rec.model.pairwise import pairwise_loss
 class WeightedBCE(nn.Module):
     """sum_t label_weight_t * sum_i weight_i * BCE(logit_it, label_it) / loss_rows; 0 for prediction batches (no labels).
 
-    A model's auxiliary loss (Supervised) joins the objective, sum_i weight_i * auxiliary_i / loss_rows, and so does `pairwise`
+    A model's auxiliary loss (Supervised) joins the objective, sum_i weight_i * auxiliary_i / loss_rows, and so does `pairwise_weight`
     times the pairwise loss of each label, but not the number that is reported: the loss of two models compares their predictions.
     """
 
-    def __init__(self, label_weights: list[float], pairwise: float = 0.0) -> None:
+    def __init__(self, label_weights: list[float], pairwise_weight: float = 0.0) -> None:
         super().__init__()
-        self.pairwise = pairwise
+        self.pairwise_weight = pairwise_weight
         self.register_buffer("label_weights", torch.tensor(label_weights), persistent=False)
 
     def forward(
@@ -42,9 +42,9 @@ class WeightedBCE(nn.Module):
         loss = (losses * self.label_weights * weights_B[:, None]).sum() / loss_rows
         if auxiliary_B is not None:
             loss = _gradient_only(loss, (auxiliary_B.to(logits.dtype) * weights_B).sum() / loss_rows)
-        if self.pairwise and torch.is_grad_enabled():
+        if self.pairwise_weight and torch.is_grad_enabled():
             ordered = (pairwise_loss(logits, labels_BT, weights_B, groups_B) * self.label_weights).sum()
-            loss = _gradient_only(loss, self.pairwise * ordered / loss_rows)
+            loss = _gradient_only(loss, self.pairwise_weight * ordered / loss_rows)
         return loss, shown
 
 
@@ -75,7 +75,7 @@ def build_task(
     table_rows: Mapping[str, int],
     *,
     l2: float = 0.0,
-    pairwise: float = 0.0,
+    pairwise_weight: float = 0.0,
     device: torch.device | None = None,
 ) -> CTRTask:
     """The task, untrained: tables on `device` (meta: nothing is allocated), the dense part on the CPU.
@@ -85,5 +85,5 @@ def build_task(
     """
     dense = build_model(features, model)
     on = device or torch.device("meta")
-    embeddings = Embeddings(features, table_rows, model.embedding_dim, l2, on, model.embedding_sets)
-    return CTRTask(embeddings, dense, WeightedBCE([label.weight for label in features.labels], pairwise))
+    embeddings = Embeddings(features, table_rows, model.embedding_dim, l2, on, model.ensemble_members)
+    return CTRTask(embeddings, dense, WeightedBCE([label.weight for label in features.labels], pairwise_weight))

@@ -159,7 +159,7 @@ def question(
     if config.optimizer.embedding.kind == "adam" and cluster.device == "cpu":
         raise InputError(f"optimizer.embedding.kind is adam, which FBGEMM has for CUDA only; {cluster.name} has no GPU")
     features = config.features
-    dims = table_dims(features, config.model.embedding_dim, config.model.embedding_sets)
+    dims = table_dims(features, config.model.embedding_dim, config.model.ensemble_members)
     kinds = {name: TableKind(name, name not in features.sequence_tables, dims[name]) for name in features.tables}
     wishes = load_wishes(constraints, config.sharding, kinds)
     counts = {name: int(count) for name, count in numbers("--rows", rows, whole=True).items()}

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from interformer_rec.model.candidate_side import UserStates
 from interformer_rec.model.embedding.embedded import Embedded, Events, United
-from interformer_rec.model.embedding.sets import EmbeddingSets
+from interformer_rec.model.embedding.ensemble import EmbeddingEnsemble
 from interformer_rec.model.interformer import InterFormer
 from interformer_rec.serving.rectangle import Reads
 
-SplitModel = InterFormer | EmbeddingSets
+SplitModel = InterFormer | EmbeddingEnsemble
 
 
 def embedded_of(reads: Reads, tensors: Sequence[Tensor]) -> tuple[Tensor, Embedded]:
@@ -59,7 +59,7 @@ class CandidateHalf(nn.Module):
     def __init__(self, model: SplitModel, reads: Reads) -> None:
         super().__init__()
         self.model, self.reads = model, reads
-        members: Iterable[Any] = model.members[: model.begun] if isinstance(model, EmbeddingSets) else [model]
+        members: Iterable[Any] = model.members[: model.begun] if isinstance(model, EmbeddingEnsemble) else [model]
         self.sizes: list[tuple[int, ...]] = [member.state_tokens for member in members]
 
     def forward(self, states: Tensor, owners: Tensor, *tensors: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class CandidateHalf(nn.Module):
         members = [[next(parts) for _ in sizes] for sizes in self.sizes]
         found = tuple(UserStates(tuple(reads), summaries) for *reads, summaries in members)
         inputs = embedded_of(self.reads, tensors)
-        if isinstance(self.model, EmbeddingSets):
+        if isinstance(self.model, EmbeddingEnsemble):
             return self.model.logits(found, *inputs)
         return self.model.logits(found[0], *inputs)
 
@@ -90,5 +90,5 @@ def halves(model: nn.Module, reads: tuple[Reads, ...]) -> tuple[nn.Module, ...]:
     assert not model.training
     if len(reads) == 1:
         return (Whole(model, reads[0]),)
-    assert isinstance(model, (InterFormer, EmbeddingSets))
+    assert isinstance(model, (InterFormer, EmbeddingEnsemble))
     return UserHalf(model, reads[0]), CandidateHalf(model, reads[1])

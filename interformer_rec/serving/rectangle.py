@@ -58,14 +58,14 @@ def is_split(model: AnyModelConfig) -> bool:
 
 def reads_of(features: FeatureSchema, model: AnyModelConfig) -> tuple[Reads, ...]:
     """Of the user's graph and the candidate's, where the model is split; else of its one graph."""
-    sets = getattr(model, "embedding_sets", 1)
-    groups = field_groups(features, model.embedding_dim, sets)
+    members = getattr(model, "ensemble_members", 1)
+    groups = field_groups(features, model.embedding_dim, members)
     merge = model.sequence.merge if hasattr(model, "sequence") and len(features.sequences) > 1 else "separate"
 
     def side(mine: Side, sequences: tuple[SequenceGroup, ...]) -> Reads:
         dense = tuple(feature.name for feature, here in zip(features.dense, mine.dense, strict=True) if here)
         fields = {
-            width: tuple(f for f, here in zip(lookups, mine.fields[width // sets], strict=True) if here)
+            width: tuple(f for f, here in zip(lookups, mine.fields[width // members], strict=True) if here)
             for width, lookups in groups.items()
         }
         kept = {width: lookups for width, lookups in fields.items() if lookups}

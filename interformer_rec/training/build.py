@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torchrec.distributed.types import ShardingPlan
 
+from interformer_rec.config.history_pretraining import HistoryPretrainingConfig
 from interformer_rec.config.run import RunConfig
-from interformer_rec.config.unroll import UnrollConfig
 from interformer_rec.data.files.source import Source
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.loader import Loader
@@ -28,7 +28,7 @@ def build_parallel(config: RunConfig, env: Environment, fitted: Fitted, total_st
         config.model,
         fitted.table_rows,
         l2=config.optimizer.embedding.l2,
-        pairwise=config.training.pairwise,
+        pairwise_weight=config.training.pairwise_loss_weight,
         device=torch.device("meta"),
     )
     dims = table_dims(config.features, config.model.embedding_dim)  # of one set: how far a vector reaches
@@ -64,7 +64,14 @@ def train_loader(config: RunConfig, env: Environment, fitted: Fitted) -> Loader:
     if data.train is None:
         raise InputError("data.train is not set: name the training files in the config, or with --set data.train=PATH")
     return _loader(
-        config, data.train, env, fitted, data.batch_size, data.shuffle_rows, balance=data.balance, unroll=data.unroll
+        config,
+        data.train,
+        env,
+        fitted,
+        data.batch_size,
+        data.shuffle_rows,
+        balance=data.balance,
+        history_pretraining=data.history_pretraining,
     )
 
 
@@ -82,7 +89,7 @@ def _loader(
     shuffle: int,
     labels: bool = True,
     balance: str = "none",
-    unroll: UnrollConfig | None = None,
+    history_pretraining: HistoryPretrainingConfig | None = None,
 ) -> Loader:
     return Loader(
         path,
@@ -98,6 +105,6 @@ def _loader(
         prefetch=config.data.prefetch,
         on_bad_row=config.data.on_bad_row,
         labels=labels,
-        unroll=unroll,
+        history_pretraining=history_pretraining,
         max_decoded_bytes=config.data.max_decoded_bytes,
     )

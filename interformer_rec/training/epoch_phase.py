@@ -10,15 +10,19 @@ from interformer_rec.config.run import RunConfig
 
 def epoch_line(config: RunConfig, epoch: int, rows: int, continued: bool = False) -> str:
     """`epoch` counts from 0, as everywhere in the log; `continued`: a resumed run begins inside it."""
-    unroll, epochs, sets = config.data.unroll, config.training.epochs, config.model.embedding_sets
-    if unroll is not None and epoch < unroll.epochs:
+    pretraining, epochs, members = (
+        config.data.history_pretraining,
+        config.training.epochs,
+        config.model.ensemble_members,
+    )
+    if pretraining is not None and epoch < pretraining.epochs:
         what = (
-            f"history pre-training ({epoch + 1} of {unroll.epochs}), {rows:,} samples: events drawn from the history {unroll.history!r}, "
-            "each with what came before it"
+            f"history pre-training ({epoch + 1} of {pretraining.epochs}), {rows:,} samples: events drawn from the history "
+            f"{pretraining.history!r}, each with what came before it"
         )
     else:
-        before = config.data.unrolled_epochs
+        before = config.data.pretraining_epochs
         place = f" ({epoch + 1 - before} of {epochs - before})" if before else ""
         what = f"logged rows{place}, {rows:,} samples"
-    trained = f"; trains embedding set {epoch % sets + 1} of {sets}" if sets > 1 else ""
+    trained = f"; trains ensemble member {epoch % members + 1} of {members}" if members > 1 else ""
     return f"epoch {epoch} {'continues' if continued else 'begins'}, {epoch + 1} of {epochs}: {what}{trained}"

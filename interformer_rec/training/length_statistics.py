@@ -17,7 +17,7 @@ class LengthStatistics:
     A histogram reaches to the longest history seen: max_length may be far more than any history has."""
 
     def __init__(self, features: FeatureSchema, epoch: int = 0) -> None:
-        self.epoch = epoch  # the first one of whole rows (data.unroll)
+        self.epoch = epoch  # the first one of whole rows (data.history_pretraining)
         self.keys = {group.name: f"{group.name}.{group.columns[0].name}" for group in features.sequences}
         self.histograms: dict[str, np.ndarray] = {group.name: np.zeros(1, np.int64) for group in features.sequences}
         self.events = {name: np.zeros_like(histogram) for name, histogram in self.histograms.items()}

@@ -75,7 +75,7 @@ class Trainer:
         self.skipped = SkippedRows(train, config.data.max_bad_rows, "data.train", env)
         self.validation = Validation(config, env, parallel.optimizer.rate, valid, log)
         self.agreement = StopAgreement(self.request, self.options.stop_seconds, env.device)
-        self.lengths = LengthStatistics(config.features, config.data.unrolled_epochs)
+        self.lengths = LengthStatistics(config.features, config.data.pretraining_epochs)
         self.window = Window([label.name for label in config.features.labels], env.device)
         self.watchdog = Watchdog(env, self.options.hang_seconds)
         self.saved_at: int | None = None

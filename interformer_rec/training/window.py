@@ -64,7 +64,7 @@ class Window:
     def require_weight(self, config: RunConfig, epoch: int) -> None:
         """After an epoch's rows. Raises InputError on all ranks where every one of them had weight 0: nothing was learned from them."""
         column = config.features.weight
-        if self.weight == 0 and column and epoch >= config.data.unrolled_epochs:
+        if self.weight == 0 and column and epoch >= config.data.pretraining_epochs:
             raise InputError(
                 f"all rows of data.train that were read in this epoch have weight 0, so nothing is learned from them: correct column "
                 f"{column!r} (features.weight), or leave features.weight out"

@@ -40,7 +40,7 @@ def refused(**changes):
         ({"training": {"epochs": 0}}, "training.epochs: Input should be greater than or equal to 1 (got 0)"),
         ({"training": {"monitor": "f1"}}, "monitor 'f1' is not one of auc, gauc, logloss, ne"),
         (
-            {"training": {"pairwise": 0.5}, "model": {"kind": "fm"}},
+            {"training": {"pairwise_loss_weight": 0.5}, "model": {"kind": "fm"}},
             "name features.group (the column of the user's id) and set data.balance: groups",
         ),
         (
@@ -48,12 +48,12 @@ def refused(**changes):
             "at least one feature under features.dense, ids or bags beside",
         ),
         (
-            {"training": {"epochs": 3}, "model": {"embedding_sets": 2}, **HISTORY},
-            "model.embedding_sets: 2 trains one set an epoch, so training.epochs must be a multiple of it, not 3",
+            {"training": {"epochs": 3}, "model": {"ensemble_members": 2}, **HISTORY},
+            "model.ensemble_members: 2 trains one member an epoch, so training.epochs must be a multiple of it, not 3",
         ),
         (
-            {"training": {"epochs": 2}, "model": {"embedding_sets": 2}, **HISTORY},
-            "model.embedding_sets with optimizer.embedding.kind rowwise_adagrad",
+            {"training": {"epochs": 2}, "model": {"ensemble_members": 2}, **HISTORY},
+            "model.ensemble_members with optimizer.embedding.kind rowwise_adagrad",
         ),
         ({"training": {"checkpoint": {"on_error": "ask"}}}, "training.checkpoint.on_error: Input should be 'stop' or"),
         ({"data": {"trian": "x"}}, "data.trian: unknown key 'trian'; did you mean 'train'?"),

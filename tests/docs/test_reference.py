@@ -33,7 +33,7 @@ def test_every_section_and_kind_is_there():
         "`optimizer.embedding.lr`",
         "`sharding.tables`",
         "`training.checkpoint.every_steps`",
-        "`data.unroll.labels`",
+        "`data.history_pretraining.labels`",
     ):
         assert text in page
     assert page.count("### kind: ") == 15

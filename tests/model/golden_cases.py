@@ -35,7 +35,7 @@ def cases() -> dict[str, dict[str, Any]]:
             "interaction": {"residual": False},
         },
         "no cls": {"summary": {"cls": False}},
-        "two sets": {"embedding_sets": 2},
+        "two sets": {"ensemble_members": 2},
         "split": {"split": True},
         "split n2s": {"split": True, "flow": "n2s"},
         "split paper": {"split": True, "preset": "paper"},
@@ -67,7 +67,7 @@ def logits(options: dict[str, Any]) -> list[list[float]]:
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "little")
         drawn = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         parameter.data.copy_(drawn * 0.3)
-    wide = model.embedding_dim * getattr(model, "embedding_sets", 1)
+    wide = model.embedding_dim * getattr(model, "ensemble_members", 1)
     stated = ModelConfig(embedding_dim=wide, d=8)
     dense, embedded = embedded_inputs(features, stated, ROWS)
     with torch.no_grad():

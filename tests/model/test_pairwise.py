@@ -62,10 +62,10 @@ def test_rows_without_a_group_are_nobodys_pair() -> None:
 def test_it_moves_the_weights_but_not_the_reported_number() -> None:
     logits, labels, weights, groups = batch(20, 2, 0)
     plain, _ = WeightedBCE([2.0, 0.5])(logits, labels, weights, 20.0, groups)
-    value, _ = WeightedBCE([2.0, 0.5], pairwise=0.3)(logits, labels, weights, 20.0, groups)
+    value, _ = WeightedBCE([2.0, 0.5], pairwise_weight=0.3)(logits, labels, weights, 20.0, groups)
     assert value.item() == plain.item()
     part = pairwise_loss(logits, labels, weights, groups) @ torch.tensor([2.0, 0.5]).double() * 0.3 / 20
     expected = torch.autograd.grad(plain + part, logits)[0]
     torch.testing.assert_close(torch.autograd.grad(value, logits)[0], expected)
     with torch.no_grad():
-        assert WeightedBCE([1.0, 1.0], pairwise=0.3)(logits, labels, weights, 20.0, groups)[0].isfinite()
+        assert WeightedBCE([1.0, 1.0], pairwise_weight=0.3)(logits, labels, weights, 20.0, groups)[0].isfinite()

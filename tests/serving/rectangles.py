@@ -37,7 +37,7 @@ class Case:
         self.config: AnyModelConfig = TypeAdapter(AnyModelConfig).validate_python({**small, **options})
         torch.manual_seed(seed)
         self.model = build_model(self.features, self.config).to(dtype).eval()
-        self.sets = getattr(self.config, "embedding_sets", 1)
+        self.sets = getattr(self.config, "ensemble_members", 1)
         stated = ModelConfig(embedding_dim=self.config.embedding_dim * self.sets, d=8)
         self.dense, self.embedded = embedded_inputs(self.features, stated, rows, longest, seed, dtype)
         self.reads = reads_of(self.features, self.config)

@@ -57,7 +57,7 @@ def test_candidates_of_one_user_share_its_state():
 def test_random_configs(seed):
     draw = random.Random(seed)
     options = random_config(seed).model_dump()
-    options["embedding_sets"] = draw.choice([1, 1, 2])
+    options["ensemble_members"] = draw.choice([1, 1, 2])
     options["split"] = options["flow"] in ("int", "n2s") and draw.random() < 0.5
     if draw.random() < 0.3:
         options["sequence"]["merge"] = "union"

@@ -1,4 +1,4 @@
-"""The log says what each epoch trains on: events of histories or logged rows, how many, and which embedding set."""
+"""The log says what each epoch trains on: events of histories or logged rows, how many, and which ensemble member."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from interformer_rec.training import run
 from interformer_rec.training.epoch_phase import epoch_line
 
 EVENTS = [
-    "data.unroll={epochs: 2, history: hist0, labels: {label: hist1}}",
+    "data.history_pretraining={epochs: 2, history: hist0, labels: {label: hist1}}",
     "features.candidate=[item_id, category]",
     "optimizer.embedding.kind=adagrad",
 ]
@@ -21,17 +21,17 @@ EVENTS = [
         ([], 0, False, "epoch 0 begins, 1 of 2: logged rows, 1,501 samples"),
         ([], 1, True, "epoch 1 continues, 2 of 2: logged rows, 1,501 samples"),
         (
-            [*EVENTS, "training.epochs=4", "model.embedding_sets=2"],
+            [*EVENTS, "training.epochs=4", "model.ensemble_members=2"],
             1,
             False,
             "epoch 1 begins, 2 of 4: history pre-training (2 of 2), 1,501 samples: events drawn from the history 'hist0', each with what "
-            "came before it; trains embedding set 2 of 2",
+            "came before it; trains ensemble member 2 of 2",
         ),
         (
-            [*EVENTS, "training.epochs=4", "model.embedding_sets=2"],
+            [*EVENTS, "training.epochs=4", "model.ensemble_members=2"],
             2,
             False,
-            "epoch 2 begins, 3 of 4: logged rows (1 of 2), 1,501 samples; trains embedding set 1 of 2",
+            "epoch 2 begins, 3 of 4: logged rows (1 of 2), 1,501 samples; trains ensemble member 1 of 2",
         ),
     ],
 )
@@ -40,7 +40,7 @@ def test_a_line_names_the_phase(small, overrides, epoch, continued, line):
 
 
 def test_every_kind_has_a_line(small):
-    """The kinds other than InterFormer have no embedding sets."""
+    """The kinds other than InterFormer have no ensemble."""
     config = small().model_copy(update={"model": DINConfig()})
     assert epoch_line(config, 0, 1501) == "epoch 0 begins, 1 of 2: logged rows, 1,501 samples"
 

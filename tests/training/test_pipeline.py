@@ -89,5 +89,5 @@ def test_skipped_rows_change_neither_loss_nor_gradients(small, synthetic, tmp_pa
 
 
 def test_skipped_rows_do_not_change_the_pairwise_loss(small, synthetic, tmp_path):
-    overrides = ("features.group=mode", "data.balance=groups", "training.pairwise=0.5")
+    overrides = ("features.group=mode", "data.balance=groups", "training.pairwise_loss_weight=0.5")
     compare(small, synthetic, tmp_path, 1, *overrides)

@@ -53,14 +53,14 @@ class Embedded:
     )
 
 
-def table_dims(features: FeatureSchema, embedding_dim: int, sets: int = 1) -> dict[str, int]:
-    """Floats a row of each table; a row holds `sets` vectors of the table's embedding_dim (model.embedding_sets)."""
-    return {name: (table.embedding_dim or embedding_dim) * sets for name, table in features.tables.items()}
+def table_dims(features: FeatureSchema, embedding_dim: int, members: int = 1) -> dict[str, int]:
+    """Floats a row of each table; a row holds `members` vectors of the table's embedding_dim (model.ensemble_members)."""
+    return {name: (table.embedding_dim or embedding_dim) * members for name, table in features.tables.items()}
 
 
-def field_groups(features: FeatureSchema, embedding_dim: int, sets: int = 1) -> dict[int, tuple[Lookup, ...]]:
+def field_groups(features: FeatureSchema, embedding_dim: int, members: int = 1) -> dict[int, tuple[Lookup, ...]]:
     """Ids and bags by the width of their rows: the order of the fields' tokens."""
-    dims = table_dims(features, embedding_dim, sets)
+    dims = table_dims(features, embedding_dim, members)
     fields = [*features.pooled_lookups, *(lookup for lookup in features.jagged_lookups if lookup.pooling)]
     return {
         dim: tuple(lookup for lookup in fields if dims[lookup.table] == dim)

@@ -44,7 +44,7 @@ class Embeddings(nn.Module):
 
     `l2`: l2 / 2 * |e|^2 for every vector that a sample looks up (a bag's: its pooled vector) joins the objective, divided by
     the step's rows like the loss. It is an objective, not an optimizer's weight decay, because FBGEMM's CPU kernels ignore
-    theirs; so it does not depend on device, sharding or world size. The reported loss is without it. `sets`: a row holds so many
+    theirs; so it does not depend on device, sharding or world size. The reported loss is without it. `members`: a row holds so many
     vectors of its table's embedding_dim.
     """
 
@@ -55,7 +55,7 @@ class Embeddings(nn.Module):
         embedding_dim: int,
         l2: float = 0.0,
         device: torch.device | None = None,
-        sets: int = 1,
+        members: int = 1,
     ) -> None:
         super().__init__()
         missing = [name for name in features.tables if table_rows.get(name, 0) < 1]
@@ -69,14 +69,14 @@ class Embeddings(nn.Module):
                 f"a table cannot be named {reserved!r}: torch's modules have something of that name. Choose another one under "
                 "features.tables, and name it as `table` of the features that read it"
             )
-        dims = table_dims(features, embedding_dim, sets)
+        dims = table_dims(features, embedding_dim, members)
         bags, sequences = [], []
         for name in features.tables:
             base: dict[str, Any] = {
                 "name": name,
                 "num_embeddings": table_rows[name],
                 "embedding_dim": dims[name],
-                "init_fn": partial(nn.init.normal_, std=row_init_scale(dims[name] // sets)),
+                "init_fn": partial(nn.init.normal_, std=row_init_scale(dims[name] // members)),
             }
             pooled = [lookup for lookup in features.pooled_lookups if lookup.table == name]
             jagged = [lookup for lookup in features.jagged_lookups if lookup.table == name]
@@ -92,7 +92,7 @@ class Embeddings(nn.Module):
                 sequences.append(EmbeddingConfig(**base, feature_names=[lookup.key for lookup in jagged]))
         self.ebc = EmbeddingBagCollection(tables=bags, device=device) if bags else None
         self.ec = EmbeddingCollection(tables=sequences, device=device) if sequences else None
-        self.assemble = Assemble(features, embedding_dim, l2, sets)
+        self.assemble = Assemble(features, embedding_dim, l2, members)
 
     def forward(self, batch: Batch) -> Embedded:
         """Look everything up. Nothing else: TorchRec's sparse pipeline traces this method to start the all-to-all early."""
@@ -104,19 +104,19 @@ class Embeddings(nn.Module):
 class Assemble(nn.Module):
     """Looked-up vectors -> Embedded: L2 hook, pooling of fields that share a history's table, columns side by side."""
 
-    def __init__(self, features: FeatureSchema, embedding_dim: int, l2: float, sets: int = 1) -> None:
+    def __init__(self, features: FeatureSchema, embedding_dim: int, l2: float, members: int = 1) -> None:
         super().__init__()
-        self.l2, self.sets, self.turn = l2, sets, 0
+        self.l2, self.members, self.turn = l2, members, 0
         self.trained: dict[tuple[int, ...], Tensor] = {}  # widths of rows -> 1 at the columns this epoch trains
-        self.groups = field_groups(features, embedding_dim, sets)
+        self.groups = field_groups(features, embedding_dim, members)
         self.dims = {lookup.key: dim for dim, lookups in self.groups.items() for lookup in lookups}
         self.events = {
             group.name: [f"{group.name}.{column.name}" for column in group.columns] for group in features.sequences
         }
 
     def begin_epoch(self, epoch: int) -> None:
-        """L2 is on the vectors that this epoch trains (EmbeddingSets)."""
-        self.turn = epoch % self.sets
+        """L2 is on the vectors that this epoch trains (EmbeddingEnsemble)."""
+        self.turn = epoch % self.members
         self.trained.clear()
 
     def forward(
@@ -159,8 +159,8 @@ class Assemble(nn.Module):
         if not scale:
             return vectors
         key = tuple(widths) or (vectors.shape[1],)
-        if self.sets > 1 and key not in self.trained:
-            turn = torch.arange(self.sets, device=vectors.device) == self.turn
-            rows = [turn.repeat_interleave(width // self.sets) for width in key]
+        if self.members > 1 and key not in self.trained:
+            turn = torch.arange(self.members, device=vectors.device) == self.turn
+            rows = [turn.repeat_interleave(width // self.members) for width in key]
             self.trained[key] = torch.cat(rows).to(vectors.dtype)
         return _RowL2.apply(vectors, scale, self.trained.get(key))

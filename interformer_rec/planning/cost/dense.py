@@ -88,8 +88,8 @@ class DenseCosts:
         """A forward pass, and the first time a backward pass."""
         config, features, model, blocks = self.config, self.config.features, self._model, self._blocks
         options = config.model
-        assemble = Assemble(features, options.embedding_dim, config.optimizer.embedding.l2, options.embedding_sets)
-        loss = WeightedBCE([label.weight for label in features.labels], config.training.pairwise)
+        assemble = Assemble(features, options.embedding_dim, config.optimizer.embedding.l2, options.ensemble_members)
+        loss = WeightedBCE([label.weight for label in features.labels], config.training.pairwise_loss_weight)
         ids, pooled, jagged = self._looked_up_vectors(rows)
         dense = torch.randn(rows, len(features.dense))
         labels = (torch.arange(rows) % 2).float()[:, None].expand(rows, len(features.labels)).contiguous()
@@ -151,7 +151,7 @@ class DenseCosts:
     @property
     def _dims(self) -> dict[str, int]:
         model = self.config.model
-        return table_dims(self.config.features, model.embedding_dim, model.embedding_sets)
+        return table_dims(self.config.features, model.embedding_dim, model.ensemble_members)
 
 
 def _lengths(sizes: Sizes, key: str, rows: int) -> Tensor:

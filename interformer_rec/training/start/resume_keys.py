@@ -48,7 +48,7 @@ TABLE = (
     ),
     Row(
         MAY,
-        ("training.precision", "training.pairwise", "features.labels.*.weight"),
+        ("training.precision", "training.pairwise_loss_weight", "features.labels.*.weight"),
         "the loss and its arithmetic from here on; weights are fp32 in every precision",
     ),
     Row(
@@ -122,7 +122,7 @@ TABLE = (
         (
             *_below(
                 "model",
-                "kind embedding_dim embedding_sets d layers heads flow split pooling final_cross normalise head activation hidden cin "
+                "kind embedding_dim ensemble_members d layers heads flow split pooling final_cross normalise head activation hidden cin "
                 "head_dim cross_layers cross_rank bottom fmb_tokens lcb_tokens fmb_rank fmb_hidden attention auxiliary feedforward "
                 "position_dim negatives newest",
             ),
@@ -137,7 +137,7 @@ TABLE = (
     ),
     Row(
         NEW_RUN,
-        ("data.unroll", *_below("data.unroll", "epochs history labels.*")),
+        ("data.history_pretraining", *_below("data.history_pretraining", "epochs history labels.*")),
         "which epochs are of events and of which: a part of them is done",
     ),
     Row(NEW_RUN, ("optimizer.embedding.kind",), "the state beside every table row is of one kind"),

@@ -201,9 +201,9 @@ def test_recipes_come_from_data_kind_and_variant():
         "long_watch",
     ]
     assert sets.system("paper").config(kuairand, {}).model.sequence.merge == "masknet"
-    assert (ours.data.unrolled_epochs, theirs.data.unrolled_epochs) == (6, 0)
+    assert (ours.data.pretraining_epochs, theirs.data.pretraining_epochs) == (6, 0)
     quick = kuairand.shortened()
-    assert [sets.system(name).config(quick, {}).data.unrolled_epochs for name in ("interformer", "fm")] == [2, 0]
+    assert [sets.system(name).config(quick, {}).data.pretraining_epochs for name in ("interformer", "fm")] == [2, 0]
 
 
 def test_shuffled_labels_teach_nothing(ratings, tmp_path):

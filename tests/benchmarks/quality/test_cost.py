@@ -31,7 +31,7 @@ def config_of(name, ratings, **settings):
 
 
 def test_flops_of_interformer_agree_with_the_analytic_count(ratings):
-    config = config_of("interformer", ratings, **{"model.embedding_sets": 1})
+    config = config_of("interformer", ratings, **{"model.ensemble_members": 1})
     fitted = fit(config.features, config.data.train, 1)
     task = build_task(config.features, config.model, fitted.table_rows, device=CPU).eval()
     batch, _ = next(iter(eval_loader(config, config.data.valid, ALONE, fitted).batches()))

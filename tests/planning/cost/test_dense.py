@@ -21,7 +21,7 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 ROWS, MEASURED = 320, 128  # rows that are asked about, and of the larger of the two runs that answer
 SHIPPED = {
     "kuairand_pure": [],
-    "kuairand_pure, one set": ["model.embedding_sets=1"],
+    "kuairand_pure, one set": ["model.ensemble_members=1"],
     "kuairand_pure, no l2": ["optimizer.embedding.l2=0", "model.dropout=0"],
     "synthetic": [],
     "synthetic, long histories": ["features.sequences.0.max_length=400", "features.sequences.1.max_length=300"],
@@ -45,7 +45,7 @@ def small(name: str, **training: str) -> RunConfig:
     options = cases()[name]
     kind = options.get("kind", "interformer")
     sizes = SMALL_INTERFORMER if kind == "interformer" else {"embedding_dim": 8, **SMALL[kind]}
-    epochs = {"epochs": options.get("embedding_sets", 1)}
+    epochs = {"epochs": options.get("ensemble_members", 1)}
     return RunConfig.model_validate(
         {
             "name": "small",

@@ -70,8 +70,8 @@ NEW_RUN = [
     (["optimizer.embedding.kind=sgd"], "optimizer.embedding.kind was rowwise_adagrad and is now sgd"),
     (["training.monitor=logloss"], "training.monitor was auc and is now logloss"),
     (
-        ["data.unroll={history: hist0, labels: {label: hist1, again: hist1}}", "training.epochs=5"],
-        "data.unroll was null and is now {history: hist0, labels: {label: hist1, again: hist1}}",
+        ["data.history_pretraining={history: hist0, labels: {label: hist1, again: hist1}}", "training.epochs=5"],
+        "data.history_pretraining was null and is now {history: hist0, labels: {label: hist1, again: hist1}}",
     ),
 ]
 

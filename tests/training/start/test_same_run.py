@@ -69,7 +69,7 @@ def test_a_difference_names_rank_key_and_both_values(small):
 def test_facts_hold_the_whole_config_and_the_releases(small):
     facts = run_facts(small())
     assert facts["data.shuffle_rows"] == 500 and facts["features.sequences.0.columns.1.table"] == "category"
-    assert facts["model.head"] == [16] and facts["data.unroll"] is None
+    assert facts["model.head"] == [16] and facts["data.history_pretraining"] is None
     assert (
         facts["checksum of the source of interformer_rec"]
         == run_facts(small())["checksum of the source of interformer_rec"]

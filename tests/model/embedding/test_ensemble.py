@@ -1,4 +1,4 @@
-"""Embedding sets: every member reads its own floats and learns from its own loss, and the mean of their logits is what is said."""
+"""Embedding ensemble: every member reads its own floats and learns from its own loss, and the model returns the mean of their logits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from interformer_rec.config.model import ModelConfig
 from interformer_rec.model.embedding.embedded import Embedded, Events
-from interformer_rec.model.embedding.sets import EmbeddingSets
+from interformer_rec.model.embedding.ensemble import EmbeddingEnsemble
 from interformer_rec.model.task import build_task
 from tests.model import cases
 from tests.model.test_candidate_side import schema as split_schema
@@ -15,7 +15,7 @@ from tests.model.test_task import make_batch, rows_of
 
 
 def sets_of(count: int, **changes) -> ModelConfig:
-    return ModelConfig.model_validate({"embedding_dim": 8, "d": 8, "head": [16], "embedding_sets": count, **changes})
+    return ModelConfig.model_validate({"embedding_dim": 8, "d": 8, "head": [16], "ensemble_members": count, **changes})
 
 
 def wide(parts: list[Embedded], columns: dict[str, int]) -> Embedded:
@@ -34,16 +34,16 @@ def inputs(features, model: ModelConfig, longest: int, seed: int = 0):
     """Dense columns, each set's Embedded (the same histories, other vectors), all as one, and columns by group."""
     dense, first = cases.embedded_inputs(features, model, count=5, longest=longest, seed=seed)
     parts = [first]
-    for _ in range(1, model.embedding_sets):
+    for _ in range(1, model.ensemble_members):
         fields = {dim: torch.randn_like(values) for dim, values in first.fields.items()}
         events = {n: Events(torch.randn_like(e.values), e.lengths, e.ids) for n, e in first.events.items()}
         parts.append(Embedded(fields, events))
     return dense, parts, wide(parts, {group.name: len(group.columns) for group in features.sequences})
 
 
-def built(features, model: ModelConfig) -> EmbeddingSets:
+def built(features, model: ModelConfig) -> EmbeddingEnsemble:
     torch.manual_seed(1)
-    return EmbeddingSets(features, model).double()
+    return EmbeddingEnsemble(features, model).double()
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -56,8 +56,8 @@ def test_members_read_their_own_floats(count: int, longest: int) -> None:
     torch.testing.assert_close(sets.eval()(dense, together), alone.mean(0), rtol=1e-12, atol=1e-12)
     for epoch in range(count + 1):
         sets.begin_epoch(epoch)
-        said = sets.train()(dense, together)
-        torch.testing.assert_close(said, alone[epoch % count], rtol=1e-12, atol=1e-12)
+        logits = sets.train()(dense, together)
+        torch.testing.assert_close(logits, alone[epoch % count], rtol=1e-12, atol=1e-12)
         begun = alone[: epoch + 1].mean(0)
         torch.testing.assert_close(sets.eval()(dense, together), begun, rtol=1e-12, atol=1e-12)
 
@@ -101,8 +101,8 @@ def test_one_wide_lookup_is_as_good_as_a_task_for_each_set() -> None:
         for name, weight in both.embeddings.named_parameters():
             half = weight.shape[1] // 2
             single.embeddings.get_parameter(name).data.copy_(weight.data[:, at * half : (at + 1) * half])
-    said = torch.stack([single.eval()(batch)[1] for single in singles])
-    torch.testing.assert_close(both.eval()(batch)[1], said.mean(0))
+    logits = torch.stack([single.eval()(batch)[1] for single in singles])
+    torch.testing.assert_close(both.eval()(batch)[1], logits.mean(0))
     for at, single in enumerate(singles):
         both.zero_grad()
         for module in both.modules():

@@ -1,9 +1,9 @@
-"""What data.unroll needs of the schema, the epochs and the sets; which column of an event is which feature of the candidate."""
+"""What history pre-training needs of the schema, the epochs and the ensemble; which column of an event fills which feature."""
 
 import pytest
 
 from interformer_rec.config import run as config
-from interformer_rec.config.unroll import event_columns
+from interformer_rec.config.history_pretraining import event_columns
 from interformer_rec.errors import InputError
 
 
@@ -14,7 +14,7 @@ def tree(**changes):
     }
     whole = {
         "name": "run",
-        "data": {"unroll": {"epochs": 1, "history": "seen", "labels": {"buy": "bought"}}},
+        "data": {"history_pretraining": {"epochs": 1, "history": "seen", "labels": {"buy": "bought"}}},
         "features": {
             "tables": {"user": {}, "item": {}, "tag": {}},
             "ids": ["user", "item", {"name": "twin", "table": "item"}],
@@ -38,19 +38,25 @@ def tree(**changes):
     ("changes", "message"),
     [
         ({"training__epochs": 1}, "leaves no epoch for the rows: raise training.epochs to 2 or more"),
-        ({"data__unroll__history": "watched"}, "data.unroll names 'watched', which is no group of features.sequences"),
-        ({"data__unroll__labels": {"buy": "click"}}, "data.unroll names 'click'"),
-        ({"data__unroll__labels": {}}, "an event needs each of the labels ['buy'] and no other"),
-        ({"data__unroll__labels": {"buy": "bought", "like": "seen"}}, "needs each of the labels ['buy'] and no other"),
+        (
+            {"data__history_pretraining__history": "watched"},
+            "data.history_pretraining names 'watched', which is no group of features.sequences",
+        ),
+        ({"data__history_pretraining__labels": {"buy": "click"}}, "data.history_pretraining names 'click'"),
+        ({"data__history_pretraining__labels": {}}, "an event needs each of the labels ['buy'] and no other"),
+        (
+            {"data__history_pretraining__labels": {"buy": "bought", "like": "seen"}},
+            "needs each of the labels ['buy'] and no other",
+        ),
         ({"features__candidate": []}, "name the candidate's features there"),
         ({"features__candidate": ["user"]}, "name the candidate's features there"),
         (
             {
                 "training__epochs": 4,
-                "model__embedding_sets": 2,
+                "model__ensemble_members": 2,
                 "optimizer__embedding": {"kind": "adagrad"},
             },
-            "model.embedding_sets: 2 trains one set an epoch, so data.unroll.epochs must be a multiple of it, not 1",
+            "model.ensemble_members: 2 trains one member an epoch, so data.history_pretraining.epochs must be a multiple of it, not 1",
         ),
     ],
 )
@@ -69,6 +75,6 @@ def test_events_that_cannot_be_told_apart_alike():
 
 def test_an_event_fills_the_first_feature_of_each_table():
     parsed = config.parse(tree(), "run.yaml")
-    assert parsed.data.unrolled_epochs == 1
+    assert parsed.data.pretraining_epochs == 1
     assert event_columns(parsed.features, "seen") == {"item": 0, "tags": 1}
-    assert config.parse(tree(data={}), "run.yaml").data.unrolled_epochs == 0
+    assert config.parse(tree(data={}), "run.yaml").data.pretraining_epochs == 0

@@ -21,17 +21,17 @@ from dataclasses import replace
 import numpy as np
 
 from interformer_rec.config.features import MISSING_ROW, BagFeature, FeatureSchema, IdFeature
-from interformer_rec.config.unroll import UnrollConfig, event_columns
+from interformer_rec.config.history_pretraining import HistoryPretrainingConfig, event_columns
 from interformer_rec.data.decode.columns import Columns
 from interformer_rec.data.decode.dense import transform
 from interformer_rec.data.decode.jagged import Jagged
 from interformer_rec.data.decode.layout import Layout
 
 
-class Unroller:
+class EventSampler:
     """Made once, of options that were checked; used by several threads."""
 
-    def __init__(self, features: FeatureSchema, options: UnrollConfig) -> None:
+    def __init__(self, features: FeatureSchema, options: HistoryPretrainingConfig) -> None:
         layout = Layout(features)
         groups = [group.name for group in features.sequences]
         self._history = groups.index(options.history)
@@ -61,7 +61,7 @@ class Unroller:
         history, count = columns.jagged[self._history], len(columns.weights)
         good = np.ones(count, bool) if columns.bad is None else columns.bad == 0
         rows = int(good.sum())
-        events = random.permutation(self._teachable(columns, good))[epoch * rows : (epoch + 1) * rows]
+        events = random.permutation(self._usable(columns, good))[epoch * rows : (epoch + 1) * rows]
         row = np.full(count, np.argmax(good), np.int64)  # of what is left over: what a bad row holds is not to be read
         row[: len(events)] = np.searchsorted(history.offsets, events, side="right") - 1
         place = np.zeros(count, np.int64)
@@ -79,7 +79,7 @@ class Unroller:
             bad=None if columns.bad is None else np.concatenate([columns.bad[good], columns.bad[~good]]),
         )
 
-    def _teachable(self, columns: Columns, good: np.ndarray) -> np.ndarray:
+    def _usable(self, columns: Columns, good: np.ndarray) -> np.ndarray:
         """Places in the good rows' events: each event of a user once, where it stands first, and none that is a good row."""
         history = columns.jagged[self._history]
         users = columns.groups if self._has_group else np.arange(len(columns.groups))

@@ -1,4 +1,4 @@
-"""Runs of a model with embedding sets: an epoch moves its own set, on two ranks, after a stop, and at scoring."""
+"""Runs of an embedding ensemble: an epoch moves its own member, on two ranks, after a stop, and at scoring."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from interformer_rec.training.scoring import trained
 from tests.forked import command
 from tests.training.runs import records, save_config
 
-SETS = (
-    "model.embedding_sets=2",
+ENSEMBLE = (
+    "model.ensemble_members=2",
     "model.dropout=0.2",
     "optimizer.embedding.kind=adagrad",
     "optimizer.embedding.l2=0.01",
@@ -26,8 +26,8 @@ def files():
     return lambda folder: {file: load_file(folder / file) for file in ("rank-00000.safetensors", "dense.safetensors")}
 
 
-def test_an_epoch_moves_its_own_set_and_a_checkpoint_scores_with_those_taught(small, tmp_path, files):
-    assert run.train(small(*SETS)) == 0
+def test_an_epoch_moves_its_own_member_and_a_checkpoint_scores_with_those_trained(small, tmp_path, files):
+    assert run.train(small(*ENSEMBLE)) == 0
     saved = tmp_path / "run" / "checkpoints"
     first, second = files(saved / FIRST), files(saved / SECOND)
     for key, after in second["dense.safetensors"].items():  # weights, moments, averages
@@ -48,11 +48,11 @@ def test_an_epoch_moves_its_own_set_and_a_checkpoint_scores_with_those_taught(sm
             assert again[f"label/{name}"] == pytest.approx(record[f"label/{name}"], abs=1e-6)
 
 
-def test_a_run_stopped_in_the_second_sets_epoch_goes_on_bit_for_bit(small, tmp_path, files):
+def test_a_run_stopped_in_the_second_members_epoch_goes_on_bit_for_bit(small, tmp_path, files):
     whole, parts = f"training.out={tmp_path}/whole", f"training.out={tmp_path}/parts"
-    assert run.train(small(*SETS, whole)) == 0
-    assert run.train(small(*SETS, parts, "training.max_steps=17")) == 0
-    assert run.train(small(*SETS, parts), resume=True) == 0
+    assert run.train(small(*ENSEMBLE, whole)) == 0
+    assert run.train(small(*ENSEMBLE, parts, "training.max_steps=17")) == 0
+    assert run.train(small(*ENSEMBLE, parts), resume=True) == 0
     one, other = (files(tmp_path / part / "checkpoints" / SECOND) for part in ("whole", "parts"))
     for file, tensors in one.items():
         assert tensors.keys() == other[file].keys()
@@ -60,8 +60,8 @@ def test_a_run_stopped_in_the_second_sets_epoch_goes_on_bit_for_bit(small, tmp_p
             assert torch.equal(tensor, other[file][key]), key
 
 
-def test_two_ranks_teach_one_set_after_the_other(small, tmp_path):
-    path = save_config(small, tmp_path, *SETS, "data.test=null")
+def test_two_ranks_train_one_member_after_the_other(small, tmp_path):
+    path = save_config(small, tmp_path, *ENSEMBLE, "data.test=null")
     ended = command(2, "train", path)
     assert [rank.code for rank in ended] == [0, 0], ended
     losses = [record["loss"] for record in records(tmp_path / "run", "train")]

@@ -1,6 +1,6 @@
 """Several InterFormers with rows of their own. In: dense columns and an Embedded of wide rows; out: their mean logits.
 
-A table row holds `embedding_sets` vectors, one a member, looked up together (multi-embedding; Guo et al. 2024, "On the Embedding
+A table row holds `ensemble_members` vectors, one a member, looked up together (multi-embedding; Guo et al. 2024, "On the Embedding
 Collapse When Scaling up Recommendation Models", ICML, section 5). Epoch e trains member e mod S alone: each sees every row once, in
 an order of its own, so they err differently, and the mean of their logits errs less. A second epoch of one model overfits
 its rows (Zhang et al. 2022, "Towards Understanding the Overfitting Phenomenon of Deep CTR Models", CIKM); here nobody has one.
@@ -37,13 +37,13 @@ class _ZeroGradient(torch.autograd.Function):
         return grad, *(zero.expand(shape) for shape in ctx.shapes)
 
 
-class EmbeddingSets(nn.Module):
+class EmbeddingEnsemble(nn.Module):
     """S InterFormers; forward, user_side and candidate_side are InterFormer's, states are a tuple of theirs."""
 
     def __init__(self, features: FeatureSchema, model: ModelConfig) -> None:
         super().__init__()
         self.columns = {group.name: len(group.columns) for group in features.sequences}
-        self.members = nn.ModuleList(InterFormer(features, model) for _ in range(model.embedding_sets))
+        self.members = nn.ModuleList(InterFormer(features, model) for _ in range(model.ensemble_members))
         self.turn, self.begun = 0, len(self.members)
 
     def begin_epoch(self, epoch: int) -> None:
@@ -51,7 +51,7 @@ class EmbeddingSets(nn.Module):
         self.turn, self.begun = epoch % len(self.members), min(epoch + 1, len(self.members))
 
     def frozen_weights(self) -> list[nn.Parameter]:
-        """Weights that this epoch does not teach: no step may move them."""
+        """Weights that this epoch does not train: no step may move them."""
         others = (member for at, member in enumerate(self.members) if at != self.turn)
         return [parameter for member in others for parameter in member.parameters()]
 

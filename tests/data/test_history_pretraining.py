@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from interformer_rec.config.features import MISSING_ROW, FeatureSchema
-from interformer_rec.config.unroll import UnrollConfig
+from interformer_rec.config.history_pretraining import HistoryPretrainingConfig
 from interformer_rec.data.epoch_plan import Cursor
 from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import fit
@@ -22,7 +22,7 @@ ITEMS, TAGS = 60, 7
 GROUPS = ("seen", "bought", "liked")
 SPECIAL = 1  # an identity table's rows: the missing one, then the ids
 MISSING = MISSING_ROW - SPECIAL
-OPTIONS = UnrollConfig(epochs=2, history="seen", labels={"buy": "bought", "like": "liked"})
+OPTIONS = HistoryPretrainingConfig(epochs=2, history="seen", labels={"buy": "bought", "like": "liked"})
 
 MANY = OPTIONS.model_copy(update={"epochs": 6})
 
@@ -93,7 +93,7 @@ def rows(users: range) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("unroll")
+    folder = tmp_path_factory.mktemp("history_pretraining")
     for part in range(3):
         pq.write_table(rows(range(20 * part, 20 * part + 20)), folder / f"{part}.parquet", row_group_size=17)
     return str(folder)
@@ -101,11 +101,11 @@ def path(tmp_path_factory) -> str:
 
 def loader(path: str, features: FeatureSchema | None = None, **options) -> Loader:
     features = features or schema()
-    given = {"batch_size": 16, "seed": 1, "shuffle_rows": 1000, "unroll": OPTIONS, **options}
+    given = {"batch_size": 16, "seed": 1, "shuffle_rows": 1000, "history_pretraining": OPTIONS, **options}
     return Loader(path, features, fit(features, path), **given)
 
 
-def told(batch, special: int) -> list[dict]:
+def rows_of(batch, special: int) -> list[dict]:
     """The batch's rows as plain values."""
     ids = {key: batch.sparse[key].to_dense() for key in batch.sparse.keys()}  # noqa: SIM118
     ids |= {key: batch.sequences[key].to_dense() for key in batch.sequences.keys()}  # noqa: SIM118
@@ -150,45 +150,47 @@ def check(row: dict, stories: dict[int, dict]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("timestamps", [False, True])
-def test_each_event_is_taught_once_and_no_row(path, timestamps):
+def test_each_event_is_drawn_once_and_no_row(path, timestamps):
     features = schema(timestamps)
     written = in_file(path)
     stories: dict[int, dict] = {}
     for row in written:  # the last row of a user knows most
         stories[row["user"]] = {"story": row["story"], "bought": row["bought_item"], "liked": row["liked_item"]}
-    reader, taught, idle = loader(path, features, unroll=MANY), [], 0
+    reader, drawn, idle = loader(path, features, history_pretraining=MANY), [], 0
     for epoch in range(MANY.epochs):
         for batch, _ in reader.batches(epoch):
             if timestamps:
                 assert len(batch.timestamps["seen"]) == int(batch.sequences["seen.item"].lengths().sum())
-            for row in told(batch, SPECIAL):
+            for row in rows_of(batch, SPECIAL):
                 if row["weight"]:
-                    taught.append(check(row, stories))
+                    drawn.append(check(row, stories))
                 else:
                     idle += 1
     themselves = {(row["user"], row["item"]) for row in written}
     events = {(row["user"], item) for row in written for item in row["seen_item"][-8:]} - themselves
-    assert len(events) > 2 * len(written) and sorted(taught) == sorted(events)
+    assert len(events) > 2 * len(written) and sorted(drawn) == sorted(events)
     assert idle == MANY.epochs * len(written) - len(events)
 
 
 def test_without_a_group_each_row_is_its_own_user(path):
     features = schema(group=None)
     written = in_file(path)
-    taught = []
+    drawn = []
     for epoch in range(12):
-        for batch, _ in loader(path, features, unroll=MANY.model_copy(update={"epochs": 12})).batches(epoch):
-            taught += [row["ids"]["item"][0] for row in told(batch, SPECIAL) if row["weight"]]
-    assert sorted(taught) == sorted(item for row in written for item in row["seen_item"][-8:])
+        for batch, _ in loader(path, features, history_pretraining=MANY.model_copy(update={"epochs": 12})).batches(
+            epoch
+        ):
+            drawn += [row["ids"]["item"][0] for row in rows_of(batch, SPECIAL) if row["weight"]]
+    assert sorted(drawn) == sorted(item for row in written for item in row["seen_item"][-8:])
 
 
 @pytest.mark.parametrize("balance", ["none", "events", "groups"])
 def test_later_epochs_are_the_rows_as_they_are(path, balance):
-    plain, unrolled = loader(path, unroll=None, balance=balance), loader(path, balance=balance)
+    plain, of_events = loader(path, history_pretraining=None, balance=balance), loader(path, balance=balance)
     for epoch, same in ((0, False), (1, False), (2, True), (3, True)):
-        pairs = zip(plain.batches(epoch), unrolled.batches(epoch), strict=True)
+        pairs = zip(plain.batches(epoch), of_events.batches(epoch), strict=True)
         assert all(equal(a, b) for (a, _), (b, _) in pairs) == same
-    assert plain.steps == unrolled.steps
+    assert plain.steps == of_events.steps
 
 
 def test_workers_ranks_and_a_stop_change_nothing(path):
@@ -198,7 +200,7 @@ def test_workers_ranks_and_a_stop_change_nothing(path):
     rest = list(loader(path).batches(cursor=cursor))
     assert all(equal(a, b) for (a, _), (b, _) in zip(expected[3:], rest, strict=True))
     users = [
-        {row["ids"]["user"][0]: row for row in told(batch, SPECIAL)}
+        {row["ids"]["user"][0]: row for row in rows_of(batch, SPECIAL)}
         for batch, _ in (
             *expected,
             *loader(path, rank=0, world_size=2).batches(1),
@@ -228,10 +230,16 @@ def test_bad_rows_change_no_event_of_the_others(path, tmp_path):
         found = []
         for name in ("skipped", "without"):
             reader = Loader(
-                str(tmp_path / name), features, fitted, seed=1, shuffle_rows=1000, unroll=OPTIONS, **options
+                str(tmp_path / name),
+                features,
+                fitted,
+                seed=1,
+                shuffle_rows=1000,
+                history_pretraining=OPTIONS,
+                **options,
             )
             ((batch, _),) = reader.batches(epoch)
             assert sum(reader.bad_rows.values()) == (bad.sum() if name == "skipped" else 0)
             assert bool(batch.dense.isfinite().all())
-            found.append(sorted(map(repr, told(batch, SPECIAL))))
+            found.append(sorted(map(repr, rows_of(batch, SPECIAL))))
         assert found[0] == found[1]

@@ -1,4 +1,4 @@
-"""Runs that first teach what histories tell: which rows an epoch has, and a stop inside such an epoch."""
+"""Runs that begin with history pre-training: which rows an epoch has, and a stop inside such an epoch."""
 
 import json
 
@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from interformer_rec.training import run
 from tests.training.runs import records
 
-UNROLL = (
-    "data.unroll={epochs: 1, history: hist0, labels: {label: hist1}}",
+PRETRAINING = (
+    "data.history_pretraining={epochs: 1, history: hist0, labels: {label: hist1}}",
     "features.candidate=[item_id, category]",
     "training.checkpoint.keep=9",
 )
@@ -26,7 +26,7 @@ def weights(folder):
 
 
 def test_the_first_epoch_is_of_events_the_second_of_rows(small, tmp_path):
-    assert run.train(small(*UNROLL)) == 0
+    assert run.train(small(*PRETRAINING)) == 0
     first, second = (
         [record for record in records(tmp_path / "run", "train") if record["epoch"] == epoch] for epoch in (0, 1)
     )
@@ -40,15 +40,15 @@ def test_the_first_epoch_is_of_events_the_second_of_rows(small, tmp_path):
 
 
 def test_a_run_that_ends_among_events_tells_their_lengths(small, tmp_path):
-    assert run.train(small(*UNROLL, "training.max_steps=5")) == 0
+    assert run.train(small(*PRETRAINING, "training.max_steps=5")) == 0
     lengths = json.loads((tmp_path / "run" / "data.json").read_text())["sequences"]
     assert 0 < lengths["hist0"]["mean"] < 12
 
 
 def test_a_run_stopped_among_events_goes_on_bit_for_bit(small, tmp_path):
     whole, parts = f"training.out={tmp_path}/whole", f"training.out={tmp_path}/parts"
-    assert run.train(small(*UNROLL, whole)) == 0
-    assert run.train(small(*UNROLL, parts, "training.max_steps=5")) == 0
-    assert run.train(small(*UNROLL, parts), resume=True) == 0
+    assert run.train(small(*PRETRAINING, whole)) == 0
+    assert run.train(small(*PRETRAINING, parts, "training.max_steps=5")) == 0
+    assert run.train(small(*PRETRAINING, parts), resume=True) == 0
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

@@ -1,0 +1,1 @@
+"""Requests become table rows and numbers, as the training files' rows did."""

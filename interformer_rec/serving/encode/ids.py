@@ -43,7 +43,7 @@ class Ids:
 
     def _together(self, values: list[Any]) -> np.ndarray | None:
         """As `many`; None: something in the list needs a closer look."""
-        return None if values else self._map.ints(NOTHING)
+        return None if values else self._map.ints(NOTHING).astype(np.int64)
 
     def _one_by_one(self, values: list[Any]) -> np.ndarray:
         rows: list[int] = []

@@ -62,5 +62,5 @@ def shown(value: Any) -> str:
         inside = ", ".join(shown(one) if not isinstance(one, (list, dict)) else "..." for one in value[:3])
         return f"[{inside}{', ...' if len(value) > 3 else ''}] ({len(value)} elements)"
     if isinstance(value, dict):
-        return f"an object of {len(value)} keys"
+        return f"an object of {len(value)} key{'s' * (len(value) != 1)}"
     return f"a {type(value).__name__}"

@@ -21,7 +21,14 @@ from rich.text import Text
 from interformer_rec import __version__
 from interformer_rec.error_text import paragraph, print_in_any_locale, readable, say, write_torchruns_file
 from interformer_rec.errors import InputError
-from interformer_rec.planning.arguments import add_plan_arguments, plan_call
+from interformer_rec.planning.arguments import (
+    Asked,
+    Output,
+    add_diff_arguments,
+    add_plan_arguments,
+    add_score_arguments,
+    given,
+)
 from interformer_rec.redaction import forget, redact
 from interformer_rec.strict_json import finite
 
@@ -115,9 +122,18 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def plan(args: argparse.Namespace) -> int:
-    """Print a sharding plan for a cluster, what differs between two plan files, or what a run says about its prediction."""
-    command, positional, named = plan_call(args)
-    return call(command, *positional, **named)
+    """Print a sharding plan for a cluster."""
+    return call("plan", given(Asked, args), given(Output, args))
+
+
+def plan_diff(args: argparse.Namespace) -> int:
+    """Print what differs between two plan files."""
+    return call("plan diff", args.first, args.second, args.json)
+
+
+def plan_score(args: argparse.Namespace) -> int:
+    """Print what a run says about its prediction."""
+    return call("plan score", args.run_folder, args.cluster, out=args.out, as_json=args.json, trust=args.trust_run)
 
 
 def options(pairs: list[str]) -> dict[str, str]:
@@ -167,7 +183,8 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def add(run: Callable[[argparse.Namespace], int], about: str) -> _Parser:
-        command = commands.add_parser(run.__name__, help=about, description=about, parents=[debug])
+        name = run.__name__.replace("_", " ")
+        command = commands.add_parser(name, help=about, description=about, parents=[debug])
         command.set_defaults(run=run)
         return command
 
@@ -193,6 +210,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run")
 
     add_plan_arguments(add(plan, "Plan the tables' sharding for a cluster: memory, time, reasons. No GPU needed."))
+    add_diff_arguments(add(plan_diff, "What differs between two plan files."))
+    one = add(plan_score, "A plan's prediction beside what a run measured; --out writes the calibrated cluster.")
+    add_score_arguments(one)
+    _trust_argument(one)
 
     one = add(evaluate, "Metrics of a trained model.")
     _scoring_arguments(one, "Parquet files with labels; default: the test data of the run", required=False)
@@ -227,11 +248,18 @@ def _config_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--set", metavar="A.B=C", action="append", default=[], help="override one value of the config")
 
 
+def joined(argv: list[str]) -> list[str]:
+    """["plan", "diff", "a.json", ...] -> ["plan diff", "a.json", ...]: a command of two words is one for argparse."""
+    first = next((i for i, word in enumerate(argv) if not word.startswith("-")), 0)
+    command = " ".join(argv[first : first + 2])
+    return [*argv[:first], command, *argv[first + 2 :]] if command in ("plan diff", "plan score") else argv
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code; only argparse (--help, a wrong flag: 2) leaves by SystemExit."""
     print_in_any_locale()
     forget()
-    args = parser().parse_args(argv)
+    args = parser().parse_args(joined(sys.argv[1:] if argv is None else argv))
     debug = getattr(args, "debug", False)
     try:
         return args.run(args)

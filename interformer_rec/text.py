@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable
 from typing import Any
 
 
@@ -46,17 +47,27 @@ def size(value: Any) -> str:
     return f"{found:.2f} TiB"
 
 
+def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """(0, 1, 2, 5) -> [(0, 2), (5, 5)]: first and last of each unbroken run, ascending."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
+def ranges(numbers: Collection[int], dash: str = "-", most: int | None = None) -> str:
+    """(0, 1, 2, 5) -> '0-2, 5'; of more than `most` runs only those, and how many numbers there are."""
+    texts = [str(first) if first == last else f"{first}{dash}{last}" for first, last in runs(numbers)]
+    more = f", ... ({len(numbers)})" if most is not None and len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
 def ranks(value: Any) -> str:
     """[0, 1, 2, 5] -> 0–2, 5."""
-    if not isinstance(value, list):
-        return str(value)
-    runs: list[list[int]] = []
-    for rank in sorted(value):
-        if runs and rank == runs[-1][-1] + 1:
-            runs[-1].append(rank)
-        else:
-            runs.append([rank])
-    return ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+    return ranges(value, "–") if isinstance(value, list) else str(value)
 
 
 def duration(value: Any) -> str:

@@ -22,11 +22,7 @@ from interformer_rec.planning.search.together import bundle, unbundle
 
 
 class DoesNotFit(InputError):
-    """The tables do not fit. `cause`: the search's numbers; None where a device is full before the first table."""
-
-    def __init__(self, message: str, cause: NoPlan | None = None) -> None:
-        super().__init__(message)
-        self.cause = cause
+    """The tables do not fit, or a device is full before the first of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +84,7 @@ def place(problem: Problem) -> Placed:
                 problem.space(exchange), topology, problem.wishes.together, problem.groups
             )
         except NoPlan as error:
-            raise DoesNotFit(_no_plan(problem, str(error)), error) from error
+            raise DoesNotFit(_no_plan(problem, str(error))) from error
         spent += seconds
         capacity = (problem.cluster.device_bytes, problem.cluster.host_bytes)
         memory = rank_memory(options, problem.tables, problem.job, problem.constant, capacity)

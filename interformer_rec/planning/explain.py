@@ -18,7 +18,7 @@ from interformer_rec.distributed.sharding_types import SHARDING_TYPES
 from interformer_rec.planning.answer import Placed
 from interformer_rec.planning.constraints import HOST_KERNELS, TableKind, why_not
 from interformer_rec.planning.cost.cluster import GIB
-from interformer_rec.planning.cost.timing import StepTime, step_time
+from interformer_rec.planning.cost.timing import step_time
 from interformer_rec.planning.search.options import ShardRuns
 from interformer_rec.planning.search.rank_groups import Group
 
@@ -145,15 +145,11 @@ class _Judge:
 
     def _try(self, option: ShardingOption, group: Group | None) -> Rejected:
         needs = self.needs(option)
-        ranks, short = self._ranks(option, needs, self._open(group))
-        if short is not None:
-            rank, lack = short
-            return Rejected(
-                option.sharding_type,
-                option.compute_kernel,
-                f"does not fit: {lack / GIB:.2f} GiB too much on rank {rank}"
-                + (f" ({group.label} only)" if group else ""),
-            )
+        ranks, lack = self._ranks(option, needs, group)
+        if lack > 0:
+            only = f" ({group.label} only)" if group else ""
+            reason = f"does not fit: {lack / GIB:.2f} GiB too much on rank {ranks[-1]}{only}"
+            return Rejected(option.sharding_type, option.compute_kernel, reason)
         loads = self.loads.copy()
         np.add.at(loads, ranks, needs[:, 0])
         slowest, everyone = float(loads.max()) - self.slowest, float(loads.sum()) - self.sum
@@ -165,52 +161,29 @@ class _Judge:
             reason = f"as fast: {slowest:+.4g} ms on the slowest rank, {everyone:+.4g} ms over all ranks"
         return Rejected(option.sharding_type, option.compute_kernel, reason, slowest, everyone)
 
-    def _open(self, group: Group | None) -> np.ndarray:
-        """(ranks,) where a table of the group may lie."""
-        return np.isin(np.arange(len(self.loads)), group.ranks) if group else np.ones(len(self.loads), dtype=bool)
-
-    def _ranks(
-        self, option: ShardingOption, needs: np.ndarray, there: np.ndarray
-    ) -> tuple[list[int], tuple[int, float] | None]:
-        """Ranks of the shards, those of `there` only; or the rank that comes closest and the bytes it lacks."""
-        ranks = len(self.loads)
+    def _ranks(self, option: ShardingOption, needs: np.ndarray, group: Group | None) -> tuple[list[int], float]:
+        """Ranks of the shards and 0; or ranks up to the one that comes closest to holding a shard, and the bytes it lacks."""
+        every = np.arange(len(self.loads))
+        free, loads, taken = self.free.copy(), self.loads.copy(), list[int]()
+        step, choices = 1, every[:, None]  # a shard at once, on any rank
         if option.partition_by == "uniform":
-            taken = list(range(len(needs)))
-            lack = (needs[:, 1:] - self.free[taken]).max(1)
-            worst = int(lack.argmax())
-            return taken, (worst, float(lack[worst])) if lack[worst] > 0 else None
-        free, loads, taken = np.where(there[:, None], self.free, -FAR), self.loads.copy(), []
-        hosts = option.partition_by in ("host", "multi_host")
-        groups = (
-            [needs[i : i + self.local] for i in range(0, len(needs), self.local)]
-            if hosts
-            else [needs[i : i + 1] for i in range(len(needs))]
-        )
-        for group in groups:
-            if hosts:
-                best = self._host(group, free, loads)
-                places = [best * self.local + i for i in range(len(group))]
-            else:
-                room = ((free - group[0, 1:]) >= 0).all(1)
-                places = (
-                    [int(np.where(room, loads, np.inf).argmin())]
-                    if room.any()
-                    else [int((free - group[0, 1:]).min(1).argmax())]
-                )
-            lack = (group[:, 1:] - free[places]).max(1)
-            if lack.max() > 0:
-                return [], (places[int(lack.argmax())] % ranks, float(lack.max()))
-            loads[places] += group[:, 0]
-            free[places] -= group[:, 1:]
-            taken += places
-        return taken, None
-
-    def _host(self, group: np.ndarray, free: np.ndarray, loads: np.ndarray) -> int:
-        """The node on which a group of shards ends first, among those with room; else the one that lacks least."""
-        by_host = free.reshape(-1, self.local, 2)[:, : len(group)] - group[None, :, 1:]
-        lack = -by_host.min((1, 2))
-        ends = (loads.reshape(-1, self.local)[:, : len(group)] + group[None, :, 0]).max(1)
-        return int(np.where(lack <= 0, ends, np.inf).argmin()) if (lack <= 0).any() else int(lack.argmin())
+            step, choices = len(needs), every[None, : len(needs)]
+        elif group is not None:
+            free[np.isin(every, group.ranks, invert=True)] = -FAR
+        if option.partition_by in ("host", "multi_host"):
+            step, choices = self.local, every.reshape(-1, self.local)
+        for start in range(0, len(needs), step):
+            shards = needs[start : start + step]
+            places = choices[:, : len(shards)]  # [choices, shards] ranks
+            lack = (shards[None, :, 1:] - free[places]).max(axis=2)  # [choices, shards] bytes
+            ends = np.where(lack.max(axis=1) <= 0, (loads[places] + shards[None, :, 0]).max(axis=1), np.inf)
+            best = int(ends.argmin() if np.isfinite(ends).any() else lack.max(axis=1).argmin())
+            if lack[best].max() > 0:
+                return [*taken, int(places[best, lack[best].argmax()])], float(lack[best].max())
+            loads[places[best]] += shards[:, 0]
+            free[places[best]] -= shards[:, 1:]
+            taken += places[best].tolist()
+        return taken, 0.0
 
 
 def _needs(shards: Sequence[Shard]) -> np.ndarray:
@@ -228,27 +201,15 @@ def _would(tried: Rejected | None) -> str:
 def what_would_help(placed: Placed) -> dict[str, float]:
     """Change -> milliseconds a step would take with the same plan."""
     problem, now = placed.problem, placed.time
-    cluster = problem.cluster
     found = {}
-    for what, field in (
-        ("twice the inter-node bandwidth", "inter_node_gb_per_s"),
-        ("twice the intra-node bandwidth", "intra_node_gb_per_s"),
-    ):
-        faster = cluster.model_copy(update={field: 2 * getattr(cluster, field)})
-        found[what] = step_time(problem.changed(cluster=faster), placed.options).total
-    found["twice the memory bandwidth for tables"] = _with(now, 0.5, 1.0)
-    found["a dense part twice as fast"] = _with(now, 1.0, 0.5)
+    for link in ("inter_node", "intra_node"):
+        name = f"{link}_gb_per_s"
+        faster = problem.cluster.model_copy(update={name: 2 * getattr(problem.cluster, name)})
+        time = step_time(problem.changed(cluster=faster), placed.options)
+        found[f"twice the {link.replace('_', '-')} bandwidth"] = time.total
+    found["twice the memory bandwidth for tables"] = replace(now, lookup=now.lookup / 2, update=now.update / 2).total
+    dense = replace(now, dense_forward=now.dense_forward / 2, dense_backward=now.dense_backward / 2)
+    found["a dense part twice as fast"] = dense.total
     mean = float((now.lookup + now.update).mean())
     found["tables spread perfectly evenly"] = now.total - float(now.lookup.max() + now.update.max()) + mean
     return {what: ms for what, ms in found.items() if ms < 0.99 * now.total}
-
-
-def _with(now: StepTime, tables: float, dense: float) -> float:
-    faster = replace(
-        now,
-        lookup=tables * now.lookup,
-        update=tables * now.update,
-        dense_forward=dense * now.dense_forward,
-        dense_backward=dense * now.dense_backward,
-    )
-    return faster.total

@@ -23,6 +23,7 @@ from interformer_rec.distributed.sharding import sharders, tables_of
 from interformer_rec.distributed.sharding_types import SHARDING_TYPES
 from interformer_rec.errors import InputError
 from interformer_rec.model.task import build_task
+from interformer_rec.planning.arguments import RESERVE
 from interformer_rec.planning.constraints import TableKind, Wishes, allowed, without_default
 from interformer_rec.planning.cost.cluster import GIB, Cluster
 from interformer_rec.planning.cost.dense import DenseCost, DenseCosts
@@ -40,7 +41,6 @@ from interformer_rec.planning.search.options import ShardRuns, enumerate_grouped
 from interformer_rec.planning.search.rank_groups import Group
 
 MODEL = frozenset({"config", "sizes", "table_bytes"})  # what model and tables depend on
-RESERVE = 0.1  # share of a device's memory kept free: fragmentation, work space of kernels, what nobody counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,7 @@ class Problem:
     wishes: Wishes
     reserve: float = RESERVE
     table_bytes: int = 4  # of a weight: 4, or 2 for half-precision tables (a what-if: the run config has fp32 only)
+    same_model: Problem | None = None  # a question about the same model and tables: what it has made is used here
 
     @cached_property
     def ranks(self) -> int:
@@ -64,6 +65,8 @@ class Problem:
     @cached_property
     def model(self) -> nn.Module:
         """The task, all of it on meta."""
+        if self.same_model is not None:
+            return self.same_model.model
         with torch.device("meta"):
             task = build_task(
                 self.config.features, self.config.model, self.sizes.rows, l2=self.config.optimizer.embedding.l2
@@ -77,6 +80,8 @@ class Problem:
     @cached_property
     def tables(self) -> dict[str, TableLoad]:
         """Every table, with what a row of the batch reads from it."""
+        if self.same_model is not None:
+            return self.same_model.tables
         features, loads = self.config.features, {}
         for name, info in tables_of(self.model).items():
             lookups = features.pooled_lookups if info.pooled else features.jagged_lookups
@@ -101,7 +106,7 @@ class Problem:
     @cached_property
     def dense_costs(self) -> DenseCosts:
         """Of the dense part, for any batch size."""
-        return DenseCosts(self.config, self.sizes)
+        return DenseCosts(self.config, self.sizes) if self.same_model is None else self.same_model.dense_costs
 
     @cached_property
     def dense(self) -> DenseCost:
@@ -147,29 +152,17 @@ class Problem:
 
     def space(self, exchange: bool = False) -> list[ShardingOption]:
         """Every allowed option of every table, with time (ms) and memory estimates."""
-        constraints = {
-            name: ParameterConstraints(
-                sharding_types=list(kinds),
-                compute_kernels=sorted({kernel for kernels in kinds.values() for kernel in kernels}),
-                pooling_factors=[length.mean for length in self.tables[name].lengths],
-            )
-            for name, kinds in (
-                (kind.name, allowed(kind, self.wishes, self.job.device, self.ranks, self.groups.get(kind.name)))
-                for kind in self.kinds
-            )
-        }
+        constraints = {}
+        for kind in self.kinds:
+            kinds = allowed(kind, self.wishes, self.job.device, self.ranks, self.groups.get(kind.name))
+            kernels = sorted({kernel for kernels in kinds.values() for kernel in kernels})
+            constraints[kind.name] = _constraint(self.tables[kind.name], list(kinds), kernels)
         return self._enumerate(constraints, exchange)
 
     def all_options(self, exchange: bool = False) -> list[ShardingOption]:
         """Also the options that the wishes rule out, in device memory: for explanations."""
-        kinds = [*SHARDING_TYPES]
         constraints = {
-            table.name: ParameterConstraints(
-                sharding_types=kinds,
-                compute_kernels=["fused", "dense"],
-                pooling_factors=[length.mean for length in table.lengths],
-            )
-            for table in self.tables.values()
+            name: _constraint(table, [*SHARDING_TYPES], ["fused", "dense"]) for name, table in self.tables.items()
         }
         return self._enumerate(constraints, exchange)
 
@@ -187,12 +180,8 @@ class Problem:
             given = plan[name]
             pieces = len(given.ranks or []) // (local if given.sharding_type == "grid_shard" else 1)
             cut = "column" in given.sharding_type or given.sharding_type == "grid_shard"
-            constraints[name] = ParameterConstraints(
-                sharding_types=[given.sharding_type],
-                compute_kernels=[given.compute_kernel],
-                min_partition=table.dim // max(1, pieces) if cut else None,
-                pooling_factors=[length.mean for length in table.lengths],
-            )
+            constraints[name] = _constraint(table, [given.sharding_type], [given.compute_kernel])
+            constraints[name].min_partition = table.dim // max(1, pieces) if cut else None
         everything = self.cluster.topology(self.nodes)
         options = {option.name: option for option in self._enumerate(constraints, False, everything)}
         for name, option in options.items():
@@ -211,13 +200,9 @@ class Problem:
         return [] if note is None else [note]
 
     def changed(self, **changes: object) -> Problem:
-        """The same question with something else in it."""
-        other = replace(self, **changes)  # type: ignore[arg-type]
-        if not MODEL.intersection(changes):  # a thousand tables on meta take a second to make
-            for name in ("model", "tables", "dense_parameters", "dense_costs"):
-                if name in self.__dict__:
-                    other.__dict__[name] = self.__dict__[name]
-        return other
+        """The same question with something else in it. A thousand tables on meta take a second: both use the same, if they may."""
+        same = None if MODEL.intersection(changes) else self.same_model or self
+        return replace(self, same_model=same, **changes)  # type: ignore[arg-type]
 
     def _enumerate(
         self, constraints: dict[str, ParameterConstraints], exchange: bool, topology: Topology | None = None
@@ -248,6 +233,12 @@ class Problem:
         if isinstance(shards, ShardRuns):
             return ShardRuns([(count, weigh(shard)) for count, shard in shards.runs], shards._offsets)
         return [weigh(shard) for shard in shards]
+
+
+def _constraint(table: TableLoad, kinds: list[str], kernels: list[str]) -> ParameterConstraints:
+    """What TorchRec may make of a table, and how many ids a row reads from it."""
+    means = [length.mean for length in table.lengths]
+    return ParameterConstraints(sharding_types=kinds, compute_kernels=kernels, pooling_factors=means)
 
 
 def _on_ranks(option: ShardingOption, given: ParameterSharding, ranks: int) -> list[Shard]:

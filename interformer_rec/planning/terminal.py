@@ -12,8 +12,10 @@ from rich.table import Table
 
 from interformer_rec.planning.answer import Placed
 from interformer_rec.planning.cost.cluster import GIB
+from interformer_rec.planning.cost.sizes import by_source
 from interformer_rec.planning.explain import TableReport, what_would_help
 from interformer_rec.planning.what_if import Change, Outcome, cheapest
+from interformer_rec.text import ranges
 
 SHOWN = 20  # tables on the screen; the JSON has all
 
@@ -56,10 +58,7 @@ def show_plan(
 def _memory(placed: Placed) -> Table:
     memory = placed.memory
     rank, moment = int(memory.peak.argmax()), memory.moment
-    table = Table()
-    table.add_column("item")
-    for name in ("this rank", "mean", "least"):
-        table.add_column(f"{name}, MiB", justify="right")
+    table = grid("item", right=("this rank, MiB", "mean, MiB", "least, MiB"))
     items = {**memory.always, **getattr(memory, moment)}
     for name, values in items.items():
         if values.max() >= 2**16:
@@ -73,18 +72,15 @@ def _memory(placed: Placed) -> Table:
 
 def _time(placed: Placed) -> Table:
     time = placed.time
-    table = Table()
-    for name in ("item", "ms", "share"):
-        table.add_column(name, justify="left" if name == "item" else "right")
+    table = grid("item", right=("ms", "share"))
     for name, ms in time.items.items():
         table.add_row(name, f"{ms:.3f}", f"{ms / time.total:.0%}")
     return table
 
 
 def _tables(reports: Sequence[TableReport]) -> Table:
-    table = Table()
-    for name in ("table", "rows", "dim", "ids a row", "sharding", "kernel", "ranks", "GiB", "ms over ranks"):
-        table.add_column(name, justify="left" if name in ("table", "sharding", "kernel", "ranks") else "right")
+    names = ("table", "rows", "dim", "ids a row", "sharding", "kernel", "ranks", "GiB", "ms over ranks")
+    table = grid(*names, right=("rows", "dim", "ids a row", "GiB", "ms over ranks"))
     for report in reports[:SHOWN]:
         table.add_row(
             escape(report.name),
@@ -93,7 +89,7 @@ def _tables(reports: Sequence[TableReport]) -> Table:
             f"{report.ids_per_row:.2f}",
             report.sharding,
             report.kernel,
-            ranks_text(report.ranks),
+            ranges(report.ranks, most=6),
             f"{(report.device_bytes + report.host_bytes) / GIB:.3f}",
             f"{report.ms:.3f}",
         )
@@ -126,10 +122,7 @@ def _sentences(console: Console, placed: Placed) -> None:
         f"{origin}: {_share(efficiency.memory)} of memory bandwidth, {_share(efficiency.links)} of link bandwidth, "
         f"{_share(efficiency.matmul)} of the matmul rate, {efficiency.launch_us:.3g} us to start an operator."
     )
-    groups: dict[str, list[str]] = {}
-    for what, source in placed.problem.sizes.sources.items():
-        groups.setdefault(source, []).append(what)
-    for source, whats in groups.items():
+    for source, whats in by_source(placed.problem.sizes.sources).items():
         named = ", ".join(whats[:4]) + (f" and {len(whats) - 4} more" if len(whats) > 4 else "")
         console.print(f"Sizes: {escape(named)} ({escape(source)}).")
 
@@ -138,38 +131,26 @@ def _share(value: float) -> str:
     return f"{value:.0%}" if value >= 0.1 else f"{value:.2g}"
 
 
-def ranks_text(ranks: Sequence[int]) -> str:
-    """(0, 1, 2, 3, 8) -> '0-3, 8'."""
-    parts: list[list[int]] = []
-    for rank in ranks:
-        if parts and rank == parts[-1][-1] + 1:
-            parts[-1][-1:] = [rank] if len(parts[-1]) > 1 else [parts[-1][0], rank]
-        else:
-            parts.append([rank])
-    texts = ["-".join(map(str, dict.fromkeys(part))) for part in parts]
-    return ", ".join(texts[:6]) + (f", ... ({len(ranks)})" if len(texts) > 6 else "")
+def grid(*names: str, right: Sequence[str], title: str | None = None) -> Table:
+    """A table with these columns; those of `right` hold numbers, and come last where `names` has not got them."""
+    table = Table(title=title, title_justify="left")
+    for name in (*names, *(name for name in right if name not in names)):
+        table.add_column(name, justify="right" if name in right else "left")
+    return table
 
 
 def show_sweep(console: Console, outcomes: Sequence[Outcome]) -> None:
     """One row a job, and the cheapest that fits."""
-    table = Table(title="What if", title_justify="left")
-    priced = any(o.price_per_hour is not None for o in outcomes)
-    names = ["cluster", "nodes", "ranks", "rows a rank", "ms a step", "samples/s", "fullest GiB", "most of the step"]
-    for name in [*names, *(["price/h", "price per 10^9 samples"] if priced else [])]:
-        table.add_column(name, justify="left" if name in ("cluster", "most of the step") else "right")
+    numbers = ("nodes", "ranks", "rows a rank", "ms a step", "samples/s", "fullest GiB")
+    prices = ("price/h", "price per 10^9 samples") if any(o.price_per_hour is not None for o in outcomes) else ()
+    table = grid("cluster", *numbers, "most of the step", right=(*numbers, *prices), title="What if")
     for o in outcomes:
+        fits = o.step_ms is not None
+        found = [(o.step_ms, ".2f"), (o.samples_per_second, ",.0f"), (o.peak_gib, ".2f")]
+        paid = [(o.price_per_hour if fits else None, ",.2f"), (o.price_per_billion_samples, ",.2f")][: len(prices)]
+        texts = ["-" if value is None else format(value, form) for value, form in (*found, *paid)]
         head = (o.cluster, str(o.nodes), str(o.ranks), f"{o.batch_size:,}")
-        if o.step_ms is None:
-            table.add_row(*head, "-", "-", "-", "does not fit", *(["-", "-"] if priced else []))
-            continue
-        prices = (
-            [f"{p:,.2f}" if p is not None else "-" for p in (o.price_per_hour, o.price_per_billion_samples)]
-            if priced
-            else []
-        )
-        table.add_row(
-            *head, f"{o.step_ms:.2f}", f"{o.samples_per_second:,.0f}", f"{o.peak_gib:.2f}", o.bottleneck, *prices
-        )
+        table.add_row(*head, *texts[:3], o.bottleneck if fits else "does not fit", *texts[3:])
     console.print(table)
     best = cheapest(outcomes)
     if best is None:
@@ -195,9 +176,7 @@ def show_diff(console: Console, difference: Mapping[str, Mapping[str, Any]], fir
     for part, pairs in difference.items():
         if not pairs:
             continue
-        table = Table(title=part, title_justify="left")
-        for name in ("", first, second):
-            table.add_column(escape(name))
+        table = grid("", escape(first), escape(second), right=(), title=part)
         for name, (before, after) in list(pairs.items())[:200]:
             table.add_row(escape(str(name)), _cell(before), _cell(after))
         console.print(table)

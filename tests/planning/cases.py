@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
-from interformer_rec.planning.command import question
+from interformer_rec.planning import command
+from interformer_rec.planning.arguments import Asked, Output
 from interformer_rec.planning.cost.cluster import PUBLISHED, Cluster
 from interformer_rec.planning.question import Problem
 
@@ -64,8 +66,15 @@ def cluster(kind: dict[str, object] = GPU, **changes: object) -> Cluster:
 def problem(
     folder: Path, kind: dict[str, object] = GPU, nodes: int = 1, text: str = CONFIG, **options: object
 ) -> Problem:
-    """The question of CONFIG on a small cluster; `options` as command.question takes them, cluster fields under `hardware`."""
+    """The question of CONFIG on a small cluster; `options` as Asked has them, cluster fields under `hardware`."""
     path = folder / "small.yaml"
     path.write_text(text)
     hardware = options.pop("hardware", {})
-    return question(str(path), cluster(kind, **hardware), nodes=nodes, **options)  # type: ignore[arg-type]
+    asked = Asked(str(path), "", nodes=nodes, **options)  # type: ignore[arg-type]
+    return command.question(asked, cluster(kind, **hardware))  # type: ignore[arg-type]
+
+
+def plan(config: str, cluster: str, **options: object) -> int:
+    """As `interformer plan` with the options that Asked and Output have."""
+    output = {field.name: options.pop(field.name) for field in fields(Output) if field.name in options}
+    return command.plan(Asked(config, cluster, **options), Output(**output))  # type: ignore[arg-type]

@@ -86,9 +86,8 @@ def test_no_plan_says_how_much_is_needed_and_there(tmp_path: Path):
     text = CONFIG.replace("num_embeddings: 900", "num_embeddings: 2000000000")
     with pytest.raises(
         DoesNotFit, match=r"5 tables \(119\.2 GiB of weights\) on 1 x two-gpus \(2 ranks with 12\.\d GiB"
-    ) as error:
+    ):
         place(problem(tmp_path, text=text))
-    assert error.value.cause is not None
     with pytest.raises(DoesNotFit, match=r"no memory is left for tables on two-gpus.*a batch of 10000000 rows needs"):
         place(problem(tmp_path, batch_size=10_000_000))
 

@@ -1,15 +1,9 @@
-"""Options of `plan`, `plan diff` and `plan score` arrive where they belong; an option that a command would ignore is an error."""
-
-import inspect
+"""Options of `plan`, `plan diff` and `plan score` arrive where they belong; an option that a command does not have is an error."""
 
 import pytest
 
 from interformer_rec import cli
-from interformer_rec.planning.arguments import OPTIONS, USED
-from interformer_rec.planning.command import compare, plan
-from interformer_rec.planning.score.command import score_run
-
-FUNCTIONS = {"plan": plan, "plan diff": compare, "plan score": score_run}
+from interformer_rec.planning.arguments import Asked, Output
 
 
 @pytest.fixture
@@ -19,53 +13,80 @@ def calls(monkeypatch):
     return seen
 
 
-def test_only_what_is_given_is_passed_on(calls):
+ALL = {
+    "--set": "a=1", "--nodes": "2", "--batch-size": "8", "--constraints": "c", "--reserve": "0.2", "--objective": "gpus",
+    "--rows": "t=1", "--lengths": "l=1", "--statistics": "s", "--price": "cpu=1", "--what-if": "nodes=1", "--why": "t",
+    "--out": "o", "--html": "h", "--json": None,
+}  # fmt: skip
+
+
+def test_what_is_given_arrives_and_the_rest_has_its_default(calls):
     assert cli.main(["plan", "c.yaml", "--cluster", "cpu"]) == 0
-    assert cli.main(["plan", "c.yaml", "--cluster", "cpu", "--nodes", "2", "--set", "a=1", "--json", "--why", "t"]) == 0
+    words = [word for pair in ALL.items() for word in pair if word is not None]
+    assert cli.main(["--debug", "plan", "c.yaml", "--cluster", "cpu", *words]) == 0
+    asked = Asked(
+        "c.yaml", "cpu", set=["a=1"], nodes=2, batch_size=8, constraints="c", reserve=0.2, rows=["t=1"], lengths=["l=1"],
+        statistics="s",
+    )  # fmt: skip
+    output = Output("gpus", ["cpu=1"], ["nodes=1"], ["t"], "o", "h", True)
+    assert calls == [(("plan", Asked("c.yaml", "cpu"), Output()), {}), (("plan", asked, output), {})]
+
+
+def test_commands_of_two_words(calls):
     assert cli.main(["plan", "diff", "a.json", "b.json", "--json"]) == 0
-    assert cli.main(["plan", "score", "runs/x", "--out", "c.yaml"]) == 0
+    assert cli.main(["--debug", "plan", "score", "runs/x", "--out", "c.yaml", "--trust-run"]) == 0
+    assert cli.main(["plan", "score", "runs/x", "--cluster", "cpu", "--json"]) == 0
     assert calls == [
-        (("plan", "c.yaml"), {"cluster": "cpu"}),
-        (("plan", "c.yaml"), {"cluster": "cpu", "nodes": 2, "overrides": ["a=1"], "as_json": True, "why": ["t"]}),
-        (("plan diff", "a.json", "b.json"), {"as_json": True}),
-        (("plan score", "runs/x"), {"out": "c.yaml"}),
+        (("plan diff", "a.json", "b.json", True), {}),
+        (("plan score", "runs/x", None), {"out": "c.yaml", "as_json": False, "trust": True}),
+        (("plan score", "runs/x", "cpu"), {"out": None, "as_json": True, "trust": False}),
     ]
 
 
-VALUES = {"nodes": "1", "batch_size": "8", "reserve": "0.1", "what_if": "nodes=1", "objective": "time"}
+def left(argv, capsys):
+    """(exit code, what was printed) of a command line that argparse answers."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(argv)
+    printed = capsys.readouterr()
+    return caught.value.code, printed.out + printed.err
 
 
-@pytest.mark.parametrize("command", [["diff", "a", "b"], ["score", "run"]])
-@pytest.mark.parametrize("option", OPTIONS)
-def test_an_option_that_would_be_ignored_is_named(calls, capsys, command, option):
+HAS = {"diff": ("--json",), "score": ("--cluster", "--out", "--json", "--trust-run")}
+
+
+@pytest.mark.parametrize("command", HAS)
+@pytest.mark.parametrize("option", [*ALL, "--cluster", "--trust-run"])
+def test_an_option_that_a_command_does_not_have_is_an_error(calls, capsys, command, option):
     """Also one that is given its default."""
-    flag = f"--{option.replace('_', '-')}"
-    code = cli.main(["plan", *command, flag, *([] if option in ("json", "trust_run") else [VALUES.get(option, "x=1")])])
-    if option in USED[f"plan {command[0]}"]:
-        assert (code, len(calls)) == (0, 1)
+    value = [] if option in ("--json", "--trust-run") else [ALL.get(option, "cpu")]
+    argv = ["plan", command, *(["a", "b"] if command == "diff" else ["run"]), option, *value]
+    if option in HAS[command]:
+        assert cli.main(argv) == 0 and len(calls) == 1
     else:
-        assert (code, calls) == (2, [])
-        assert f"plan {command[0]}: {flag} has no meaning there; it takes" in capsys.readouterr().err
+        code, text = left(argv, capsys)
+        assert (code, calls) == (2, []) and f"unrecognized arguments: {option}" in text
 
 
 @pytest.mark.parametrize(
     "argv, part",
     [
-        (["diff", "a"], "name the two plan files"),
-        (["score"], "name one run folder"),
-        (["score", "a", "b"], "name one run folder"),
-        (["c.yaml"], "--cluster NAME_OR_FILE"),
-        (["c.yaml", "d.yaml", "--cluster", "cpu"], "one CONFIG"),
+        (["diff", "a"], "interformer plan diff: error: the following arguments are required: B"),
+        (["score"], "interformer plan score: error: the following arguments are required: RUN"),
+        (["score", "a", "b"], "unrecognized arguments: b"),
+        (["c.yaml"], "interformer plan: error: the following arguments are required: --cluster"),
+        (["c.yaml", "d.yaml", "--cluster", "cpu"], "unrecognized arguments: d.yaml"),
+        (["c.yaml", "--cluster", "cpu", "--trust-run"], "unrecognized arguments: --trust-run"),
+        (["c.yaml", "--cluster", "cpu", "--objective", "money"], "invalid choice: 'money'"),
     ],
 )
 def test_what_lacks_or_is_too_much(calls, capsys, argv, part):
-    assert cli.main(["plan", *argv]) == 2
-    assert part in capsys.readouterr().err and calls == []
+    code, text = left(["plan", *argv], capsys)
+    assert (code, calls) == (2, []) and part in text
 
 
-@pytest.mark.parametrize("command", FUNCTIONS)
-def test_every_option_is_an_argument_of_the_function(command):
-    arguments = inspect.signature(FUNCTIONS[command]).parameters
-    assert {OPTIONS[name] for name in USED[command]} <= set(arguments)
-    keywords = {name for name, parameter in arguments.items() if parameter.default is not inspect.Parameter.empty}
-    assert keywords <= {OPTIONS[name] for name in USED[command]}
+@pytest.mark.parametrize("command, options", HAS.items())
+def test_each_command_has_a_help_of_its_own(capsys, command, options):
+    code, text = left(["plan", command, "--help"], capsys)
+    assert code == 0 and f"usage: interformer plan {command}" in text
+    assert all(option in text for option in options) and "--nodes" not in text
+    assert f"plan {command}" in left(["--help"], capsys)[1]

@@ -11,8 +11,7 @@ import yaml
 
 from interformer_rec.distributed.sharding_types import SHARDING_TYPES
 from interformer_rec.errors import InputError
-from interformer_rec.planning.command import plan
-from tests.planning.cases import CONFIG
+from tests.planning.cases import CONFIG, plan
 
 SECONDS = 60
 TABLES = ("item", "tag", "user", "city", "words")
@@ -47,7 +46,7 @@ def question(draw: random.Random) -> dict[str, object]:
         "reserve": draw.choice((0.0, 0.1, 0.1, 0.5, 0.999999)),
         "rows": [f"{table}={draw.choice(ROWS)}" for table in draw.sample(TABLES, draw.randint(0, 2))],
         "lengths": [f"words={draw.choice((0, 0.001, 5, 1e6))}"] if draw.random() < 0.4 else [],
-        "overrides": overrides,
+        "set": overrides,
         "why": ["user"] if draw.random() < 0.2 else [],
         "wishes": wishes,
     }

@@ -99,6 +99,14 @@ class Sizes:
         }
 
 
+def by_source(sources: Mapping[str, str]) -> dict[str, list[str]]:
+    """Source -> what is from there."""
+    found: dict[str, list[str]] = {}
+    for what, source in sources.items():
+        found.setdefault(source, []).append(what)
+    return found
+
+
 def find_sizes(
     config: RunConfig,
     config_path: str | None = None,

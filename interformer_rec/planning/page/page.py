@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from interformer_rec.errors import InputError
+from interformer_rec.planning.cost.sizes import by_source
 from interformer_rec.storage import write_file
 from interformer_rec.strict_json import finite
 
@@ -101,7 +102,7 @@ def _data(plan: Mapping[str, Any], sweep: list[Mapping[str, Any]]) -> dict[str, 
         "memory": _memory(memory),
         "host": [round(count) for count in memory["host"]] if max(memory["host"]) > 0 else None,
         "tables": [_table(name, table, job["tables"][name]) for name, table in plan["tables"].items()],
-        "sources": _by_source(plan["sources"]),
+        "sources": by_source(plan["sources"]),
         "assumptions": plan["assumptions"],
         "sweep": sweep,
     }
@@ -132,13 +133,6 @@ def _table(name: str, table: Mapping[str, Any], shape: Mapping[str, Any]) -> lis
         table["device_bytes"], table["host_bytes"], round(table["ms"], 6), runs, rejected,
         table.get("kept_on", ""),
     ]  # fmt: skip
-
-
-def _by_source(sources: Mapping[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for what, source in sources.items():
-        found.setdefault(source, []).append(what)
-    return found
 
 
 def _json_block(data: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,6 +13,7 @@ from rich.table import Table
 from interformer_rec.planning.score.calibration import calibrate, write_cluster
 from interformer_rec.planning.score.measured_file import read_run
 from interformer_rec.planning.score.score import STEP, Row, Score, cluster_of, score
+from interformer_rec.planning.terminal import grid
 from interformer_rec.redaction import redact
 from interformer_rec.strict_json import finite
 
@@ -70,34 +72,18 @@ def show(console: Console, found: Score) -> None:
 
 def _memory(found: Score) -> Table:
     rank = max(range(found.run.measured.ranks), key=lambda r: found.run.measured.by_rank[r].memory.peak or 0)
-    table = Table()
-    for name in (f"memory of rank {rank}", "predicted, MiB", "measured, MiB", "error of the worst rank"):
-        table.add_column(name, justify="left" if name.startswith("memory") else "right")
-    for row in found.memory:
-        table.add_row(
-            row.name,
-            f"{row.predicted[rank] / MIB:,.2f}",
-            f"{row.measured[rank] / MIB:,.2f}" if row.measured else "-",
-            _error(row),
-        )
-    return table
+    heads = ("predicted, MiB", "measured, MiB", "error of the worst rank")
+    return _table(found.memory, grid(f"memory of rank {rank}", right=heads), rank, MIB)
 
 
 def _time(found: Score) -> Table:
-    table = Table()
-    for name in ("stage", "predicted, ms", "measured, ms", "error"):
-        table.add_column(name, justify="left" if name == "stage" else "right")
-    for row in found.time:
-        table.add_row(
-            row.name,
-            f"{row.predicted[0]:,.2f}",
-            f"{row.measured[0]:,.2f}" if row.measured else "-",
-            _error(row),
-            end_section=row.name == found.time[-2].name,
-        )
-    assert found.time[-1].name == STEP
+    return _table(found.time, grid("stage", right=("predicted, ms", "measured, ms", "error")))
+
+
+def _table(rows: Sequence[Row], table: Table, rank: int = 0, unit: int = 1) -> Table:
+    for row, after in zip(rows, (*rows[1:], None), strict=True):
+        measured = f"{row.measured[rank] / unit:,.2f}" if row.measured else "-"
+        error = "-" if row.error is None else f"{row.error:+.1%}"
+        last = after is not None and after.name == STEP  # a line above the sum
+        table.add_row(row.name, f"{row.predicted[rank] / unit:,.2f}", measured, error, end_section=last)
     return table
-
-
-def _error(row: Row) -> str:
-    return "-" if row.error is None else f"{row.error:+.1%}"

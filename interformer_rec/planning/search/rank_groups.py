@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from interformer_rec.errors import InputError
+from interformer_rec.text import ranges
 
 Places = int | str | tuple[int | str, ...]  # 3, "0-7", the name of a group, or several of them
 MOST = 32  # different groups in one plan: each is a resource more for the search to count
@@ -37,17 +38,6 @@ def group_of_ranks(places: Places, named: Mapping[str, Places], ranks: int) -> G
     """Raises InputError for a rank that is not there."""
     chosen = _checked("rank", _numbers(places, named), ranks)
     return Group(_label("rank", chosen), tuple(chosen))
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """(0, 1, 2, 5), ascending -> '0-2, 5'."""
-    parts: list[tuple[int, int]] = []
-    for number in numbers:
-        if parts and parts[-1][1] == number - 1:
-            parts[-1] = (parts[-1][0], number)
-        else:
-            parts.append((number, number))
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
 
 
 def _label(what: str, numbers: Sequence[int]) -> str:

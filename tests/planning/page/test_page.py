@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from interformer_rec.errors import InputError
-from interformer_rec.planning.command import plan, question
+from interformer_rec.planning.arguments import Asked
+from interformer_rec.planning.command import question
 from interformer_rec.planning.cost.cluster import load_cluster
 from interformer_rec.planning.page import page as page_module
 from interformer_rec.planning.page.page import SCRIPTS, page_data, render, write_page, write_refusal
 from interformer_rec.planning.what_if import Outcome, sweep
-from tests.planning.cases import CONFIG
+from tests.planning.cases import CONFIG, plan
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="draws the page in Chromium")
@@ -40,7 +41,7 @@ def planned(config: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def outcomes(config: str) -> list[dict[str, Any]]:
-    problem = question(config, load_cluster("dgx-h100"), lengths=["clicks=3"])
+    problem = question(Asked(config, "dgx-h100", lengths=["clicks=3"]), load_cluster("dgx-h100"))
     jobs = sweep(problem, [problem.cluster], [1, 2], [16])
     return [asdict(job) for job in [*jobs, Outcome("dgx-h100", 4, 32, 16, why="too large")]]
 

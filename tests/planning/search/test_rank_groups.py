@@ -13,7 +13,7 @@ from interformer_rec.planning.answer import DoesNotFit, place
 from interformer_rec.planning.explain import explain
 from interformer_rec.planning.search.bound import lower_bound, threshold_bound
 from interformer_rec.planning.search.errors import NoPlan
-from interformer_rec.planning.search.rank_groups import Group, group_of_hosts, group_of_ranks, ranges
+from interformer_rec.planning.search.rank_groups import Group, group_of_hosts, group_of_ranks
 from interformer_rec.planning.search.search import search
 from interformer_rec.planning.search.select import Columns
 from interformer_rec.planning.search.space import build_problem
@@ -27,7 +27,6 @@ def test_numbers_ranges_and_names():
     assert group_of_hosts((0, "2-3"), {}, hosts=4, local=2) == Group("hosts 0, 2-3", (0, 1, 4, 5, 6, 7))
     assert group_of_hosts("front", {"front": (1, "0")}, hosts=4, local=2) == Group("hosts 0-1", (0, 1, 2, 3))
     assert group_of_ranks(3, {}, ranks=4) == Group("rank 3", (3,))
-    assert ranges([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
     both = Group("hosts 0-1", (0, 1, 2, 3)) & Group("ranks 2-9", (2, 3, 4))
     assert both == Group("hosts 0-1 and ranks 2-9", (2, 3))
 

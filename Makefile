@@ -10,7 +10,7 @@ NAME ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench image
+.PHONY: help setup demo test check format bench docs image
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ bench: setup ## list the benchmarks, or run one: make bench NAME=data ARGS="--js
 	@if [ -n "$(NAME)" ]; then $(BIN)/python -m benchmarks.$(NAME) $(ARGS); else \
 	for file in $$(grep -l '^if __name__' benchmarks/*.py benchmarks/*/__main__.py); do name=$${file#benchmarks/}; \
 	printf '%-14s %s\n' "$$(echo $${name%/__main__.py} | sed 's/\.py$$//')" "$$(sed -n '1s/^"*//;1s/"*$$//;1p' $$file)"; done; fi
+
+docs: setup ## the documentation as a site: build/site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 image: ## the container image for GPU clusters (needs a Docker engine)
 	docker build --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL \

@@ -54,7 +54,8 @@ setup(
         "cuda": requirements("torch") + requirements("cuda") + requirements("torchrec"),
         "launch": requirements("launch"),
         "bench": requirements("bench"),
-        "dev": requirements("launch") + requirements("bench") + requirements("dev"),
+        "docs": requirements("docs"),
+        "dev": [line for name in ("launch", "bench", "docs", "dev") for line in requirements(name)],
     },
     entry_points={
         "console_scripts": ["interformer=interformer_rec.cli:main"],

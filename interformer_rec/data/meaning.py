@@ -91,15 +91,15 @@ def _types(source: Source, features: FeatureSchema, labels: bool) -> dict[str, p
 
 def _kind(type_: pa.DataType, column: str, features: FeatureSchema) -> str:
     kind = value_kind(type_)
-    return "number" if kind in ("integer", "number") and column not in _id_columns(features) else kind
+    return kind if is_id(features, column) or kind not in ("integer", "number") else "number"
 
 
-def _id_columns(features: FeatureSchema) -> set[str]:
-    """Columns whose values are distinguished: of ids, bags, sequences, times and the group."""
+def is_id(features: FeatureSchema, column: str) -> bool:
+    """Whether a column's values are distinguished: of ids, bags, sequences, times and the group."""
     columns = {feature.column for feature in (*features.ids, *features.bags)}
     columns |= {column.column for group in features.sequences for column in group.columns}
     columns |= {group.timestamp for group in features.sequences if group.timestamp}
-    return columns | ({features.group} if features.group else set())
+    return column in columns | {features.group}
 
 
 def _file(source: Source, column: str, kind: str) -> str:

@@ -29,8 +29,8 @@ class BadRows:
         if not len(rows):
             return
         row = int(rows[0])
-        shown = _shown(value(row) if value else self._table[column][row])
-        message = f"{self._where(row)}, column {column!r}: {what}; the value is {shown}"
+        found = shown(value(row) if value else self._table[column][row])
+        message = f"{self._where(row)}, column {column!r}: {what}; the value is {found}"
         if not self._skip:
             raise InputError(f"{message}. {cure}, or set data.on_bad_row: skip to leave such rows out")
         if self.codes is None:
@@ -39,7 +39,7 @@ class BadRows:
         self.codes[rows[self.codes[rows] == 0]] = len(self.reasons)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value for a message: bounded, and whatever it is."""
     if isinstance(value, pa.DictionaryScalar):
         value = value.value
@@ -58,7 +58,7 @@ def _shown(value: object) -> str:
     elif isinstance(value, pa.ListScalar):
         inside = value.values
         more = ", ..." if len(inside) > SHOWN else ""
-        return _cut("[" + ", ".join(_shown(one) for one in inside.slice(0, SHOWN)) + more + "]")
+        return _cut("[" + ", ".join(shown(one) for one in inside.slice(0, SHOWN)) + more + "]")
     elif isinstance(value, pa.Scalar):
         try:
             value = value.as_py()

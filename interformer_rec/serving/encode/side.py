@@ -27,8 +27,10 @@ class Origin(NamedTuple):
     numbered: bool = True  # several rows, counted from 0
     shared: Collection[str] = ()  # columns of candidates that the user gave once for all
 
-    def refusal(self, column: str, wrong: Wrong, row: int, element: int | None = None) -> Refusal:
-        """What was wrong, and where."""
+    def refusal(
+        self, column: str, wrong: Wrong, row: int, element: int | None = None, text: str | None = None
+    ) -> Refusal:
+        """What was wrong, and where; `text` is the value, where it is none of JSON's."""
         user = column in self.shared
         return Refusal(
             wrong.what,
@@ -37,8 +39,12 @@ class Origin(NamedTuple):
             field=column,
             row=row if self.numbered and not user else None,
             element=element,
-            value=shown(wrong.value),
+            value=text or shown(wrong.value),
         )
+
+    def column_refusal(self, column: str, what: str, cure: str) -> Refusal:
+        """About all values of a column."""
+        return Refusal(what, cure, part="user" if column in self.shared else self.part, field=column)
 
 
 class SideColumns:
@@ -52,7 +58,7 @@ class SideColumns:
         maps: Mapping[str, RowMap],
         moments: Mapping[str, Moments],
     ) -> None:
-        of_tables = _types_of_tables(features, types)
+        of_tables = types_of_tables(features, types)
 
         def reader(column: str, table: str, missing: int = MISSING_ROW) -> Ids:
             type_ = element_type(types[column])
@@ -113,7 +119,7 @@ class SideColumns:
             raise origin.refusal(column, wrong, wrong.at) from None
 
 
-def _types_of_tables(features: FeatureSchema, types: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
+def types_of_tables(features: FeatureSchema, types: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
     """Table -> the type of a column that reads it and held values in training; all of a table's are of one kind."""
     pairs = [(one.column, one.table) for one in (*features.ids, *features.bags)]
     pairs += [(column.column, column.table) for group in features.sequences for column in group.columns]

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.serving.encode.encoder import Encoder
+from interformer_rec.serving.request import Inputs
 from interformer_rec.serving.signature import signature_of
 
 FEATURES: dict[str, Any] = {
@@ -93,3 +94,11 @@ def encoder(candidate: bool = True, **signature: Any) -> Encoder:
     found = fitted(candidate)
     assert found.meaning is not None
     return Encoder(found.meaning.features, found, signature_of(found.meaning, **signature))
+
+
+def arrays(inputs: Inputs) -> list[Any]:
+    """All numbers of a request, as lists."""
+    sides = (inputs.users, inputs.candidates)
+    parts = [part for side in sides for part in (side.dense, side.ids)]
+    lists = [one for side in sides for one in (*side.bags, *side.histories)]
+    return [part.tolist() for part in (*parts, *(one.rows for one in lists), *(one.lengths for one in lists))]

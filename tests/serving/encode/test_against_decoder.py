@@ -85,9 +85,9 @@ def fitted_on(case: Case, rng: random.Random, folder: Path) -> tuple[Fitted, Enc
     return fitted, Encoder(case.features, fitted, signature)
 
 
-def accepted(encoder: Encoder, row: dict[str, Any]) -> Inputs | Refusal:
+def accepted(encoder: Encoder, rows: list[dict[str, Any]] | pa.Table) -> Inputs | Refusal:
     try:
-        return encoder.score([row])
+        return encoder.score(rows)
     except Refusal as refusal:
         return refusal
 
@@ -102,16 +102,17 @@ def compare(seed: int, folder: Path) -> tuple[int, int]:
     columns = decode(features, fitted, table, folder)
     bad = np.zeros(len(rows), bool) if columns.bad is None else columns.bad > 0
     for at, row in enumerate(rows):
-        answer = accepted(encoder, row)
-        assert isinstance(answer, Refusal) == bad[at], (seed, at, answer, columns.reasons)
-        if isinstance(answer, Inputs):
-            assert same_inputs(features, answer, columns, [at], [at]), (seed, at, row)
+        for form in ([row], table.slice(at, 1)):
+            answer = accepted(encoder, form)
+            assert isinstance(answer, Refusal) == bad[at], (seed, at, answer, columns.reasons)
+            if isinstance(answer, Inputs):
+                assert same_inputs(features, answer, columns, [at], [at]), (seed, at, row)
     good = np.flatnonzero(~bad).tolist()
     if good:
         chosen = [rows[at] for at in good]
-        assert same_inputs(features, encoder.score(chosen), columns, good, good), seed
         lists = {name: [row[name] for row in chosen] for name in chosen[0]}
-        assert same_inputs(features, encoder.score(lists), columns, good, good), seed
+        for many in (chosen, lists, table.take(good), table.take(good).combine_chunks().to_batches()[0]):
+            assert same_inputs(features, encoder.score(many), columns, good, good), seed
         check_rank(case, fitted, encoder, rows, table, good, folder)
     return len(good), int(bad.sum())
 
@@ -134,6 +135,7 @@ def check_rank(
     ranked = [encoder.rank(user, given)]
     if own:
         ranked.append(encoder.rank(user, {name: [row[name] for row in given] for name in own}))
+        ranked.append(encoder.rank(table.slice(first, 1).select(list(users)), table.take(good).select(own)))
     for answer in ranked:
         assert answer.owners.tolist() == [0] * len(good)
         assert same_inputs(features, answer, columns, [0], list(range(len(good))))

@@ -12,21 +12,14 @@ import pytest
 
 from interformer_rec.config.features import MISSING_ROW
 from interformer_rec.serving.encode.refusal import Refusal
-from interformer_rec.serving.request import NO_ROW, Inputs
-from tests.serving.encode.samples import CANDIDATE, USER, encoder
+from interformer_rec.serving.request import NO_ROW
+from tests.serving.encode.samples import CANDIDATE, USER, arrays, encoder
 
 
 def refused(user: Any = USER, candidates: Any = None, **options: Any) -> Refusal:
     with pytest.raises(Refusal) as caught:
         encoder(**options).rank(user, [CANDIDATE] if candidates is None else candidates)
     return caught.value
-
-
-def arrays(inputs: Inputs) -> list[Any]:
-    sides = (inputs.users, inputs.candidates)
-    parts = [part for side in sides for part in (side.dense, side.ids)]
-    lists = [one for side in sides for one in (*side.bags, *side.histories)]
-    return [part.tolist() for part in (*parts, *(one.rows for one in lists), *(one.lengths for one in lists))]
 
 
 def test_a_request_becomes_rows():

@@ -8,7 +8,7 @@ FILES = {
     "checkpoints/step-N/": "the state at step N; `training.checkpoint.path` puts them elsewhere",
     "metrics.jsonl": "the log, one JSON object a line (below)",
     "tensorboard/": "the same numbers for TensorBoard (below)",
-    "plan.json": "which table lies on which rank, and how",
+    "plan.json": "which table lies on which rank, and how; a plan file, for `interformer plan diff` and `sharding.plan`",
     "environment.json": "machine, versions, ranks and threads of the last start",
     "data.json": "paths, rows and bad rows of each data set; rows of tables; lengths of histories; `plan --statistics` reads it",
     "measured.json": "memory and time of each stage, by rank; `plan score` reads it",

@@ -88,8 +88,12 @@ ShardingType = Literal[
 
 
 class ShardingConfig(Strict):
-    """How tables are divided over the ranks: TorchRec's planner decides, within these constraints."""
+    """How tables are divided over the ranks: a planner decides at the start, within these constraints."""
 
+    planner: Literal["interformer", "torchrec"] = Field(
+        "interformer",
+        description="interformer: the search of `interformer plan`; torchrec: TorchRec's EmbeddingShardingPlanner, for comparison",
+    )
     default: ShardingType = Field("auto", description="of every table that may have it; auto: the planner chooses")
     tables: dict[Name, ShardingType] = Field(default_factory=dict, description="per table, over `default`")
     plan: Location | None = Field(

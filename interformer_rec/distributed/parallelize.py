@@ -22,7 +22,7 @@ from interformer_rec.distributed.lookup.empty_shards import make_room
 from interformer_rec.distributed.lookup.event_bags import read_events_as_bags
 from interformer_rec.distributed.lookup.tables import initialise_tables
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
-from interformer_rec.distributed.sharding import describe, make_plan, sharders, tables_of, without_default
+from interformer_rec.distributed.sharding import cached, describe, make_plan, sharders, tables_of, without_default
 from interformer_rec.distributed.sharding_types import check_planned
 
 
@@ -67,9 +67,12 @@ def parallelize(
     notes: list[str | None] = []
     if plan is None:
         plan = make_plan(model, table_sharders, env, batch_size, sharding.default, sharding.tables, sharding.host_cache)
+    if sharding.plan is None:
         notes.append(without_default(infos, sharding, env.device.type))
     described = describe(plan, infos)
     check_planned({str(row["table"]): str(row["sharding"]) for row in described}, sharding.tables)
+    if sharding.host_cache is not None:
+        cached(plan, sharding.host_cache)
     distributed = DistributedModelParallel(
         module=model,
         env=ShardingEnv.from_process_group(torch.distributed.group.WORLD),

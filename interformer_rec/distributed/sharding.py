@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -25,7 +26,7 @@ from torchrec.distributed.planner.types import (
     TopologyFactory,
     TrainerConfig,
 )
-from torchrec.distributed.types import CacheParams, ModuleSharder, ShardingPlan
+from torchrec.distributed.types import CacheParams, ModuleSharder, ParameterSharding, ShardingPlan
 from torchrec.modules.embedding_configs import BaseEmbeddingConfig
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
 
@@ -142,12 +143,11 @@ def plan_on_one(
         )
         for name in infos
     }
-    dense_bytes = sum(p.numel() * p.element_size() for p in model.parameters() if p.device.type != "meta")
     planner = EmbeddingShardingPlanner(
         topology=_topology(env),
         batch_size=batch_size,
         constraints=constraints,
-        storage_reservation=HeuristicalStorageReservation(RESERVED, dense_tensor_estimate=DENSE_COPIES * dense_bytes),
+        storage_reservation=HeuristicalStorageReservation(RESERVED, dense_tensor_estimate=dense_bytes(model)),
         debug=False,
     )
     try:
@@ -156,40 +156,67 @@ def plan_on_one(
         if not (isinstance(error, PlannerError) or str(error).startswith(NO_OPTION)):
             raise
         full = isinstance(error, PlannerError) and error.error_type in NO_ROOM
-        why = _no_room(infos, env) if full else str(error).strip()
-        raise InputError(
-            f"no sharding plan for {len(infos)} tables on {env.world_size} {device} rank(s): {why} "
-            f"Allow more sharding types (sharding.default=auto), use more ranks, or shrink the tables."
-        ) from error
+        raise InputError(no_plan(infos, env, None if full else str(error).strip())) from error
+
+
+def cached(plan: ShardingPlan, share: float) -> None:
+    """Give the tables of a plan that lie in host memory a cache of this share of their rows."""
+    for module_plan in plan.plan.values():
+        for sharding in cast(Mapping[str, ParameterSharding], module_plan).values():
+            if sharding.compute_kernel == EmbeddingComputeKernel.FUSED_UVM_CACHING.value:
+                sharding.cache_params = CacheParams(load_factor=share, prefetch_pipeline=True)
+
+
+def dtype_of(config: BaseEmbeddingConfig) -> str:
+    """Of the weights: float32, float16."""
+    return config.data_type.value.lower().replace("fp", "float")
+
+
+def dense_bytes(model: nn.Module) -> int:
+    """What the dense part takes of a rank's memory, activations apart; tables are on meta."""
+    return DENSE_COPIES * sum(p.numel() * p.element_size() for p in model.parameters() if p.device.type != "meta")
 
 
 def describe(plan: ShardingPlan, infos: dict[str, TableInfo]) -> list[dict[str, object]]:
-    """One JSON-able row a table: sharding type, kernel, ranks, rows, dim, bytes of the weights."""
+    """One JSON-able row a table: what it is, its sharding type, kernel, ranks and shards [rank, row, column, rows, columns]."""
     rows: list[dict[str, object]] = []
     for module_plan in plan.plan.values():
-        for name, sharding in module_plan.items():  # type: ignore[attr-defined]
+        for name, sharding in cast(Mapping[str, ParameterSharding], module_plan).items():
             config = infos[name].config
-            shape = (config.num_embeddings, config.embedding_dim)
+            shape, ranks = (config.num_embeddings, config.embedding_dim), list(sharding.ranks or [])
+            spec = sharding.sharding_spec
+            pieces = (
+                [[*s.shard_offsets, *s.shard_sizes] for s in spec.shards] if spec else [[0, 0, *shape] for _ in ranks]
+            )
             rows.append(
                 {
                     "table": name,
                     "sharding": sharding.sharding_type,
                     "kernel": sharding.compute_kernel,
-                    "ranks": sorted(set(sharding.ranks or [])),
+                    "ranks": sorted(set(ranks)),
+                    "shards": [[rank, *piece] for rank, piece in zip(ranks, pieces, strict=True)],
                     "rows": shape[0],
                     "dim": shape[1],
-                    "bytes": shape[0] * shape[1] * 4,
+                    "dtype": dtype_of(config),
+                    "pooled": infos[name].pooled,
                 }
             )
     return sorted(rows, key=lambda row: str(row["table"]))
 
 
+def no_plan(infos: Mapping[str, TableInfo], env: Environment, why: str | None = None) -> str:
+    """The message. `why`: a planner's words; else what the tables take and what there is, in place of the numbers of every shard."""
+    return (
+        f"no sharding plan for {len(infos)} tables on {env.world_size} {env.device.type} rank(s): {why or _no_room(infos, env)} "
+        f"Allow more sharding types (sharding.default=auto), use more ranks, or shrink the tables."
+    )
+
+
 def _no_room(infos: Mapping[str, TableInfo], env: Environment) -> str:
-    """What the tables take and what there is, in place of the numbers of every shard."""
     weights = {name: info.config.num_embeddings * info.config.embedding_dim * 4 for name, info in infos.items()}
     largest = max(weights, key=lambda name: weights[name])
     rows, width = infos[largest].config.num_embeddings, infos[largest].config.embedding_dim
-    gpu, host = _memory(env)
+    gpu, host = memory_of(env)
     there = f"{size(host)} of host memory" + (f" and {size(gpu)} of GPU memory" if gpu else "")
     return (
         f"they do not fit. Their weights are {size(sum(weights.values()))}, without the optimizer's state; the largest table is "
@@ -198,7 +225,7 @@ def _no_room(infos: Mapping[str, TableInfo], env: Environment) -> str:
     )
 
 
-def _memory(env: Environment) -> tuple[int, int]:
+def memory_of(env: Environment) -> tuple[int, int]:
     """Bytes of GPU memory and of host memory for each rank, as measured here."""
     gpu = torch.cuda.get_device_properties(env.device).total_memory if env.device.type == "cuda" else 0
     return gpu, total_memory() // env.local_world_size
@@ -206,7 +233,7 @@ def _memory(env: Environment) -> tuple[int, int]:
 
 def _topology(env: Environment) -> Topology:
     """This job's machines: memory as measured here, the rest TorchRec's defaults."""
-    hbm, ddr = _memory(env)
+    hbm, ddr = memory_of(env)
     return TopologyFactory.create_topology(
         trainer_config=TrainerConfig(world_size=env.world_size, local_world_size=env.local_world_size),
         hardware_config=HardwareConfig(hbm_cap_bytes=hbm or None, ddr_cap_bytes=ddr),

@@ -62,6 +62,10 @@ class Wishes(Strict):
         """The table's own wish, or the default."""
         return self.tables.get(table, self.default)
 
+    def kernels(self, table: str, device: str) -> tuple[Kernel, ...]:
+        """Of a fused table; a data-parallel one may always have `dense`."""
+        return self.of(table).kernels or KERNELS
+
     @property
     def confine(self) -> bool:
         """Is any table kept on some hosts or ranks?"""
@@ -109,6 +113,13 @@ class RunWishes(Wishes):
 
     preferred: ShardingType = "auto"  # sharding.default
     explicit: dict[str, ShardingType] = Field(default_factory=dict)  # sharding.tables, less those that the file has
+    cached: bool = False  # sharding.host_cache
+
+    def kernels(self, table: str, device: str) -> tuple[Kernel, ...]:
+        """With sharding.host_cache rows of a GPU's tables lie in host memory, where the file does not say otherwise."""
+        if self.cached and device == "cuda" and not self.of(table).kernels:
+            return ("fused_uvm_caching",)
+        return super().kernels(table, device)
 
 
 @dataclass(frozen=True)
@@ -140,6 +151,7 @@ def load_wishes(path: str | None, sharding: ShardingConfig, tables: Mapping[str,
         host_groups=given.host_groups,
         preferred=sharding.default,
         explicit=explicit,
+        cached=sharding.host_cache is not None,
     )
     for name in (*merged.tables, *(name for group in merged.together for name in group)):
         if name not in tables:
@@ -180,10 +192,11 @@ def why_not(
         return reason
     if group is not None and sharding in EVERYWHERE:
         return f"constraints allow {group.label} only, and {sharding} is on all {ranks} ranks"
-    if kernel not in (wish.kernels or KERNELS) and not (sharding == "data_parallel" and kernel == "dense"):
-        if kernel in HOST_KERNELS and not wish.kernels:
+    kernels = wishes.kernels(table.name, device)
+    if kernel not in kernels and not (sharding == "data_parallel" and kernel == "dense"):
+        if kernel in HOST_KERNELS and kernels == KERNELS:
             return f"rows lie in host memory by wish only (kernels: [{kernel}])"
-        return f"kernel {kernel} is not among the allowed {', '.join(wish.kernels or KERNELS)}"
+        return f"kernel {kernel} is not among the allowed {', '.join(kernels)}"
     return None
 
 

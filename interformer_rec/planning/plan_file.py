@@ -1,6 +1,7 @@
-"""A plan as a JSON file. In: a Placed; out: JSON that anything can read. In: such a file; out: TorchRec's ShardingPlan for a model.
+"""A plan as a JSON file. In: a Placed, or a run; out: JSON that anything can read, a PlanFile read back, what differs between two.
 
-Keys (format 1):
+`interformer plan --out` writes it, and `interformer train` as plan.json of the run folder, whoever made the plan: that one has the
+first four lines, where tables lie, and notes. Keys (format 1):
     format, version, name    1; the package's version that wrote it; the run's name
     fingerprint              what the plan is for: tables {name: {rows, dim, dtype, pooled}}, ranks, ranks_per_node, device
     cluster, nodes, batch_size, reserve
@@ -21,15 +22,12 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import nn
-from torch.distributed._shard.sharding_spec import EnumerableShardingSpec, ShardMetadata
 from torchrec.distributed.planner.types import ShardingOption
-from torchrec.distributed.planner.utils import placement
-from torchrec.distributed.types import EmbeddingModuleShardingPlan, ParameterSharding, ShardingPlan
 
 from interformer_rec import __version__
-from interformer_rec.distributed.sharding import TableInfo, tables_of
-from interformer_rec.distributed.sharding_types import not_possible
+from interformer_rec.config.run import RunConfig
+from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import Placed
 from interformer_rec.planning.constraints import Kernel
@@ -37,6 +35,7 @@ from interformer_rec.planning.explain import TableReport, explain, what_would_he
 from interformer_rec.storage import read_file, write_file
 
 FORMAT = 1
+RUN = "the run's machines"  # in place of a cluster's name
 
 
 class _Loose(BaseModel):
@@ -71,6 +70,12 @@ class TablePlan(_Loose):
     shards: list[tuple[int, int, int, int, int]]  # rank, first row, first column, rows, columns
     ms: float = 0.0
 
+    @classmethod
+    def of(cls, option: ShardingOption) -> TablePlan:
+        """Of an option with ranks."""
+        shards = [(int(s.rank or 0), *s.offset, *s.size) for s in option.shards]
+        return cls(sharding=option.sharding_type, kernel=option.compute_kernel, shards=shards)
+
 
 class PlanFile(_Loose):
     """A plan read back."""
@@ -91,26 +96,22 @@ def to_dict(placed: Placed, reports: list[TableReport] | None = None) -> dict[st
     reports = explain(placed) if reports is None else reports
     by_name = {report.name: report for report in reports}
     return {
-        "format": FORMAT,
-        "version": __version__,
-        "name": problem.config.name,
-        "fingerprint": {
-            "tables": {
-                name: {
-                    "rows": t.rows,
-                    "dim": t.dim,
-                    "dtype": "float32" if t.weight_bytes == 4 else "float16",
-                    "pooled": t.pooled,
-                }
-                for name, t in problem.tables.items()
-            },
-            "ranks": problem.ranks,
-            "ranks_per_node": problem.cluster.devices_per_node,
-            "device": problem.cluster.device,
-        },
-        "cluster": problem.cluster.name,
-        "nodes": problem.nodes,
-        "batch_size": problem.batch_size,
+        **_head(
+            problem.config,
+            problem.cluster.name,
+            problem.batch_size,
+            Fingerprint(
+                tables={
+                    name: TablePrint(
+                        rows=t.rows, dim=t.dim, dtype="float32" if t.weight_bytes == 4 else "float16", pooled=t.pooled
+                    )
+                    for name, t in problem.tables.items()
+                },
+                ranks=problem.ranks,
+                ranks_per_node=problem.cluster.devices_per_node,
+                device=problem.cluster.device,
+            ),
+        ),
         "reserve": problem.reserve,
         "tables": {option.name: _table(option, by_name[option.name]) for option in placed.options},
         "step": {
@@ -143,11 +144,39 @@ def to_dict(placed: Placed, reports: list[TableReport] | None = None) -> dict[st
     }
 
 
+def of_run(config: RunConfig, env: Environment, parallel: Parallel) -> dict[str, Any]:
+    """The same for a run, whoever made its plan: without `reserve`, estimates and what they are from, which a run has not."""
+    fingerprint = Fingerprint(
+        tables={str(row["table"]): TablePrint.model_validate(row) for row in parallel.plan},
+        ranks=env.world_size,
+        ranks_per_node=env.local_world_size,
+        device="cuda" if env.device.type == "cuda" else "cpu",
+    )
+    return {
+        **_head(config, RUN, config.data.batch_size, fingerprint),
+        "tables": {
+            str(row["table"]): TablePlan.model_validate(row).model_dump(mode="json", exclude={"ms"})
+            for row in parallel.plan
+        },
+        "notes": list(parallel.notes),
+    }
+
+
+def _head(config: RunConfig, cluster: str, batch_size: int, fingerprint: Fingerprint) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "name": config.name,
+        "fingerprint": fingerprint.model_dump(mode="json"),
+        "cluster": cluster,
+        "nodes": -(-fingerprint.ranks // fingerprint.ranks_per_node),
+        "batch_size": batch_size,
+    }
+
+
 def _table(option: ShardingOption, report: TableReport) -> dict[str, Any]:
     return {
-        "sharding": option.sharding_type,
-        "kernel": option.compute_kernel,
-        "shards": [[int(s.rank or 0), *s.offset, *s.size] for s in option.shards],
+        **TablePlan.of(option).model_dump(mode="json"),
         "ms": report.ms,
         "ids_per_row": report.ids_per_row,
         "device_bytes": report.device_bytes,
@@ -174,92 +203,6 @@ def read_plan(path: str) -> PlanFile:
         ) from None
 
 
-def load_plan(path: str, model: nn.Module, *, ranks: int, ranks_per_node: int, device: str) -> ShardingPlan:
-    """The file's plan for this model and job (config: sharding.plan).
-
-    Raises InputError that names every difference: tables, rows, dims, ranks, device.
-    """
-    plan = read_plan(path)
-    infos = tables_of(model)
-    wrong = _differences(plan, infos, ranks, ranks_per_node, device)
-    if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise InputError(
-            f"plan {path!r} is for another model or job: {'; '.join(wrong[:5])}{more}. Make one for this run with `interformer "
-            f"plan`, or leave sharding.plan out"
-        )
-    modules: dict[str, EmbeddingModuleShardingPlan] = {}
-    for name, table in plan.tables.items():
-        path_of_module = infos[name].path.rsplit(".", 3)[0]
-        modules.setdefault(path_of_module, EmbeddingModuleShardingPlan())[name] = ParameterSharding(
-            sharding_type=table.sharding,
-            compute_kernel=table.kernel,
-            ranks=[shard[0] for shard in table.shards],
-            sharding_spec=None if table.sharding == "data_parallel" else _spec(table, device, ranks_per_node),
-        )
-    return ShardingPlan(modules)  # type: ignore[arg-type]
-
-
-def _spec(table: TablePlan, device: str, ranks_per_node: int) -> EnumerableShardingSpec:
-    return EnumerableShardingSpec(
-        [
-            ShardMetadata(
-                shard_sizes=[rows, columns],
-                shard_offsets=[row, column],
-                placement=placement(device, rank, ranks_per_node),
-            )
-            for rank, row, column, rows, columns in table.shards
-        ]
-    )
-
-
-def _differences(
-    plan: PlanFile, infos: dict[str, TableInfo], ranks: int, ranks_per_node: int, device: str
-) -> list[str]:
-    made_for = plan.fingerprint
-    pairs = (
-        ("ranks", made_for.ranks, ranks),
-        ("ranks a node", made_for.ranks_per_node, ranks_per_node),
-        ("device", made_for.device, device),
-    )
-    wrong = [f"{what}: the plan has {planned}, this job {here}" for what, planned, here in pairs if planned != here]
-    for name in sorted(made_for.tables.keys() | infos.keys()):
-        if name not in infos or name not in made_for.tables or name not in plan.tables:
-            wrong.append(f"table {name!r} is only in the {'plan' if name not in infos else 'model'}")
-            continue
-        config = infos[name].config
-        here = TablePrint(
-            rows=config.num_embeddings, dim=config.embedding_dim, dtype=config.data_type.value.lower().replace("fp", "float"),
-            pooled=infos[name].pooled,
-        )  # fmt: skip
-        planned = made_for.tables[name]
-        wrong += [
-            f"table {name!r}: {field} {getattr(planned, field)} in the plan, {getattr(here, field)} in the model"
-            for field in TablePrint.model_fields
-            if getattr(planned, field) != getattr(here, field)
-        ]
-        wrong += [f"table {name!r}: {text}" for text in _misplaced(plan.tables[name], planned, made_for)]
-    return wrong
-
-
-def _misplaced(table: TablePlan, shape: TablePrint, job: Fingerprint) -> list[str]:
-    """What is wrong with where a table lies, whoever wrote the file."""
-    if (reason := not_possible(shape.pooled, table.sharding, job.device)) is not None:
-        return [reason]
-    copies = job.ranks if table.sharding == "data_parallel" else 1
-    outside = [
-        shard for shard in table.shards
-        if not 0 <= shard[0] < job.ranks or min(shard) < 0 or shard[1] + shard[3] > shape.rows or shard[2] + shard[4] > shape.dim
-    ]  # fmt: skip
-    if outside:
-        return [f"shard {list(outside[0])} lies outside of the table or the job"]
-    corners = {shard[1:3] for shard in table.shards if shard[3] * shard[4]}
-    full = sum(shard[3] * shard[4] > 0 for shard in table.shards)
-    if sum(s[3] * s[4] for s in table.shards) != copies * shape.rows * shape.dim or len(corners) * copies != full:
-        return ["its shards do not cover it"]
-    return []
-
-
 def diff(first: str, second: str) -> dict[str, Any]:
     """What differs between two plan files: `job`, `tables` (those that lie elsewhere), `step` and `memory` (before, after)."""
     a, b = read_plan(first), read_plan(second)
@@ -268,13 +211,14 @@ def diff(first: str, second: str) -> dict[str, Any]:
     names = sorted(a.tables.keys() | b.tables.keys())
     moved = {n: (_where(a.tables.get(n)), _where(b.tables.get(n))) for n in names if a.tables.get(n) != b.tables.get(n)}
     tables = {name: pair for name, pair in moved.items() if pair[0] != pair[1]}
-    step = {k: (v, b.step.get(k)) for k, v in a.step.items() if isinstance(v, (int, float)) and v != b.step.get(k)}
-    peaks = tuple(max(plan.memory.get("peak") or [0.0]) for plan in (a, b))
+    both = {k: (v, b.step[k]) for k, v in a.step.items() if k in b.step and isinstance(v, (int, float))}
+    step = {k: pair for k, pair in both.items() if pair[0] != pair[1]}
+    peaks = [max(plan.memory["peak"]) for plan in (a, b) if plan.memory.get("peak")]
     return {
         "job": job,
         "tables": tables,
         "step": step,
-        "memory": {"fullest rank": peaks} if peaks[0] != peaks[1] else {},
+        "memory": {"fullest rank": tuple(peaks)} if len(set(peaks)) == 2 else {},
     }
 
 

@@ -19,7 +19,7 @@ from torchrec.distributed.types import ParameterSharding
 
 from interformer_rec.config.run import RunConfig
 from interformer_rec.distributed.optimizer import fused_params
-from interformer_rec.distributed.sharding import sharders, tables_of
+from interformer_rec.distributed.sharding import TableInfo, sharders, tables_of
 from interformer_rec.distributed.sharding_types import SHARDING_TYPES
 from interformer_rec.errors import InputError
 from interformer_rec.model.task import build_task
@@ -28,6 +28,7 @@ from interformer_rec.planning.constraints import TableKind, Wishes, allowed, wit
 from interformer_rec.planning.cost.cluster import GIB, Cluster
 from interformer_rec.planning.cost.dense import DenseCost, DenseCosts
 from interformer_rec.planning.cost.memory import (
+    CACHE_SHARE,
     ConstantBytes,
     Job,
     TableLoad,
@@ -100,8 +101,15 @@ class Problem:
     @cached_property
     def job(self) -> Job:
         """What the memory of a shard depends on beside its table."""
-        cluster = self.cluster
-        return Job(self.ranks, cluster.devices_per_node, self.batch_size, cluster.device, cluster.overhead)
+        cluster, cached = self.cluster, self.config.sharding.host_cache
+        return Job(
+            self.ranks,
+            cluster.devices_per_node,
+            self.batch_size,
+            cluster.device,
+            cluster.overhead,
+            cached or CACHE_SHARE,
+        )
 
     @cached_property
     def dense_costs(self) -> DenseCosts:
@@ -191,7 +199,7 @@ class Problem:
     @property
     def kinds(self) -> list[TableKind]:
         """Of every table, for the wishes."""
-        return [TableKind(table.name, table.pooled, table.dim) for table in self.tables.values()]
+        return list(kinds_of(tables_of(self.model)).values())
 
     @property
     def notes(self) -> list[str]:
@@ -208,7 +216,9 @@ class Problem:
         self, constraints: dict[str, ParameterConstraints], exchange: bool, topology: Topology | None = None
     ) -> list[ShardingOption]:
         device = torch.device(self.cluster.device)
-        table_sharders = sharders(fused_params(self.config.optimizer.embedding, device))
+        table_sharders = sharders(
+            fused_params(self.config.optimizer.embedding, device), communication=self.config.sharding.communication
+        )
         topology = topology or self.topology(exchange)
         options = enumerate_grouped(self.model, table_sharders, topology, self.batch_size, constraints, False)
         known: dict[
@@ -239,6 +249,11 @@ def _constraint(table: TableLoad, kinds: list[str], kernels: list[str]) -> Param
     """What TorchRec may make of a table, and how many ids a row reads from it."""
     means = [length.mean for length in table.lengths]
     return ParameterConstraints(sharding_types=kinds, compute_kernels=kernels, pooling_factors=means)
+
+
+def kinds_of(infos: Mapping[str, TableInfo]) -> dict[str, TableKind]:
+    """Of every table of a model."""
+    return {name: TableKind(name, info.pooled, info.config.embedding_dim) for name, info in infos.items()}
 
 
 def _on_ranks(option: ShardingOption, given: ParameterSharding, ranks: int) -> list[Shard]:

@@ -16,12 +16,18 @@ from interformer_rec.distributed.parallelize import Parallel, parallelize
 from interformer_rec.errors import InputError
 from interformer_rec.model.embedding.embedded import row_init_scale, table_dims
 from interformer_rec.model.task import build_task
-from interformer_rec.planning.plan_file import load_plan
+from interformer_rec.planning.load_plan import load_plan
+from interformer_rec.planning.running_job import plan_of_job
 from interformer_rec.training.stopping import HIGHER_IS_BETTER
 
 
-def build_parallel(config: RunConfig, env: Environment, fitted: Fitted, total_steps: int = 1) -> Parallel:
-    """Model, plan, optimizers, with first weights that depend on the seed alone (collective)."""
+def build_parallel(
+    config: RunConfig, env: Environment, fitted: Fitted, total_steps: int = 1, source: Source | None = None
+) -> Parallel:
+    """Model, plan, optimizers, with first weights that depend on the seed alone (collective).
+
+    `source`: the training data, whose list lengths a plan is made for.
+    """
     torch.manual_seed(config.seed)
     task = build_task(
         config.features,
@@ -40,22 +46,26 @@ def build_parallel(config: RunConfig, env: Environment, fitted: Fitted, total_st
         optimizer=config.optimizer,
         rate=LearningRate(config.optimizer.schedule, total_steps, HIGHER_IS_BETTER[config.training.monitor]),
         seed=config.seed,
-        plan=_plan_from_file(config, task, env),
+        plan=_plan(config, task, env, fitted, source),
         table_std={name: config.model.embedding_std or row_init_scale(dim) for name, dim in dims.items()},
     )
 
 
-def _plan_from_file(config: RunConfig, task: torch.nn.Module, env: Environment) -> ShardingPlan | None:
-    """The plan that sharding.plan names, checked against the model and this job on every rank."""
-    if config.sharding.plan is None:
+def _plan(
+    config: RunConfig, task: torch.nn.Module, env: Environment, fitted: Fitted, source: Source | None
+) -> ShardingPlan | None:
+    """The plan that sharding.plan names, checked against the model and this job on every rank, or one that is made here."""
+    if config.sharding.plan is not None:
+        return load_plan(
+            config.sharding.plan,
+            task,
+            ranks=env.world_size,
+            ranks_per_node=env.local_world_size,
+            device=env.device.type,
+        )
+    if config.sharding.planner == "torchrec":
         return None
-    return load_plan(
-        config.sharding.plan,
-        task,
-        ranks=env.world_size,
-        ranks_per_node=env.local_world_size,
-        device=env.device.type,
-    )
+    return plan_of_job(config, task, fitted.table_rows, env, source)
 
 
 def train_loader(config: RunConfig, env: Environment, fitted: Fitted) -> Loader:

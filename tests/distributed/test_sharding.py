@@ -24,7 +24,7 @@ def _plan(env, default, wishes):
 def test_plan_describes_every_table():
     plan = on_one(_plan, "auto", {})
     assert {name: row["rows"] for name, row in plan.items()} == ROWS
-    assert all(row["bytes"] == row["rows"] * 64 * 4 and row["ranks"] == [0] for row in plan.values())
+    assert all(row["shards"] == [[0, 0, 0, row["rows"], 64]] and row["ranks"] == [0] for row in plan.values())
 
 
 def test_auto_does_not_cut_narrow_rows():

@@ -8,7 +8,8 @@ import pytest
 from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import DoesNotFit, place, placed_of_plan, rank_loads
 from interformer_rec.planning.cost.timing import shares, step_time
-from interformer_rec.planning.plan_file import load_plan, to_dict, write_plan
+from interformer_rec.planning.load_plan import load_plan
+from interformer_rec.planning.plan_file import to_dict, write_plan
 from tests.planning.cases import CONFIG, CPU, GPU, problem
 
 GIB = 1 << 30

@@ -22,7 +22,8 @@ from interformer_rec.errors import InputError
 from interformer_rec.model.task import build_task
 from interformer_rec.planning.answer import place
 from interformer_rec.planning.cost.sizes import find_sizes
-from interformer_rec.planning.plan_file import diff, load_plan, read_plan, to_dict, write_plan
+from interformer_rec.planning.load_plan import load_plan
+from interformer_rec.planning.plan_file import diff, read_plan, to_dict, write_plan
 from tests.launch import on_one, on_ranks
 from tests.planning.cases import CPU, problem
 from tests.planning.measure import batch_of

@@ -10,13 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from interformer_rec import cli
 from interformer_rec.checkpoint.retention import Checkpoints
 from interformer_rec.config import run as config
 from interformer_rec.errors import InputError
+from interformer_rec.planning.plan_file import read_plan
 from interformer_rec.training import run
 from interformer_rec.training.non_finite_loss import NonFiniteLoss
 from interformer_rec.training.scoring import trained
 from tests.forked import command
+from tests.planning.cases import CPU, cluster
 from tests.training.runs import CLI, TWO_RANKS, records, save_config
 
 
@@ -65,6 +68,34 @@ def test_the_saved_config_replays_the_run(small, tmp_path):
     assert first["label/logloss"] == second["label/logloss"] and first["step"] == 5
 
 
+def test_a_run_takes_the_plan_of_another_run_and_of_the_command(small, tmp_path, capsys):
+    overrides = ("training.epochs=1", "training.max_steps=5", "data.test=null")
+    assert run.train(small(*overrides)) == 0
+    own, planned = f"{tmp_path}/run/plan.json", f"{tmp_path}/planned.json"
+    hardware = cluster(CPU, devices_per_node=1).model_dump_json(exclude_none=True)
+    (tmp_path / "one.yaml").write_text(hardware, encoding="utf-8")
+    options = [tmp_path / "run" / "config.yaml", "--cluster", tmp_path / "one.yaml", "--out", planned]
+    assert cli.main(["plan", *map(str, options)]) == 0
+    capsys.readouterr()
+    assert cli.main(["plan", "diff", own, planned, "--json"]) == 0
+    differs = json.loads(capsys.readouterr().out)
+    assert differs == {"job": {"cluster": ["the run's machines", "processes"]}, "tables": {}, "step": {}, "memory": {}}
+    for name, plan in (("again", own), ("third", planned)):
+        assert run.train(small(*overrides, f"sharding.plan={plan}", f"training.out={tmp_path}/{name}")) == 0
+        plans = [json.loads(Path(file).read_text(encoding="utf-8")) for file in (own, tmp_path / name / "plan.json")]
+        assert plans[0] == plans[1]
+    losses = {records(tmp_path / name, "valid")[-1]["label/logloss"] for name in ("run", "again", "third")}
+    assert len(losses) == 1
+
+
+def test_both_planners_train_to_the_same_numbers(small, tmp_path):
+    overrides = ("training.epochs=1", "training.max_steps=5", "data.test=null")
+    for planner in ("interformer", "torchrec"):
+        assert run.train(small(*overrides, f"sharding.planner={planner}", f"training.out={tmp_path}/{planner}")) == 0
+    first, second = (records(tmp_path / name, "valid")[-1] for name in ("interformer", "torchrec"))
+    assert first["label/logloss"] == second["label/logloss"]
+
+
 def test_two_ranks_see_every_row_and_write_one_run(small, tmp_path, synthetic):
     path = save_config(small, tmp_path)
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -72,6 +103,9 @@ def test_two_ranks_see_every_row_and_write_one_run(small, tmp_path, synthetic):
     folder = tmp_path / "run"
     assert sum(r["rows"] for r in records(folder, "train")) == 2 * 1501
     assert [r["rows"] for r in records(folder, "valid")] == [150, 150]
+    plan = read_plan(str(folder / "plan.json"))
+    assert (plan.fingerprint.ranks, plan.fingerprint.ranks_per_node, plan.nodes) == (2, 2, 1)
+    assert {shard[0] for table in plan.tables.values() for shard in table.shards} == {0, 1}
     assert (folder / "report.html").read_text().count("<path") > 7, (
         "plots are drawn: loss, AUC, GAUC, NE, and three more"
     )

@@ -57,6 +57,7 @@ class Job:
     batch_size: int
     device: str
     overhead: Overhead = ASSUMED  # the cluster's
+    cache_share: float = CACHE_SHARE  # sharding.host_cache
     train_rows: int | None = None  # where they are known: small data fill no shuffle buffers
 
 
@@ -112,7 +113,7 @@ def shard_bytes(table: TableLoad, sharding: str, kernel: str, size: Sequence[int
         return ShardBytes(inputs=inputs, host=weights + state)
     if kernel == "fused_uvm_caching":
         # 4 bytes a row map the cache, 16 a slot hold its ids and ages (FBGEMM)
-        cache = round(CACHE_SHARE * (weights + state + 16 * rows)) + 4 * rows
+        cache = round(job.cache_share * (weights + state + 16 * rows)) + 4 * rows
         return ShardBytes(cache=cache, inputs=inputs, host=weights + state)
     return ShardBytes(weights=weights, state=state, inputs=inputs)
 

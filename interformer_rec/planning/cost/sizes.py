@@ -8,6 +8,7 @@ config, the files of data.train (fitted and sampled), the schema with a stated a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.run import RunConfig
 from interformer_rec.config.strict import LARGEST
 from interformer_rec.data.decode.arrays import lists
-from interformer_rec.data.files.source import open_source
+from interformer_rec.data.files.source import Source, open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import json_object
@@ -28,6 +29,7 @@ from interformer_rec.storage import read_file
 ASSUMED_BAG = 10.0  # ids of a bag nobody has counted
 MOST_ROWS = 1 << 40  # of a table: 128 TiB at the default width
 SAMPLE_ROWS = 200_000  # rows whose list lengths are counted
+FEW_ROWS = 10_000  # at the start of a training job, which waits for it
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,17 @@ def find_sizes(
     return Sizes({name: found.rows[name] for name in config.features.tables}, found.lengths, found.sources)
 
 
+def sizes_of_job(features: FeatureSchema, rows: Mapping[str, int], source: Source | None) -> Sizes:
+    """Of a job that is about to train: rows as fitted, lengths from the first rows of its data, or assumed."""
+    found = _Found(features)
+    found._rows(rows, "fitted")
+    if source is not None:
+        with suppress(InputError):  # whoever reads these rows to train on them says what is wrong with them
+            found.take_sample(source, "sample of the training data", FEW_ROWS)
+    found.take_assumptions()
+    return Sizes(dict(rows), found.lengths, found.sources)
+
+
 def _whole(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"rows {value!r}: a whole number from 1")
@@ -223,12 +236,15 @@ class _Found:
         path = redact(str(config.written(("data", "train"))))
         try:
             source = open_source(config.data.train or "", config.data.max_decoded_bytes)
-            wanted = [name for name in self.lists if name not in self.lengths]
-            self._lengths(_sample(source, self.features, wanted), f"sample of {path}")
+            self.take_sample(source, f"sample of {path}")
             if self.rows.keys() != self.features.tables.keys():
                 self._rows(fit(self.features, source, config.data.workers).table_rows, f"fitted on {path}")
         except InputError as error:
             self.why = f"data.train cannot be used: {error}."
+
+    def take_sample(self, source: Source, name: str, rows: int = SAMPLE_ROWS) -> None:
+        wanted = [name for name in self.lists if name not in self.lengths]
+        self._lengths(_sample(source, self.features, wanted, rows), name)
 
     def take_assumptions(self) -> None:
         capped = {n: t.special_rows + t.num_embeddings for n, t in self.features.tables.items() if t.num_embeddings}
@@ -249,8 +265,8 @@ class _Found:
                 self.lengths[name], self.sources[f"lengths of {name}"] = value, source
 
 
-def _sample(source: Any, features: FeatureSchema, wanted: list[str]) -> dict[str, Lengths]:
-    """List lengths in the first SAMPLE_ROWS rows' row groups, after truncation; a null list is empty."""
+def _sample(source: Source, features: FeatureSchema, wanted: list[str], most: int) -> dict[str, Lengths]:
+    """List lengths in the first `most` rows' row groups, after truncation; a null list is empty."""
     columns: dict[str, tuple[str, int | None]] = {
         group.name: (group.columns[0].column, group.max_length) for group in features.sequences
     }
@@ -262,7 +278,7 @@ def _sample(source: Any, features: FeatureSchema, wanted: list[str]) -> dict[str
     for group in range(len(source.group_rows)):
         groups.append(group)
         rows += int(source.group_rows[group])
-        if rows >= SAMPLE_ROWS:
+        if rows >= most:
             break
     names = list(dict.fromkeys(columns[name][0] for name in wanted))
     source.require(names)

@@ -33,6 +33,7 @@ METRICS = {
 }
 FILTERS = ("metric", "count", "share", "size", "ranks", "duration")  # of report_text, used by the template
 SPLITS = ("train", "valid", "test")
+BYTES = {"float32": 4, "float16": 2}  # of a weight
 DATA = {"rows": "rows", "files": "files", "bad_rows": "bad rows skipped"}
 
 
@@ -56,7 +57,7 @@ def write_report(run_dir: Path) -> Path:
         "baselines": _baselines(_json(run_dir, "baselines.json"), evaluations),
         "data": data,
         "data_columns": _columns_of(data or {}),
-        "plan": _json(run_dir, "plan.json"),
+        "plan": _tables(_json(run_dir, "plan.json"), run_dir),
         "config": config,
         "environment": _flat(_json(run_dir, "environment.json") or {}),
     }
@@ -102,6 +103,28 @@ def _json(run_dir: Path, name: str) -> Any:
         return None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{str(path)!r} is not valid JSON ({error}): delete it, or run the evaluation again") from None
+
+
+def _tables(plan: dict[str, Any] | None, run_dir: Path) -> list[dict[str, Any]]:
+    """A row for each table of a plan file."""
+    if plan is None:
+        return []
+    try:
+        return [
+            {
+                **shape,
+                "table": name,
+                "sharding": plan["tables"][name]["sharding"],
+                "kernel": plan["tables"][name]["kernel"],
+                "ranks": sorted({shard[0] for shard in plan["tables"][name]["shards"]}),
+                "bytes": shape["rows"] * shape["dim"] * BYTES[shape["dtype"]],
+            }
+            for name, shape in sorted(plan["fingerprint"]["tables"].items())
+        ]
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"{str(run_dir / 'plan.json')!r} is not a plan ({error!r}): delete it, or train again in a new folder"
+        ) from None
 
 
 def _columns_of(data: dict[str, Any]) -> dict[str, str]:

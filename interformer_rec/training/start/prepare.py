@@ -28,6 +28,7 @@ from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.errors import InputError
 from interformer_rec.files import write_whole
 from interformer_rec.install import stack
+from interformer_rec.planning import plan_file
 from interformer_rec.training.build import build_parallel, eval_loader, train_loader
 from interformer_rec.training.folder.run_folder import RunFolder, unpack_features
 from interformer_rec.training.folder.run_log import RunLog
@@ -70,7 +71,7 @@ def prepare(config: RunConfig, env: Environment, folder: RunFolder, resume: bool
     give_back()
     recorder = Recorder(env)
     total_steps = min(config.training.max_steps or sys.maxsize, loaders["train"].steps * config.training.epochs)
-    parallel = build_parallel(config, env, fitted, total_steps)
+    parallel = build_parallel(config, env, fitted, total_steps, loaders["train"].source)
     skipping = config.data.on_bad_row == "skip"
     pipeline = Pipeline(parallel, env, config.training.precision, config.seed, skipping)
     log = RunLog(folder.path, enabled=env.is_main, total_steps=total_steps)
@@ -109,7 +110,7 @@ def _write_files(config: RunConfig, env: Environment, folder: RunFolder, start: 
         elif not start.resumed:
             start.fitted.save(folder.features)
         write_whole(folder.config, run_config.to_yaml(config))
-        folder.write_json("plan.json", start.parallel.plan)
+        folder.write_json("plan.json", plan_file.of_run(config, env, start.parallel))
         folder.write_json("environment.json", _environment(env, start.parallel))
     folder.send()
 

@@ -73,7 +73,7 @@ TABLE = (
     ),
     Row(
         MAY,
-        (*_below("sharding", "default tables.* plan deduplicate communication host_cache"),),
+        (*_below("sharding", "planner default tables.* plan deduplicate communication host_cache"),),
         "checkpoints do not depend on the plan, nor on the number of ranks",
     ),
     Row(

@@ -49,10 +49,18 @@ def run_folder(folder: Path, labels: tuple[str, ...] = ("click",)) -> Path:
             "tables": {"item": {"rows": 7585, "ids": "vocab"}, EVIL: {"rows": 9, "ids": "hash"}},
             "sequences": {"hist": {"mean": 38.25, "p50": 42, "p95": 50, "max": 50, "empty": 0.021}},
         },
-        "plan.json": [
-            {"table": "item", "sharding": "row_wise", "ranks": [0, 1, 2, 5], "rows": 7585, "dim": 32, "bytes": 970880},
-            {"table": EVIL, "sharding": "table_wise", "ranks": [1], "rows": 9, "dim": 32, "bytes": 1152},
-        ],
+        "plan.json": {
+            "fingerprint": {
+                "tables": {
+                    "item": {"rows": 7585, "dim": 32, "dtype": "float32", "pooled": False},
+                    EVIL: {"rows": 9, "dim": 32, "dtype": "float32", "pooled": True},
+                }
+            },
+            "tables": {
+                "item": {"sharding": "row_wise", "kernel": "fused", "shards": [[r, 0, 0, 1, 32] for r in (2, 0, 1, 5)]},
+                EVIL: {"sharding": "table_wise", "kernel": "fused", "shards": [[1, 0, 0, 9, 32]]},
+            },
+        },
         "environment.json": {"python": "3.11.2", "versions": {"torch": "2.13.0"}, "command": EVIL},
         "baselines.json": {"item popularity": {f"{labels[0]}/auc": 0.7061}, EVIL: {f"{labels[0]}/auc": 0.7024}},
     }
@@ -169,4 +177,7 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("name: x\n", encoding="utf-8")
     (tmp_path / "plan.json").write_text("[{")
     with pytest.raises(InputError, match=r"plan\.json.*not valid JSON"):
+        write_report(tmp_path)
+    (tmp_path / "plan.json").write_text('{"fingerprint": {"tables": {"item": {"rows": 9}}}}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"plan\.json' is not a plan .*tables"):
         write_report(tmp_path)

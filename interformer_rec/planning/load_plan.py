@@ -1,0 +1,107 @@
+"""A plan file for a model. In: the file, the model with its tables on meta, the job; out: TorchRec's ShardingPlan, or what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+from torch.distributed._shard.sharding_spec import EnumerableShardingSpec, ShardMetadata
+from torchrec.distributed.planner.utils import placement
+from torchrec.distributed.types import EmbeddingModuleShardingPlan, ParameterSharding, ShardingPlan
+
+from interformer_rec.distributed.sharding import TableInfo, dtype_of, tables_of
+from interformer_rec.distributed.sharding_types import not_possible
+from interformer_rec.errors import InputError
+from interformer_rec.planning.plan_file import Fingerprint, PlanFile, TablePlan, TablePrint, read_plan
+
+
+def load_plan(path: str, model: nn.Module, *, ranks: int, ranks_per_node: int, device: str) -> ShardingPlan:
+    """The file's plan for this model and job (config: sharding.plan).
+
+    Raises InputError that names every difference: tables, rows, dims, ranks, device.
+    """
+    plan = read_plan(path)
+    infos = tables_of(model)
+    wrong = _differences(plan, infos, ranks, ranks_per_node, device)
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise InputError(
+            f"plan {path!r} is for another model or job: {'; '.join(wrong[:5])}{more}. Make one for this run with `interformer "
+            f"plan`, or leave sharding.plan out"
+        )
+    return sharding_plan(plan.tables, infos, device, ranks_per_node)
+
+
+def sharding_plan(
+    tables: Mapping[str, TablePlan], infos: Mapping[str, TableInfo], device: str, ranks_per_node: int
+) -> ShardingPlan:
+    """As TorchRec's planner would have returned it."""
+    modules: dict[str, EmbeddingModuleShardingPlan] = {}
+    for name, table in tables.items():
+        path_of_module = infos[name].path.rsplit(".", 3)[0]
+        modules.setdefault(path_of_module, EmbeddingModuleShardingPlan())[name] = ParameterSharding(
+            sharding_type=table.sharding,
+            compute_kernel=table.kernel,
+            ranks=[shard[0] for shard in table.shards],
+            sharding_spec=None if table.sharding == "data_parallel" else _spec(table, device, ranks_per_node),
+        )
+    return ShardingPlan(modules)  # type: ignore[arg-type]
+
+
+def _spec(table: TablePlan, device: str, ranks_per_node: int) -> EnumerableShardingSpec:
+    return EnumerableShardingSpec(
+        [
+            ShardMetadata(
+                shard_sizes=[rows, columns],
+                shard_offsets=[row, column],
+                placement=placement(device, rank, ranks_per_node),
+            )
+            for rank, row, column, rows, columns in table.shards
+        ]
+    )
+
+
+def _differences(
+    plan: PlanFile, infos: dict[str, TableInfo], ranks: int, ranks_per_node: int, device: str
+) -> list[str]:
+    made_for = plan.fingerprint
+    pairs = (
+        ("ranks", made_for.ranks, ranks),
+        ("ranks a node", made_for.ranks_per_node, ranks_per_node),
+        ("device", made_for.device, device),
+    )
+    wrong = [f"{what}: the plan has {planned}, this job {here}" for what, planned, here in pairs if planned != here]
+    for name in sorted(made_for.tables.keys() | infos.keys()):
+        if name not in infos or name not in made_for.tables or name not in plan.tables:
+            wrong.append(f"table {name!r} is only in the {'plan' if name not in infos else 'model'}")
+            continue
+        config = infos[name].config
+        here = TablePrint(
+            rows=config.num_embeddings, dim=config.embedding_dim, dtype=dtype_of(config), pooled=infos[name].pooled
+        )  # fmt: skip
+        planned = made_for.tables[name]
+        wrong += [
+            f"table {name!r}: {field} {getattr(planned, field)} in the plan, {getattr(here, field)} in the model"
+            for field in TablePrint.model_fields
+            if getattr(planned, field) != getattr(here, field)
+        ]
+        wrong += [f"table {name!r}: {text}" for text in _misplaced(plan.tables[name], planned, made_for)]
+    return wrong
+
+
+def _misplaced(table: TablePlan, shape: TablePrint, job: Fingerprint) -> list[str]:
+    """What is wrong with where a table lies, whoever wrote the file."""
+    if (reason := not_possible(shape.pooled, table.sharding, job.device)) is not None:
+        return [reason]
+    copies = job.ranks if table.sharding == "data_parallel" else 1
+    outside = [
+        shard for shard in table.shards
+        if not 0 <= shard[0] < job.ranks or min(shard) < 0 or shard[1] + shard[3] > shape.rows or shard[2] + shard[4] > shape.dim
+    ]  # fmt: skip
+    if outside:
+        return [f"shard {list(outside[0])} lies outside of the table or the job"]
+    corners = {shard[1:3] for shard in table.shards if shard[3] * shard[4]}
+    full = sum(shard[3] * shard[4] > 0 for shard in table.shards)
+    if sum(s[3] * s[4] for s in table.shards) != copies * shape.rows * shape.dim or len(corners) * copies != full:
+        return ["its shards do not cover it"]
+    return []

@@ -1,0 +1,108 @@
+"""The plan of a job that is about to train. In: its config, model and data, and where its ranks run; out: TorchRec's ShardingPlan.
+
+The search and the estimates are those of `interformer plan`, but a training job waits for them, so only what decides where tables lie
+is estimated: the dense part is not run, and a fixed share of the memory is kept free for it. The cluster is the job's own: number of
+ranks, device and memory as they are here, bandwidths of a known cluster that is like it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import nn
+from torchrec.distributed.types import ShardingPlan
+
+from interformer_rec.config.run import RunConfig
+from interformer_rec.data.files.source import Source
+from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.sharding import RESERVED, dense_bytes, memory_of, no_plan, tables_of
+from interformer_rec.errors import InputError
+from interformer_rec.planning.answer import DoesNotFit, place
+from interformer_rec.planning.constraints import load_wishes
+from interformer_rec.planning.cost.cluster import GIB, Cluster, known, load_cluster
+from interformer_rec.planning.cost.dense import DenseCost
+from interformer_rec.planning.cost.memory import ConstantBytes
+from interformer_rec.planning.cost.sizes import sizes_of_job
+from interformer_rec.planning.load_plan import sharding_plan
+from interformer_rec.planning.plan_file import TablePlan
+from interformer_rec.planning.question import Problem, kinds_of
+
+NAME = "this job"  # of the cluster that a job runs on
+
+
+def plan_of_job(
+    config: RunConfig, task: nn.Module, rows: dict[str, int], env: Environment, source: Source | None = None
+) -> ShardingPlan:
+    """Made on rank 0, the same on every rank (collective). `task`: tables on meta; `source`: where list lengths are counted, if anywhere.
+
+    Raises InputError where a wish cannot be fulfilled or the tables do not fit.
+    """
+    return env.on_main(lambda: _plan(config, task, rows, env, source))
+
+
+def _plan(
+    config: RunConfig, task: nn.Module, rows: dict[str, int], env: Environment, source: Source | None
+) -> ShardingPlan:
+    """On one rank. What goes wrong here is about the plan alone: no other rank is waited for."""
+    infos, cluster = tables_of(task), cluster_of_job(env)
+    problem = _JobProblem(
+        config=config,
+        cluster=cluster,
+        nodes=env.world_size // cluster.devices_per_node,
+        batch_size=config.data.batch_size,
+        sizes=sizes_of_job(config.features, rows, source if env.world_size > 1 else None),
+        wishes=load_wishes(None, config.sharding, kinds_of(infos)),
+        reserve=RESERVED,
+        task=task,
+    )
+    try:
+        options = place(problem).options
+    except DoesNotFit as error:
+        raise InputError(no_plan(infos, env)) from error
+    tables = {option.name: TablePlan.of(option) for option in options}
+    return sharding_plan(tables, infos, env.device.type, env.local_world_size)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _JobProblem(Problem):
+    """Where tables lie, and nothing else: the dense part costs nothing but a fixed share of the memory."""
+
+    task: nn.Module
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The job's own: it is not made twice."""
+        return self.task
+
+    @cached_property
+    def dense(self) -> DenseCost:
+        """Not measured."""
+        return DenseCost({}, {}, 0, 0, 0)
+
+    @cached_property
+    def constant(self) -> ConstantBytes:
+        """Weights, gradients and optimizer of the dense part; the reserve is for all the rest."""
+        return ConstantBytes({"dense part": dense_bytes(self.task)}, {}, {})
+
+
+def cluster_of_job(env: Environment) -> Cluster:
+    """Ranks, device and memory as they are here; bandwidths of the known cluster of this device whose GPUs have a memory most like it.
+
+    A plan depends on the ratios of bandwidths alone, and those are alike. Hosts with different numbers of ranks: a host a rank.
+    """
+    gpu, host = memory_of(env)
+    clusters = [load_cluster(name) for name in known()]
+    like = min(
+        (cluster for cluster in clusters if cluster.device == env.device.type),
+        key=lambda cluster: abs(cluster.hbm_gib * GIB - gpu),
+    )
+    local = 1 if env.world_size % env.local_world_size else env.local_world_size
+    there = {
+        "name": NAME,
+        "devices_per_node": local,
+        "hbm_gib": gpu / GIB,
+        "ddr_gib": host * local / GIB,
+        "max_nodes": env.world_size // local,
+    }
+    return like.model_copy(update=there)

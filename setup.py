@@ -44,7 +44,8 @@ setup(
     ],
     package_dir={"interformer_rec.planning.clusters": "configs/clusters"},
     package_data={
-        "interformer_rec.training.report": ["*.j2"],
+        "interformer_rec.html": ["*.j2", "*.css"],
+        "interformer_rec.training.report": ["*.j2", "*.css"],
         "interformer_rec.planning.page": ["*.j2", "*.css", "*.js"],
         "interformer_rec.planning.clusters": ["*.yaml"],
     },

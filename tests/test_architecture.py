@@ -21,7 +21,7 @@ PACKAGE = "interformer_rec"
 ORDER = [
     ["redaction"],
     ["errors", "strict_json", "text"],
-    ["filesystem", "files", "host_memory", "error_text", "strict_yaml"],
+    ["filesystem", "files", "host_memory", "error_text", "strict_yaml", "html"],
     ["storage", "install"],
     ["mirror", "config"],
     ["batch"],

@@ -12,10 +12,10 @@ from interformer_rec.config.run import RunConfig
 from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
+from interformer_rec.planning.score.measured_file import FILE as MEASURED
 from interformer_rec.training.folder.located import Located
 from interformer_rec.training.folder.run_folder import COMPLETE, RunFolder
 from interformer_rec.training.folder.writing import writing
-from interformer_rec.training.measure.recorder import FILE as MEASURED
 from interformer_rec.training.report.page import write_report
 from interformer_rec.training.scoring.evaluation import Evaluation
 from interformer_rec.training.scoring.evaluation import evaluate as run_evaluation

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from interformer_rec.errors import InputError
+from interformer_rec.html import environment as html
 from interformer_rec.planning.cost.sizes import by_source
 from interformer_rec.storage import write_file
 from interformer_rec.strict_json import finite
@@ -46,17 +46,9 @@ def render(plan: Mapping[str, Any], sweep: Sequence[Mapping[str, Any]] | None = 
 
 def _html(data: Mapping[str, Any], scripts: Sequence[str]) -> str:
     """`data` with `why`: a page without a plan."""
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    template = environment.from_string(_text("plan.html.j2"))
-    return template.render(
-        title=data["title"],
-        why=data.get("why"),
-        style=Markup(_text("plan.css")),
-        script=Markup("\n".join(_text(name) for name in scripts)),
-        data=Markup(_json_block(data)),
-    )
+    script = Markup("\n".join((HERE / name).read_text(encoding="utf-8") for name in scripts))
+    values = {"title": data["title"], "why": data.get("why"), "script": script, "data": Markup(_json_block(data))}
+    return html.render(HERE, "plan.html.j2", values)
 
 
 def page_data(plan: Mapping[str, Any], sweep: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
@@ -138,7 +130,3 @@ def _table(name: str, table: Mapping[str, Any], shape: Mapping[str, Any]) -> lis
 def _json_block(data: Any) -> str:
     """JSON that cannot end its script element, whatever tables are called: no `<` is left in it."""
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
-
-
-def _text(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")

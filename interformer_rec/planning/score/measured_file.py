@@ -1,7 +1,7 @@
-"""What a run has measured, read back. In: a run folder; out: its config, statistics, real plan and measured.json, or an InputError.
+"""What a run has measured: measured.json's keys. In: a run folder; out: its config, statistics and measurements, or an InputError.
 
-training/measure/recorder.py writes measured.json and says what its keys mean. A run that stopped early has measured
-too, if it trained a step.
+training/measure/recorder.py makes a Measured of a run and writes it; a run that stopped early has measured too, if it trained a
+step.
 """
 
 from __future__ import annotations
@@ -36,24 +36,25 @@ class _Loose(BaseModel):
 class MemoryOf(_Loose):
     """Bytes on a rank; None where the system did not tell."""
 
-    before: int | None = None
+    before: int | None = None  # when nothing of the model was made
     tables: int
-    table_state: int
+    table_state: int  # their optimizer's
     dense_parameters: int
     gradients: int
-    dense_state: int
-    peak: int | None = None
-    process_peak: int | None = None
+    dense_state: int  # the dense optimizer's
+    peak: int | None = None  # in the training steps of the first segment, until something is saved
+    process_peak: int | None = None  # of the whole run, with evaluations and checkpoints
+    # CPU, of glibc's malloc when a backward pass began: `kept` is free, but not given back to the system
     in_use: int | None = None
     kept: int | None = None
-    reserved: int | None = None
+    reserved: int | None = None  # CUDA
 
 
 class TimeOf(_Loose):
     """Milliseconds of each measured step."""
 
     first_step: int
-    step: list[float]
+    step: list[float]  # the sum of its stages
     stages: dict[str, list[float]]
 
 
@@ -61,14 +62,14 @@ class RankOf(_Loose):
     """One rank."""
 
     memory: MemoryOf
-    peak_of: str
+    peak_of: str  # "training steps", or "the whole process" where the system cannot reset it
     time: TimeOf | None
-    rows: list[int]
-    elements: dict[str, float]
+    rows: list[int]  # of each measured step
+    elements: dict[str, float]  # ids a row of each key, in the measured steps
 
 
 class TableOf(_Loose):
-    """Where a table lay; shards as [rank, row, column, rows, columns]."""
+    """Where a table lay, as the ranks held it; shards as [rank, row, column, rows, columns]."""
 
     sharding: str
     kernel: str
@@ -83,10 +84,10 @@ class Measured(_Loose):
     device: Literal["cuda", "cpu"]
     ranks: int
     ranks_per_node: int
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = {}  # of torch, torchrec, fbgemm
     tables: dict[str, TableOf]
     by_rank: list[RankOf]
-    why_no_time: str = ""
+    why_no_time: str = ""  # one sentence, where no rank has `time`
 
     @property
     def elements(self) -> dict[str, float]:

@@ -2,19 +2,7 @@
 
 `interformer plan score` holds a plan's prediction against this file. The peak is asked of the system once, time is taken in a few steps
 of a run's first segment (stages.py); all other steps are as they would be without.
-
-Keys (format 1): version, device, ranks, ranks_per_node, versions {torch, torchrec, fbgemm};
-    tables            {name: {sharding, kernel, shards: [[rank, row, column, rows, columns], ...]}}, as the ranks hold them
-    by_rank           one entry a rank:
-        memory        bytes: before (when nothing of the model was made), tables, table_state, dense_parameters, gradients,
-                      dense_state (the optimizer's), peak (in the training steps of the first segment, until something is saved),
-                      process_peak (of the whole run, with evaluations and checkpoints). CUDA: reserved. CPU: in_use and kept, of
-                      glibc's malloc when a backward pass began: the second is free, but not given back to the system
-        peak_of       "training steps", or "the whole process" where the system cannot reset it
-        time          null, or stages {name: ms} and step (their sum): a number for each measured step; first_step
-        rows          of each measured step
-        elements      {key: ids a row, in the measured steps}
-    why_no_time       one sentence, if `time` is null
+The file's keys are those of `Measured`, which the reader has too.
 """
 
 from __future__ import annotations
@@ -33,11 +21,11 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.state import local_state
 from interformer_rec.install import stack
+from interformer_rec.planning.score.measured_file import FORMAT, Measured
 from interformer_rec.training.measure.memory import held, malloc_bytes, peak, reset_peak
 from interformer_rec.training.measure.stages import Stages
 from interformer_rec.training.pipeline import Pipeline, Step
 
-FILE, FORMAT = "measured.json", 1
 WARM_UP = 4  # first steps: memory is claimed, threads wake up
 LEAST, MOST = 3, 12  # measured steps
 DRAIN = 2  # last steps of a segment: no batch to come, so unlike the others
@@ -107,7 +95,7 @@ class Recorder:
         everyone: list[Any] = [None] * self._env.world_size
         dist.all_gather_object(everyone, mine)
         versions = {name: found for name, found in asdict(stack.read()).items() if found}
-        return {
+        content = {
             "format": FORMAT,
             "version": __version__,
             "device": self._env.device.type,
@@ -118,6 +106,7 @@ class Recorder:
             "by_rank": everyone,
             **({"why_no_time": self._why_no_time} if self._time is None else {}),
         }  # fmt: skip
+        return Measured.model_validate(content).model_dump(mode="json", exclude_unset=True)
 
     def _time_steps(self, pipeline: Pipeline, steps: Iterator[Step[C]], timed: int) -> Iterator[Step[C]]:
         """The first of the steps, the measured ones last."""

@@ -11,18 +11,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from interformer_rec import strict_yaml
-from interformer_rec import text as report_text
 from interformer_rec.errors import InputError
+from interformer_rec.html import environment as html
 from interformer_rec.redaction import redact
 from interformer_rec.text import number
 from interformer_rec.training.folder.run_log import read_log
 from interformer_rec.training.report.plots import SERIES, Series, calibration, curves
 
-TEMPLATE = Path(__file__).with_name("page.html.j2")
+HERE = Path(__file__).parent
 METRICS = {
     "auc": "AUC",
     "gauc": "GAUC",
@@ -31,7 +30,6 @@ METRICS = {
     "calibration": "Calibration",
     "base_rate": "Base rate",
 }
-FILTERS = ("metric", "count", "share", "size", "ranks", "duration")  # of report_text, used by the template
 SPLITS = ("train", "valid", "test")
 BYTES = {"float32": 4, "float16": 2}  # of a weight
 DATA = {"rows": "rows", "files": "files", "bad_rows": "bad rows skipped"}
@@ -62,17 +60,9 @@ def write_report(run_dir: Path) -> Path:
         "environment": _flat(_json(run_dir, "environment.json") or {}),
     }
     target, part = run_dir / "report.html", run_dir / ".report.html.part"
-    part.write_text(_template().render(page), encoding="utf-8")
+    part.write_text(html.render(HERE, "page.html.j2", page), encoding="utf-8")
     part.replace(target)
     return target
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters.update({name: getattr(report_text, name) for name in FILTERS})
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def _config(run_dir: Path) -> str:

@@ -1,0 +1,1 @@
+"""What every page is made with: one Jinja environment, one frame, one style."""

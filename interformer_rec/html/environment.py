@@ -1,0 +1,30 @@
+"""A template becomes a page. In: a template's folder and name, its values; out: the text of one HTML file, readable offline.
+
+Templates extend frame.html.j2, which has the style that all pages share (frame.css), and add their own. Numbers are written by the
+functions of text.py, as filters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from interformer_rec import text
+
+FILTERS = ("metric", "count", "share", "size", "ranks", "duration")  # of text.py
+
+
+def render(folder: Path, name: str, values: Mapping[str, Any]) -> str:
+    """The template `name` of the folder, with its values; what a value holds is escaped unless it is Markup."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder, Path(__file__).parent], encoding="utf-8"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update({name: getattr(text, name) for name in FILTERS})
+    return environment.get_template(name).render(values)

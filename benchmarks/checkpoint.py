@@ -78,7 +78,7 @@ def build(env: Environment, rows: int) -> Parallel:
         batch_size=1024,
         sharding=ShardingConfig(tables={"pooled": "table_wise", "history": "row_wise"}),
         optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(kind="rowwise_adagrad")),
-        rate=LearningRate(Schedule(), 1, True),
+        rate=LearningRate(Schedule(), lambda: 1, True),
         seed=0,
         table_std={"pooled": 0.1, "history": 0.1},
     )

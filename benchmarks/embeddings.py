@@ -105,7 +105,7 @@ class Ours:
             batch_size=case.lookups // case.pooling,
             sharding=ShardingConfig(default="table_wise" if env.world_size == 1 else "auto", deduplicate=deduplicate),
             optimizer=OptimizerConfig(embedding=EmbeddingOptimizer.model_validate({"kind": kind, "lr": LR})),
-            rate=LearningRate(Schedule(), 1, True),
+            rate=LearningRate(Schedule(), lambda: 1, True),
             seed=1,
             table_std={"t": 0.1},
         )

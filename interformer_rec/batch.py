@@ -10,7 +10,7 @@ Jagged layout, drawn once. Two rows, one group `watch` of columns video and tag,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -44,6 +44,9 @@ class Batch(Pipelineable):
     # Rows of the step over all ranks / world size: what the weighted loss sum is divided by. Where bad rows are skipped a rank knows its
     # own number alone (1 for a filler), and the pipeline puts the number of all ranks in its place.
     loss_rows: float
+    skipped: dict[str, tuple[int, str]] = field(
+        default_factory=dict
+    )  # why rows were left out of it -> how many, an example
 
     @property
     def batch_size(self) -> int:
@@ -64,11 +67,11 @@ class Batch(Pipelineable):
 
     def _map(self, function: Callable[[Any], Any]) -> Batch:
         parts: dict[str, Any] = {}
-        for field in fields(self):
-            part = getattr(self, field.name)
+        for name in (one.name for one in fields(self)):
+            part = getattr(self, name)
             if isinstance(part, (torch.Tensor, KeyedJaggedTensor)):
                 part = function(part)
-            elif isinstance(part, dict):
+            elif name == "timestamps":
                 part = {key: function(value) for key, value in part.items()}
-            parts[field.name] = part
+            parts[name] = part
         return Batch(**parts)

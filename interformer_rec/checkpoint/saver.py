@@ -44,14 +44,15 @@ class Saver:
         keep: int = 2,
         asynchronous: bool = True,
         full_every: int = 1,
-        attachments: Mapping[str, Path] | None = None,
+        attachments: Callable[[], Mapping[str, Path]] = dict,
         beat: Callable[[], None] = lambda: None,
         done: Callable[[dict[str, Any]], None] = lambda record: None,
     ) -> None:
-        """`beat`: called in this thread once a piece; `done`: takes a record of every checkpoint that was written."""
+        """`attachments`: files that a checkpoint takes along, asked for on rank 0 (write.Content). `beat`: called in this thread once a
+        piece; `done`: takes a record of every checkpoint that was written."""
         self.checkpoints, self.parallel, self.env = checkpoints, parallel, env
         self.keep, self.asynchronous, self.full_every = keep, asynchronous, full_every
-        self.attachments, self.beat, self.done = attachments or {}, beat, done
+        self.attachments, self.beat, self.done = attachments, beat, done
         # Its own group: the thread's messages must not meet those of training.
         self.group = dist.new_group(backend="gloo")
         self.touched = TouchedRows(parallel.model) if full_every > 1 else None
@@ -71,7 +72,8 @@ class Saver:
         began = time.perf_counter()
         self.wait()
         base = self._base if self._since_full < self.full_every - 1 else None
-        content = collect(self.parallel, self.env, state, self.attachments, self.touched, base)
+        attachments = self.attachments() if self.env.is_main else {}
+        content = collect(self.parallel, self.env, state, attachments, self.touched, base)
         if base is None:
             self._base, self._since_full = None, 0
         copied = self.asynchronous and self._room(content)

@@ -47,7 +47,6 @@ class _Unit(NamedTuple):
 class _Made(NamedTuple):
     batch: Batch
     kept: list[Kept]  # in order; [] unless input columns are kept
-    skipped: dict[str, tuple[int, str]]  # reason -> rows, example
 
 
 class Kept(NamedTuple):
@@ -103,7 +102,6 @@ class Loader:
         self.rows = self.source.rows  # of all ranks
         self.steps = self._plan(0).steps  # batches that every rank yields in an epoch
         self.bad_rows: dict[str, int] = {}  # reason -> rows this rank has skipped since iteration began
-        self.examples: dict[str, str] = {}  # reason -> message of the first of them
 
     def _plan(self, epoch: int, shuffle_rows: int | None = None) -> Plan:
         return plan_epoch(
@@ -152,13 +150,13 @@ class Loader:
 
     def _made(self, plan: Plan, keep: list[str] | None) -> Iterator[tuple[int, _Made]]:
         """(step, batch) in order; `keep`: input columns to hand through."""
-        self.bad_rows, self.examples = {}, {}
+        self.bad_rows = {}
         run = _inline if self._workers == 0 else self._threaded
         try:
             for step, made in run(
                 plan, self._rank, lambda u: self._decode(plan, u, keep), lambda s, p: self._collate(plan, s, p)
             ):
-                self._count(made.skipped)
+                self._count(made.batch.skipped)
                 yield step, made
         finally:
             for reason, count in self.bad_rows.items():
@@ -200,8 +198,8 @@ class Loader:
         else:
             batch = empty_batch(layout, features, self._tasks, loss_rows)
         if self._skip:
-            batch.loss_rows = float(max(1, batch.rows))
-        return _Made(batch, kept, skipped)
+            batch.loss_rows, batch.skipped = float(max(1, batch.rows)), skipped
+        return _Made(batch, kept)
 
     def _good_rows(self, plan: Plan, unit: _Unit, span: Span, skipped: dict[str, tuple[int, str]]) -> Rows:
         """The span's rows without the bad ones, which are added to `skipped`; a slice where they lie in file order."""
@@ -220,7 +218,6 @@ class Loader:
         for reason, (count, example) in skipped.items():
             if reason not in self.bad_rows:
                 log.warning("skipping bad rows, such as %s", example)
-                self.examples[reason] = example
             self.bad_rows[reason] = self.bad_rows.get(reason, 0) + count
 
     def _threaded(self, plan: Plan, rank: int, decode: Decode, make: Make) -> Iterator[tuple[int, _Made]]:

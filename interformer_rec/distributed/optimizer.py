@@ -8,6 +8,7 @@ data-parallel tables (the same optimizer as a torch.optim class, on gradients th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -42,7 +43,8 @@ def fused_params(options: EmbeddingOptimizer, device: torch.device) -> dict[str,
 class LearningRate:
     """Factor on both learning rates by step: warm-up, then constant, cosine or plateau."""
 
-    def __init__(self, options: Schedule, total_steps: int, higher_is_better: bool) -> None:
+    def __init__(self, options: Schedule, total_steps: Callable[[], int], higher_is_better: bool) -> None:
+        """`total_steps`: of the run, as far as is known now; a cosine ends there."""
         self.options = options
         self.total_steps = total_steps
         self.plateau = 1.0
@@ -53,7 +55,7 @@ class LearningRate:
         warmup = self.options.warmup_steps
         ramp = min(1.0, (step + 1) / warmup) if warmup else 1.0
         if self.options.kind == "cosine":
-            done = min(1.0, max(0, step - warmup) / max(1, self.total_steps - 1 - warmup))
+            done = min(1.0, max(0, step - warmup) / max(1, self.total_steps() - 1 - warmup))
             low = self.options.min_factor
             return ramp * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
         return ramp * self.plateau

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torchrec.distributed.types import ShardingPlan
 
@@ -22,11 +24,15 @@ from interformer_rec.training.stopping import HIGHER_IS_BETTER
 
 
 def build_parallel(
-    config: RunConfig, env: Environment, fitted: Fitted, total_steps: int = 1, source: Source | None = None
+    config: RunConfig,
+    env: Environment,
+    fitted: Fitted,
+    total_steps: Callable[[], int] = lambda: 1,
+    source: Source | None = None,
 ) -> Parallel:
     """Model, plan, optimizers, with first weights that depend on the seed alone (collective).
 
-    `source`: the training data, whose list lengths a plan is made for.
+    `total_steps`: see LearningRate. `source`: the training data, whose list lengths a plan is made for.
     """
     torch.manual_seed(config.seed)
     task = build_task(

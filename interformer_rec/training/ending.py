@@ -9,7 +9,6 @@ from typing import Any
 
 from interformer_rec.checkpoint.write import SaveError
 from interformer_rec.config.run import RunConfig
-from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
 from interformer_rec.planning.score.measured_file import FILE as MEASURED
@@ -19,7 +18,6 @@ from interformer_rec.training.folder.writing import writing
 from interformer_rec.training.report.page import write_report
 from interformer_rec.training.scoring.evaluation import Evaluation
 from interformer_rec.training.scoring.evaluation import evaluate as run_evaluation
-from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.start.prepare import Start
 
 
@@ -43,35 +41,34 @@ class Ending:
             self._write(found)
             damaged = f" that can be read: {'; '.join(best.damaged)}" if best.damaged else ""
             raise SaveError(
-                f"run {self.folder.shown()!r} was trained to step {self.start.trainer.position.step}, and has no checkpoint{damaged}. "
+                f"run {self.folder.shown()!r} was trained to step {self.start.run.position.step}, and has no checkpoint{damaged}. "
                 "The messages above say why none was written; the weights are lost. Name another training.checkpoint.path and train again"
             )
         state = best.load(self.start.parallel, self.env)
         if (warning := best.warning()) is not None:
-            self.start.log.message(warning)
-        if (valid := self.start.loaders.get("valid")) is not None:  # of the same weights as the test
-            found["valid"] = state["evaluation"] or self._evaluate("data.valid", valid).to_dict()
+            self.start.run.log.message(warning)
+        if "valid" in self.start.data:  # of the same weights as the test
+            found["valid"] = state["evaluation"] or self._evaluate("valid").to_dict()
         self._write(found)
-        if (test := self.start.loaders.get("test")) is not None:
+        if "test" in self.start.data:
             try:
-                tested = self._evaluate("data.test", test)
+                tested = self._evaluate("test")
             except InputError as error:
                 raise error.reworded(
                     f"training is done and saved, and the report is written; the test failed: {error}. Then --resume, which tests again"
                 ) from error
-            self.start.log.evaluation("test", {"epoch": state["epoch"], "step": state["step"], **tested.metrics})
+            self.start.run.log.evaluation("test", {"epoch": state["epoch"], "step": state["step"], **tested.metrics})
             found["test"] = tested.to_dict()
             self._write(found)
         self.env.on_main(self._write_complete)
         self.folder.require(self.env)
 
     def _write_complete(self) -> None:
-        self.folder.write_json(COMPLETE, {"step": self.start.trainer.position.step})
+        self.folder.write_json(COMPLETE, {"step": self.start.run.position.step})
         self.folder.send()
 
-    def _evaluate(self, name: str, loader: Loader) -> Evaluation:
-        skipped = SkippedRows(loader, self.config.data.max_bad_rows, name, self.env)
-        return run_evaluation(self.start.pipeline, loader.batches(), self.config.features, self.env, skipped=skipped)
+    def _evaluate(self, split: str) -> Evaluation:
+        return run_evaluation(self.start.pipeline, self.start.data[split], self.config.features, self.env)
 
     def _write(self, evaluation: dict[str, Any] | None) -> None:
         facts = self._data_facts()
@@ -92,14 +89,12 @@ class Ending:
     def _data_facts(self) -> dict[str, Any]:
         """Rows, skipped rows, tables and history lengths, for the report (collective)."""
         facts: dict[str, Any] = {}
-        for split, loader in self.start.loaders.items():
-            own = self.start.trainer.skipped  # with what was skipped before the run was resumed
-            skipped = own if split == "train" else SkippedRows(loader, self.config.data.max_bad_rows, split, self.env)
+        for split, rows in self.start.data.items():
             path = self.config.written(("data", split))
-            facts[split] = {"path": path, "rows": loader.rows, "bad_rows": skipped.reasons()}
+            facts[split] = {"path": path, "rows": rows.loader.rows, "bad_rows": rows.reasons()}
         facts["tables"] = {
             name: {"rows": self.start.fitted.table_rows[name], "ids": table.ids}
             for name, table in self.config.features.tables.items()
         }
-        facts["sequences"] = self.start.trainer.lengths.to_dict()
+        facts["sequences"] = self.start.trainer.hooks.lengths.to_dict()
         return facts

@@ -9,9 +9,10 @@ import numpy as np
 from interformer_rec.batch import Batch
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.errors import DamagedError
+from interformer_rec.training.loop import Hook, StepInfo
 
 
-class LengthStatistics:
+class LengthStatistics(Hook):
     """One histogram a sequence group, of this rank's share of the rows; lengths are after truncation to max_length.
 
     A histogram reaches to the longest history seen: max_length may be far more than any history has."""
@@ -21,6 +22,10 @@ class LengthStatistics:
         self.keys = {group.name: f"{group.name}.{group.columns[0].name}" for group in features.sequences}
         self.histograms: dict[str, np.ndarray] = {group.name: np.zeros(1, np.int64) for group in features.sequences}
         self.events = {name: np.zeros_like(histogram) for name, histogram in self.histograms.items()}
+
+    def step(self, info: StepInfo) -> None:
+        """Count its batch."""
+        self.add(info.batch, info.epoch)
 
     def add(self, batch: Batch, epoch: int) -> None:
         """Count a batch; later epochs bring the same rows again. Before whole rows, epoch 0 stands for them: a run may end there."""

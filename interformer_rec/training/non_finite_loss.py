@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from interformer_rec.batch import Batch
 from interformer_rec.checkpoint.retention import Checkpoints
-from interformer_rec.distributed.environment import Environment
-from interformer_rec.training.folder.run_folder import RunFolder
-from interformer_rec.training.pipeline import Step
+from interformer_rec.training.loop import Hook, Run, StepInfo
 
 
 class NonFiniteLoss(RuntimeError):
@@ -46,21 +43,40 @@ def what_is_left(checkpoints: Checkpoints, step: int) -> str:
     return f"The newest checkpoint, {last}, has the weights of this very step: if `--resume` ends here again, {back}."
 
 
-def check_finite(step: Step[Any] | None, number: int, env: Environment, folder: RunFolder) -> None:
+class FiniteLoss(Hook):
+    """Checks the loss of every step. Raises NonFiniteLoss."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._previous: StepInfo | None = None
+
+    def step(self, info: StepInfo) -> None:
+        """A step late: it is done by now. This is a step's one device sync, and it waits for nothing."""
+        self.end(False)
+        self._previous = info
+
+    def end(self, stopped: bool) -> None:
+        """The last one."""
+        if self._previous is not None:
+            check_finite(self._previous, self._run)
+        self._previous = None
+
+
+def check_finite(info: StepInfo, run: Run) -> None:
     """Raise NonFiniteLoss if the step's loss on this rank is not finite; the batch is saved first."""
-    if step is None or bool(step.loss.isfinite()):
+    if bool(info.loss.isfinite()):
         return
-    name = f"non_finite_step_{number}_rank_{env.rank}.safetensors"
+    name = f"non_finite_step_{info.step}_rank_{run.env.rank}.safetensors"
     try:
-        save_batch(step.batch, folder.path / name)
-        kept = f"is saved in {folder.shown(name)!r}"
+        save_batch(info.batch, run.folder.path / name)
+        kept = f"is saved in {run.folder.shown(name)!r}"
     except (OSError, SafetensorError) as error:
-        kept = f"could not be saved in {folder.shown(name)!r} ({error})"
+        kept = f"could not be saved in {run.folder.shown(name)!r} ({error})"
     raise NonFiniteLoss(
-        f"loss is {step.loss.item()} at step {number} on rank {env.rank}; its batch of {step.batch.rows} rows {kept}. Lower "
+        f"loss is {info.loss.item()} at step {info.step} on rank {run.env.rank}; its batch of {info.batch.rows} rows {kept}. Lower "
         f"optimizer.dense.lr or optimizer.embedding.lr, set optimizer.dense.clip_norm, or look for extreme values in the dense features "
         f"of that batch (clip, log1p, standardise).",
-        number,
+        info.step,
     )
 
 

@@ -67,15 +67,18 @@ class Pipeline:
             custom_model_fwd=self._forward,
         )
 
-    def run(self, batches: Iterator[tuple[Batch, C]], train: bool) -> Iterator[Step[C]]:
+    def run(
+        self, batches: Iterator[tuple[Batch, C]], train: bool, at: Callable[[str], None] = lambda doing: None
+    ) -> Iterator[Step[C]]:
         """Forward (and with `train` backward and update) every batch; yields in order, ends when `batches` ends.
 
-        Every rank must bring the same number of batches: each step is collective.
+        Every rank must bring the same number of batches: each step is collective. `at` is called with what this rank does next: wait
+        for the next batch, or go on.
         """
         self.model.train(train)
         pending: deque[tuple[Batch, C]] = deque()
         waited = [0.0]
-        source = self._feed(batches, pending, waited)
+        source = self._feed(batches, pending, waited, at)
         while True:
             with nullcontext() if train else torch.no_grad():
                 try:
@@ -87,12 +90,18 @@ class Pipeline:
             waited[0] = 0.0
 
     def _feed(
-        self, batches: Iterator[tuple[Batch, C]], pending: deque[tuple[Batch, C]], waited: list[float]
+        self,
+        batches: Iterator[tuple[Batch, C]],
+        pending: deque[tuple[Batch, C]],
+        waited: list[float],
+        at: Callable[[str], None],
     ) -> Iterator[Batch]:
         while True:
+            at("waiting for data")
             start = time.perf_counter()
             item = next(batches, None)
             waited[0] += time.perf_counter() - start
+            at("training" if self.model.training else "evaluating")
             if item is None:
                 return
             pending.append(item)

@@ -44,9 +44,9 @@ def _train(config: RunConfig, env: Environment, folder: RunFolder, resume: bool,
     """Train in a folder that is locked for this job. Returns the number of the signal that ended it, or 0."""
     start = prepare(config, env, folder, resume)
     write_start(config, env, folder, start)
-    with start.log:
+    with start.run.log as log:
         for note in notes:
-            start.log.message(note)
+            log.message(note)
         stopped_by = start.trainer.fit()
         ending = Ending(config, env, folder, start)
         if stopped_by:

@@ -1,23 +1,27 @@
-"""Rows that `data.on_bad_row: skip` leaves out, over all ranks, and whether they are too many. In: a Loader; out: counts, or an error."""
+"""Rows that `data.on_bad_row: skip` leaves out, over all ranks, and whether they are too many. In: batches; out: counts, or an error."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from interformer_rec.batch import Batch
-from interformer_rec.data.epoch_plan import Cursor
 from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
 from interformer_rec.redaction import redact
+from interformer_rec.training.loop import Hook, Run, StepInfo
 
 SHOWN = 5  # reasons in a message
 Reasons = dict[str, tuple[int, str]]  # reason -> rows, the message of the first of them
+
+
+class TooManySkipped(InputError):
+    """More bad rows than data.max_bad_rows allows, or no other ones."""
 
 
 class SkippedRows:
@@ -26,70 +30,40 @@ class SkippedRows:
     def __init__(self, loader: Loader, limit: float | int, name: str, env: Environment) -> None:
         """`name`: where the user has named the files, for example data.train."""
         self.loader, self.limit, self.name, self.env = loader, limit, name, env
-        self._before: Reasons = {}  # of the same epoch, before the run was resumed; on rank 0, for all ranks
-        self._read: deque[tuple[int, Reasons]] = deque()  # step of a batch's cursor, what was skipped until then
+        self._mine: Reasons = {}  # of this rank, since `begin`; on rank 0 also those of all ranks before the run was resumed
 
-    @property
-    def here(self) -> int:
-        """Rows that this rank has skipped since it began to read the files, on rank 0 also those of before a resume."""
-        return sum(count for count, _ in self._mine.values())
+    def begin(self) -> None:
+        """The rows are read from the first one on."""
+        self._mine = {}
 
-    @property
-    def _mine(self) -> Reasons:
-        return _added([self._before, self._now()])
+    def add(self, batch: Batch) -> None:
+        """Count what was left out of a batch."""
+        if batch.skipped:
+            self._mine = _added([self._mine, batch.skipped])
 
-    def _now(self) -> Reasons:
-        return {reason: (count, self.loader.examples[reason]) for reason, count in self.loader.bad_rows.items()}
-
-    def follow(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[Batch, Cursor]]:
-        """The loader's batches of an epoch, or of what is left of it; remembers what was skipped until each of them."""
-        self._read.clear()
-        if cursor is None:
-            self._before = {}
-        for batch, after in self.loader.batches(epoch, cursor):
-            if self.loader.skips:
-                self._read.append((after.step, self._now()))
-            yield batch, after
-
-    def trained(self, cursor: Cursor) -> None:
-        """All batches until there are trained on."""
-        while len(self._read) > 1 and self._read[1][0] <= cursor.step:
-            self._read.popleft()
-
-    def state(self, cursor: Cursor | None) -> dict[str, dict[str, Any]]:
-        """Reason -> rows of all ranks, and an example, until `cursor`, the place after the last batch that was trained on; JSON-able.
-
-        Collective where bad rows are skipped. The loader is batches ahead of training, which reads those again after a resume.
-        """
-        if not self.loader.skips or cursor is None:
-            return {}
-        self.trained(cursor)
-        trained = self._read[0][1] if self._read and self._read[0][0] <= cursor.step else {}
-        whole = self._everywhere(_added([self._before, trained]))
-        return {reason: {"rows": count, "example": redact(example)} for reason, (count, example) in whole.items()}
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Reason -> rows of all ranks, and an example; JSON-able. Collective where bad rows are skipped."""
+        found = self._gathered() if self.loader.skips else {}
+        return {reason: {"rows": count, "example": redact(example)} for reason, (count, example) in found.items()}
 
     def load_state(self, state: dict[str, dict[str, Any]]) -> None:
         """Go on counting inside the epoch that `state` is of."""
         found = {reason: (each["rows"], each["example"]) for reason, each in state.items()}
-        self._before = found if self.env.is_main else {}
-
-    def too_many(self, everywhere: int) -> bool:
-        """Whether so many skipped rows, over all ranks, are more than the limit, or all there are."""
-        allowed = self.limit if isinstance(self.limit, int) else self.limit * self.loader.rows
-        return everywhere > allowed or everywhere >= self.loader.rows
+        self._mine = found if self.env.is_main else {}
 
     def require_few(self) -> None:
-        """Once everything is read (collective). Raises InputError on all ranks."""
-        total = torch.tensor(self.here, dtype=torch.int64, device=self.env.device)
+        """Raises TooManySkipped on all ranks if the rows that were skipped until now are too many (collective)."""
+        total = torch.tensor(sum(count for count, _ in self._mine.values()), device=self.env.device)
         dist.all_reduce(total)
-        if self.too_many(int(total)):
-            raise self.error()
+        allowed = self.limit if isinstance(self.limit, int) else self.limit * self.loader.rows
+        if int(total) > allowed or int(total) >= self.loader.rows:
+            raise self._error()
 
     def reasons(self) -> dict[str, int]:
         """Reason -> rows of all ranks, the most frequent first (collective)."""
         return dict(Counter({reason: count for reason, (count, _) in self._gathered().items()}).most_common())
 
-    def error(self) -> InputError:
+    def _error(self) -> TooManySkipped:
         """What to say about too many (collective): how many, why, and an example of each reason."""
         found = sorted(self._gathered().items(), key=lambda item: -item[1][0])
         skipped, rows = sum(count for _, (count, _) in found), self.loader.rows
@@ -97,23 +71,43 @@ class SkippedRows:
         more = f"; and {len(found) - SHOWN} other reasons" if len(found) > SHOWN else ""
         files = f"{self.name} ({self.loader.source.path!r})"
         if skipped >= rows:
-            return InputError(
+            return TooManySkipped(
                 f"all {rows:,} rows of {files} are bad and were skipped, so nothing is left of them: {reasons}{more}. "
                 "Correct the files, or what the config says about these columns"
             )
         share = "a share of " if isinstance(self.limit, float) else ""
-        return InputError(
+        return TooManySkipped(
             f"{skipped:,} of the {rows:,} rows of {files} are bad and were skipped, and data.max_bad_rows allows "
             f"{share}{self.limit}: {reasons}{more}. Correct the files, or raise data.max_bad_rows"
         )
 
     def _gathered(self) -> Reasons:
-        return self._everywhere(self._mine)
-
-    def _everywhere(self, mine: Reasons) -> Reasons:
         parts: list[Reasons] = [{}] * self.env.world_size
-        dist.all_gather_object(parts, mine)
+        dist.all_gather_object(parts, self._mine)
         return _added(parts)
+
+
+class TrainedRows(Hook):
+    """Counts bad rows as training gets to them, and ends it where they are too many: asked as often as the log is written."""
+
+    def __init__(self, run: Run, skipped: SkippedRows) -> None:
+        self._skipped, self._every = skipped, run.config.training.log_every_steps
+
+    def begin_epoch(self, continued: bool) -> None:
+        """Each epoch is counted for itself."""
+        if not continued:
+            self._skipped.begin()
+
+    def step(self, info: StepInfo) -> None:
+        """Raises TooManySkipped."""
+        self._skipped.add(info.batch)
+        if self._skipped.loader.skips and info.step % self._every == 0:
+            self._skipped.require_few()
+
+    def end(self, stopped: bool) -> None:
+        """Raises TooManySkipped."""
+        if self._skipped.loader.skips and not stopped:
+            self._skipped.require_few()
 
 
 def _added(parts: Iterable[Reasons]) -> Reasons:

@@ -6,19 +6,14 @@ The state of all this is saved before an evaluation, with the checkpoint, and ad
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from interformer_rec.batch import Batch
 from interformer_rec.checkpoint.evaluated import Evaluated, Score
-from interformer_rec.config.run import RunConfig
-from interformer_rec.data.epoch_plan import Cursor
-from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.best_so_far import BestSoFar
-from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.errors import InputError
-from interformer_rec.training.folder.run_log import RunLog
+from interformer_rec.training.loop import Run
 from interformer_rec.training.pipeline import Pipeline
 from interformer_rec.training.scoring.evaluation import evaluate
 from interformer_rec.training.skipped import SkippedRows
@@ -29,27 +24,20 @@ FALLBACK = "logloss"  # defined wherever there is a row, and a score is finite
 
 
 class Validation:
-    """The monitored metric, its best value, patience and the plateau schedule; without a loader only the state's place."""
+    """The monitored metric, its best value, patience and the plateau schedule; without data only the state's place."""
 
-    def __init__(
-        self, config: RunConfig, env: Environment, rate: LearningRate, loader: Loader | None, log: RunLog
-    ) -> None:
-        self.features, self.env, self.rate, self.loader, self.log = config.features, env, rate, loader, log
-        self.skipped = SkippedRows(loader, config.data.max_bad_rows, "data.valid", env) if loader else None
-        self.label, self.wanted = config.features.labels[0].name, config.training.monitor
-        self.patience = config.training.patience
+    def __init__(self, run: Run, rate: LearningRate, data: SkippedRows | None) -> None:
+        """`data`: of data.valid."""
+        self.run, self.rate, self.data = run, rate, data
+        options = run.config.training
+        self.label, self.wanted, self.patience = run.config.features.labels[0].name, options.monitor, options.patience
         self._watch(self.wanted)
 
-    def run(
-        self,
-        pipeline: Pipeline,
-        stream: Iterator[tuple[Batch, Cursor]],
-        place: dict[str, int],
-        after_step: Callable[[], int],
-    ) -> Evaluated:
-        """Score the stream, log it at `place`, move patience and schedule on (collective). Raises Interrupted, InputError."""
-        evaluation = evaluate(pipeline, stream, self.features, self.env, after_step, self.skipped)
-        self.log.evaluation("valid", {**place, **evaluation.metrics})
+    def evaluate(self, pipeline: Pipeline, data: SkippedRows, after_step: Callable[[], int]) -> Evaluated:
+        """Score `data`, log it, move patience and schedule on (collective). Raises Interrupted, InputError."""
+        run = self.run
+        evaluation = evaluate(pipeline, data, run.config.features, run.env, after_step, run.at)
+        run.log.evaluation("valid", {**run.position.place, **evaluation.metrics})
         self._choose(evaluation.metrics)
         value = evaluation.metrics[self.monitored]
         self.progress.observe(value)
@@ -75,7 +63,7 @@ class Validation:
             )
         if self.monitored != f"{self.label}/{metric}":
             self._watch(metric)
-            self.log.message(
+            self.run.log.message(
                 f"{why}: the best checkpoint, patience and the plateau schedule go by {self.monitored} from here on"
             )
 

@@ -1,4 +1,4 @@
-"""What happened since the last exchange between ranks. In: steps; out: one record for the log, the same on every rank."""
+"""What happened since the last exchange between ranks. In: steps; out: a record for the log, the same on every rank."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from interformer_rec.config.run import RunConfig
-from interformer_rec.data.epoch_plan import Cursor
+from interformer_rec.distributed.optimizer import RunOptimizer
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.metrics.evaluation import WindowMetrics
-from interformer_rec.training.pipeline import Step
+from interformer_rec.training.epoch_phase import epoch_line
+from interformer_rec.training.loop import Hook, Run, StepInfo
 
 
 class Window:
@@ -22,53 +22,39 @@ class Window:
     def __init__(self, tasks: list[str], device: torch.device) -> None:
         self.metrics = WindowMetrics(tasks, device)
         self.device = device
-        self.weight = 0.0  # of the rows of all ranks since the epoch began; NaN: not to be judged
+        self.weight = 0.0  # of the rows of all ranks since the epoch began; NaN: of a part of it
         self.steps = 0
         self.wait = 0.0
         self.before = 0.0  # seconds of the window before a restart
         self.paused = 0.0  # seconds spent on something else, such as saving
         self.start = time.perf_counter()
 
-    def add(self, step: Step[Cursor]) -> None:
+    def add(self, info: StepInfo) -> None:
         """Count one step."""
-        batch = step.batch
-        self.metrics.update(step.loss, step.logits, batch.labels, batch.weights, batch.rows)
+        batch = info.batch
+        self.metrics.update(info.loss, info.logits, batch.labels, batch.weights, batch.rows)
         self.steps += 1
-        self.wait += step.wait_seconds
+        self.wait += info.wait_seconds
 
     @property
     def seconds(self) -> float:
         """Time that training has had in this window."""
         return self.before + time.perf_counter() - self.start - self.paused
 
-    def exchange(self, skipped: int = 0) -> tuple[dict[str, float], int]:
-        """Sum over ranks (waits for the device), and of the rows that each has `skipped`; the window is empty afterwards."""
-        sums = torch.tensor([self.wait, skipped], dtype=torch.float64, device=self.device)
-        dist.all_reduce(sums)
-        waited, all_skipped = sums.tolist()
+    def exchange(self) -> dict[str, float]:
+        """Sum over ranks (waits for the device); the window is empty afterwards."""
+        waited = torch.tensor(self.wait, dtype=torch.float64, device=self.device)
+        dist.all_reduce(waited)
         record = self.metrics.compute()
         self.weight += self.metrics.weight
         seconds = self.seconds
         self.steps, self.wait, self.before, self.paused, self.start = 0, 0.0, 0.0, 0.0, time.perf_counter()
-        record |= {
+        return {
+            **record,
             "seconds": seconds,
             "samples_per_second": record["rows"] / seconds,
-            "data_wait_share": waited / dist.get_world_size() / seconds,
+            "data_wait_share": float(waited) / dist.get_world_size() / seconds,
         }
-        return record, int(all_skipped)
-
-    def begin_epoch(self, whole: bool) -> None:
-        """From here on weights are added up, of a `whole` epoch only."""
-        self.weight = 0.0 if whole else math.nan
-
-    def require_weight(self, config: RunConfig, epoch: int) -> None:
-        """After an epoch's rows. Raises InputError on all ranks where every one of them had weight 0: nothing was learned from them."""
-        column = config.features.weight
-        if self.weight == 0 and column and epoch >= config.data.pretraining_epochs:
-            raise InputError(
-                f"all rows of data.train that were read in this epoch have weight 0, so nothing is learned from them: correct column "
-                f"{column!r} (features.weight), or leave features.weight out"
-            )
 
     def state(self) -> dict[str, Any]:
         """Of all ranks, for a checkpoint in the middle of a window (collective); JSON-able."""
@@ -94,3 +80,48 @@ class Window:
     def restart_clock(self) -> None:
         """Time before now is nobody's: an evaluation, the start."""
         self.start = time.perf_counter()
+
+
+class WindowLog(Hook):
+    """Writes a record to the log every `log_every_steps` steps and at the end of a segment, and a line where an epoch begins."""
+
+    def __init__(self, run: Run, optimizer: RunOptimizer, rows: int) -> None:
+        """`rows`: of data.train."""
+        self._run, self._optimizer, self._rows = run, optimizer, rows
+        self.window = Window([label.name for label in run.config.features.labels], run.env.device)
+
+    def begin_epoch(self, continued: bool) -> None:
+        """Weights are added up, of a whole epoch only."""
+        self.window.weight = math.nan if continued else 0.0
+        self._run.log.message(epoch_line(self._run.config, self._run.position.epoch, self._rows, continued))
+
+    def begin(self, steps: int) -> None:
+        """The clock starts."""
+        self.window.restart_clock()
+
+    def step(self, info: StepInfo) -> None:
+        """Exchange where it is due."""
+        self.window.add(info)
+        if info.step % self._run.config.training.log_every_steps == 0:
+            self._exchange()
+
+    def end(self, stopped: bool) -> None:
+        """Exchange what is left; after a signal it goes into the checkpoint."""
+        if self.window.steps and not stopped:
+            self._exchange()
+
+    def end_epoch(self) -> None:
+        """Raises InputError on all ranks where every row had weight 0: nothing was learned from them."""
+        config = self._run.config
+        column = config.features.weight
+        if self.window.weight == 0 and column and self._run.position.epoch >= config.data.pretraining_epochs:
+            raise InputError(
+                f"all rows of data.train that were read in this epoch have weight 0, so nothing is learned from them: correct column "
+                f"{column!r} (features.weight), or leave features.weight out"
+            )
+
+    def _exchange(self) -> None:
+        self._run.at("exchanging metrics")
+        by = self._optimizer
+        rates = {"lr_dense": by.lr_dense * by.factor, "lr_embedding": by.lr_embedding * by.factor}
+        self._run.log.train({**self._run.position.place, **self.window.exchange(), **rates})

@@ -31,7 +31,7 @@ def test_patience_and_schedule_go_on_after_a_resume(monitor, before):
     """A resume after any number of evaluations, none too, changes no decision."""
 
     def rate():
-        return LearningRate(Schedule(kind="plateau", factor=0.5, patience=1), 100, HIGHER_IS_BETTER[monitor])
+        return LearningRate(Schedule(kind="plateau", factor=0.5, patience=1), lambda: 100, HIGHER_IS_BETTER[monitor])
 
     whole, parts = (rate(), Progress(monitor, 2)), (rate(), Progress(monitor, 2))
     for number, value in enumerate(VALUES[monitor]):

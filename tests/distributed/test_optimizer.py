@@ -24,12 +24,12 @@ from tests.launch import on_one, on_ranks
 
 
 def test_warm_up_then_constant():
-    rate = LearningRate(Schedule(warmup_steps=4), 100, True)
+    rate = LearningRate(Schedule(warmup_steps=4), lambda: 100, True)
     assert [rate.factor(step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
 
 def test_cosine_ends_at_its_minimum():
-    rate = LearningRate(Schedule(kind="cosine", warmup_steps=10, min_factor=0.1), 110, True)
+    rate = LearningRate(Schedule(kind="cosine", warmup_steps=10, min_factor=0.1), lambda: 110, True)
     assert rate.factor(10) == 1.0
     assert rate.factor(109) == pytest.approx(0.1)
     assert rate.factor(10 + 49) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 49 / 99)))
@@ -37,13 +37,13 @@ def test_cosine_ends_at_its_minimum():
 
 @pytest.mark.parametrize(("higher", "values"), [(True, [0.7, 0.69, 0.68, 0.8]), (False, [0.3, 0.31, 0.32, 0.2])])
 def test_plateau_falls_when_the_metric_stalls(higher, values):
-    rate = LearningRate(Schedule(kind="plateau", factor=0.5, patience=1), 100, higher)
+    rate = LearningRate(Schedule(kind="plateau", factor=0.5, patience=1), lambda: 100, higher)
     factors = []
     for value in values:
         rate.observe(value)
         factors.append(rate.factor(50))
     assert factors == [1.0, 1.0, 0.5, 0.5]
-    again = LearningRate(Schedule(kind="plateau", factor=0.5, patience=1), 100, higher)
+    again = LearningRate(Schedule(kind="plateau", factor=0.5, patience=1), lambda: 100, higher)
     again.load_state_dict(rate.state_dict())
     again.observe(values[0])  # worse than the best, which it must remember
     again.observe(values[0])
@@ -57,7 +57,7 @@ def test_adam_on_cpu_is_an_error_that_names_the_others():
 
 def _rates(env, plan):
     parallel = build(env, plan, "sgd")
-    parallel.optimizer.rate = LearningRate(Schedule(warmup_steps=10**6), 10**6, True)
+    parallel.optimizer.rate = LearningRate(Schedule(warmup_steps=10**6), lambda: 10**6, True)
     before = [shard.clone() for shard in _weights(parallel)]
     train(env, parallel, 0, 2)
     return max(float((a - b).abs().max()) for a, b in zip(before, _weights(parallel), strict=True))
@@ -107,7 +107,7 @@ def _adam_continues(env, folder):
             batch_size=8,
             sharding=ShardingConfig(default="data_parallel"),
             optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(kind="sgd", lr=0.1)),
-            rate=LearningRate(Schedule(), 100, True),
+            rate=LearningRate(Schedule(), lambda: 100, True),
             seed=5,
             table_std={"bag_a": 0.5},
         )

@@ -63,7 +63,7 @@ def build(
         batch_size=8,
         sharding=ShardingConfig(default=default, tables=wishes),
         optimizer=OptimizerConfig(dense=DenseOptimizer(ema=ema), embedding=EmbeddingOptimizer(kind=kind, lr=0.1)),
-        rate=LearningRate(Schedule(), 100, True),
+        rate=LearningRate(Schedule(), lambda: 100, True),
         seed=5,
         table_std=dict.fromkeys(ROWS, 0.5),
     )

@@ -50,7 +50,7 @@ def test_run_folder_names_every_metric():
 def test_run_folder_names_every_field_of_a_window(tmp_path):
     dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
     try:
-        record, _ = Window(["LABEL"], torch.device("cpu")).exchange()
+        record = Window(["LABEL"], torch.device("cpu")).exchange()
     finally:
         dist.destroy_process_group()
     assert {"seconds", "samples_per_second", "data_wait_share"} <= set(record) <= set(METRICS)

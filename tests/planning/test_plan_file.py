@@ -54,7 +54,7 @@ def train(env: Environment, config_path: str, plan_path: str) -> dict[str, Any]:
         task, ShardingEnv.from_process_group(dist.group.WORLD), env.device, plan, sharders(fused_params(options.embedding, env.device))
     )  # fmt: skip
     initialise_tables(model, 0, dict.fromkeys(config.features.tables, 0.1))
-    optimizer = RunOptimizer(model, options.dense, options.embedding, LearningRate(Schedule(), 10, True))
+    optimizer = RunOptimizer(model, options.dense, options.embedding, LearningRate(Schedule(), lambda: 10, True))
     torch.manual_seed(7 + env.rank)
     batch = batch_of(config, sizes, 16)
     losses = []

@@ -12,6 +12,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,7 +38,9 @@ class RunLog:
     too. The screen is stderr, so that stdout stays free for results.
     """
 
-    def __init__(self, run_dir: Path, enabled: bool, total_steps: int, console: Console | None = None) -> None:
+    def __init__(
+        self, run_dir: Path, enabled: bool, total_steps: Callable[[], int], console: Console | None = None
+    ) -> None:
         self.enabled = enabled
         self.total_steps = total_steps
         if not enabled:
@@ -95,13 +98,13 @@ class RunLog:
         said = _said(record)
         if self._bar and self._task is not None:
             if self._bar.tasks[0].total is None:  # begins here: a resumed run's earlier steps cost no time in this one
-                self._bar.reset(self._task, total=self.total_steps, completed=step)
+                self._bar.reset(self._task, total=self.total_steps(), completed=step)
             self._bar.update(self._task, completed=step, description=f"epoch {record['epoch']}", said=said)
-        elif now >= self._next_line or step >= self.total_steps:
+        elif now >= self._next_line or step >= self.total_steps():
             self._next_line = now + PLAIN_SECONDS
             pace = (now - first_time) / (step - first_step) if step > first_step else math.nan
-            eta = f"  ETA {_duration(pace * (self.total_steps - step))}" if math.isfinite(pace) else ""
-            self._say(f"epoch {record['epoch']}  step {step}/{self.total_steps}  {said}{eta}")
+            eta = f"  ETA {_duration(pace * (self.total_steps() - step))}" if math.isfinite(pace) else ""
+            self._say(f"epoch {record['epoch']}  step {step}/{self.total_steps()}  {said}{eta}")
 
     def evaluation(self, split: str, record: dict[str, Any]) -> None:
         """Metrics of a data set (`split` is valid or test): epoch, step, rows, seconds, LABEL/auc..."""

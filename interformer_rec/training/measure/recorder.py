@@ -1,4 +1,4 @@
-"""What a run really needs. In: the training steps as they go by; out: measured.json, memory and time by stage of every rank.
+"""What a run really needs. In: the training steps, as a hook; out: measured.json, memory and time by stage of every rank.
 
 `interformer plan score` holds a plan's prediction against this file. The peak is asked of the system once, time is taken in a few steps
 of a run's first segment (stages.py); all other steps are as they would be without.
@@ -8,9 +8,8 @@ The file's keys are those of `Measured`, which the reader has too.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,23 +21,22 @@ from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.state import local_state
 from interformer_rec.install import stack
 from interformer_rec.planning.score.measured_file import FORMAT, Measured
-from interformer_rec.training.measure.memory import held, malloc_bytes, peak, reset_peak
+from interformer_rec.training.loop import Hook, StepInfo
+from interformer_rec.training.measure.memory import malloc_bytes, peak, reset_peak
 from interformer_rec.training.measure.stages import Stages
-from interformer_rec.training.pipeline import Pipeline, Step
+from interformer_rec.training.pipeline import Pipeline
 
 WARM_UP = 4  # first steps: memory is claimed, threads wake up
 LEAST, MOST = 3, 12  # measured steps
 DRAIN = 2  # last steps of a segment: no batch to come, so unlike the others
 
-C = TypeVar("C")
 
+class Recorder(Hook):
+    """One rank's measurements, in the first segment. `before`: bytes held when nothing of the model was made."""
 
-class Recorder:
-    """One rank's measurements. To be made before the model, so that it knows what was there without it."""
-
-    def __init__(self, env: Environment) -> None:
-        self._env = env
-        self._memory: dict[str, int | None] = {"before": held(env.device)}
+    def __init__(self, env: Environment, pipeline: Pipeline, before: int | None) -> None:
+        self._env, self._pipeline = env, pipeline
+        self._memory: dict[str, int | None] = {"before": before}
         self._peak_of = "training steps"
         self._time: dict[str, Any] | None = None
         self._why_no_time = "no step was trained"
@@ -46,23 +44,41 @@ class Recorder:
         self._elements: Counter[str] = Counter()
         self._earlier = 0  # peak of what came before the steps that are watched
         self._malloc: list[tuple[int, int]] = []
+        self._stages: Stages | None = None  # while steps are timed
+        self._seen = self._wanted = 0  # of the steps that are timed, WARM_UP included
 
-    def watch(self, pipeline: Pipeline, steps: Iterator[Step[C]], count: int) -> Iterator[Step[C]]:
-        """The same `count` steps; those of the first call are measured, on every rank the same ones."""
+    def begin(self, steps: int) -> None:
+        """Of the first call's steps the same ones are timed on every rank."""
         if "peak" in self._memory:
-            yield from steps
             return
         self._earlier = peak(self._env.device) or 0
         if not reset_peak(self._env.device):
             self._peak_of = "the whole process"
-        timed = min(count - DRAIN - WARM_UP, MOST)
+        timed = min(steps - DRAIN - WARM_UP, MOST)
         if timed >= LEAST:
-            yield from self._time_steps(pipeline, steps, timed)
+            self._stages, self._wanted = Stages(self._pipeline, self._read_malloc), WARM_UP + timed
         else:
             self._why_no_time = (
-                f"{count} step(s) in a row are too few to measure time: {WARM_UP + LEAST + DRAIN} are needed"
+                f"{steps} step(s) in a row are too few to measure time: {WARM_UP + LEAST + DRAIN} are needed"
             )
-        yield from steps
+
+    def step(self, info: StepInfo) -> None:
+        """A timed step ends here and the next begins."""
+        if self._stages is None:
+            return
+        self._seen += 1
+        if self._seen == WARM_UP:
+            self._stages.start()
+        elif self._seen > WARM_UP:
+            self._count(info.batch)
+            self._stages.cut()
+        if self._seen == self._wanted:
+            self._end_timing(self._stages)
+
+    def end(self, stopped: bool) -> None:
+        """What comes now is no training step."""
+        if self._stages is not None:
+            self._end_timing(self._stages)
         self.close()
 
     def close(self) -> None:
@@ -108,29 +124,14 @@ class Recorder:
         }  # fmt: skip
         return Measured.model_validate(content).model_dump(mode="json", exclude_unset=True)
 
-    def _time_steps(self, pipeline: Pipeline, steps: Iterator[Step[C]], timed: int) -> Iterator[Step[C]]:
-        """The first of the steps, the measured ones last."""
-        stages = Stages(pipeline, self._read_malloc)
-        number = 0
-        try:
-            for step in steps:
-                number += 1
-                if number > WARM_UP:
-                    self._count(step.batch)
-                yield step
-                if number == WARM_UP:
-                    stages.start()
-                elif number > WARM_UP:
-                    stages.cut()
-                if number == WARM_UP + timed:
-                    break
-        finally:
-            taken = stages.stop()
+    def _end_timing(self, stages: Stages) -> None:
+        taken = stages.stop()
+        self._stages = None
         whole = [sum(stage) for stage in zip(*taken.values(), strict=True)]
         if len(whole) >= LEAST:
             self._time = {"first_step": WARM_UP + 1, "step": whole, "stages": taken}
         else:
-            self._why_no_time = f"training was stopped after {number} steps"
+            self._why_no_time = f"training was stopped after {self._seen} steps"
 
     def _read_malloc(self) -> None:
         if self._env.device.type == "cpu" and (found := malloc_bytes()) is not None:

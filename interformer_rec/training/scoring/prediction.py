@@ -1,4 +1,4 @@
-"""Scores next to the rows they belong to. In: a Pipeline and a Loader of unlabelled rows; out: Parquet with score columns."""
+"""Scores next to the rows they belong to. In: a Pipeline and unlabelled rows; out: Parquet with score columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyarrow import fs
 from interformer_rec.batch import Batch
 from interformer_rec.data.files.locate import SUFFIXES
 from interformer_rec.data.files.overlap import refuse_written
-from interformer_rec.data.loader import Kept, Loader
+from interformer_rec.data.loader import Kept
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
 from interformer_rec.storage import Storage
@@ -106,17 +106,17 @@ def score_columns(labels: Iterable[str], template: str, present: Iterable[str]) 
 
 
 def write_scores(
-    pipeline: Pipeline, loader: Loader, columns: list[str], output: Output, env: Environment, skipped: SkippedRows
+    pipeline: Pipeline, data: SkippedRows, columns: list[str], output: Output, env: Environment
 ) -> dict[str, int]:
-    """Write every row of the loader with a score column (probabilities) a label; a bad row that was skipped has null there.
+    """Write every row of `data` with a score column (probabilities) a label; a bad row that was skipped has null there.
 
     Returns rows and scored rows over all ranks (collective). A file that is visible under its final name is whole, and all ranks
     have written theirs by then. Raises InputError where nothing could be scored, or not be written.
     """
     try:
         with ExitStack() as files:
-            total = _write(pipeline, loader, columns, output, env, files).to(env.device)
-            skipped.require_few()
+            total = _write(pipeline, data, columns, output, env, files).to(env.device)
+            data.require_few()
             dist.all_reduce(total)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"cannot write {output.folder.folder(output.name(env.rank)).location!r}: {error}") from error
@@ -124,12 +124,12 @@ def write_scores(
 
 
 def _write(
-    pipeline: Pipeline, loader: Loader, columns: list[str], output: Output, env: Environment, files: ExitStack
+    pipeline: Pipeline, data: SkippedRows, columns: list[str], output: Output, env: Environment, files: ExitStack
 ) -> torch.Tensor:
     """This rank's file, which is finished when `files` is closed; (2,) its rows and scored rows."""
     writer: pq.ParquetWriter | None = None
     counts = torch.zeros(2, dtype=torch.int64)
-    for table, scored in files.enter_context(closing(_scored(pipeline, loader, columns))):
+    for table, scored in files.enter_context(closing(_scored(pipeline, data, columns))):
         if writer is None:
             sink = files.enter_context(output.folder.stream(output.name(env.rank)))
             writer = files.enter_context(pq.ParquetWriter(sink, table.schema, compression="zstd"))
@@ -138,11 +138,12 @@ def _write(
     return counts
 
 
-def _scored(pipeline: Pipeline, loader: Loader, columns: list[str]) -> Generator[tuple[pa.Table, int], None, None]:
+def _scored(pipeline: Pipeline, data: SkippedRows, columns: list[str]) -> Generator[tuple[pa.Table, int], None, None]:
     """Tables with the score columns, and how many of their rows have scores."""
-    batches: Generator[tuple[Batch, Kept], None, None] = loader.tables()
+    batches: Generator[tuple[Batch, Kept], None, None] = data.loader.tables()
     with closing(batches):  # its threads, where scoring or writing fails
         for step in pipeline.run(batches, train=False):
+            data.add(step.batch)
             table, good = step.cursor
             if not table.num_rows:
                 continue

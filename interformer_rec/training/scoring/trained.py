@@ -40,9 +40,9 @@ def evaluate(path: str, data: str | None = None, overrides: Sequence[str] = (), 
     files = data_to_evaluate(path, config, trust) if data is None else data
     with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
         loader, pipeline = _restore(config, env, located, files)
-        skipped = SkippedRows(loader, config.data.max_bad_rows, "the files to evaluate on", env)
-        metrics = run_evaluation(pipeline, loader.batches(), config.features, env, skipped=skipped).metrics
-        return {"checkpoint": located.checkpoint.location, "data": files, **metrics, **_bad_rows(skipped)}
+        rows = SkippedRows(loader, config.data.max_bad_rows, "the files to evaluate on", env)
+        metrics = run_evaluation(pipeline, rows, config.features, env).metrics
+        return {"checkpoint": located.checkpoint.location, "data": files, **metrics, **_bad_rows(rows)}
 
 
 def predict(
@@ -67,14 +67,14 @@ def predict(
         env.on_main(lambda: output.refuse_existing(env.world_size))
         env.on_main(lambda: output.refuse_among(data, env.world_size))
         loader, pipeline = _restore(config, env, located, source, labels=False)
-        skipped = SkippedRows(loader, config.data.max_bad_rows, "--data", env)
-        written = write_scores(pipeline, loader, columns, output, env, skipped)
-        return {"checkpoint": located.checkpoint.location, "data": data, "out": out, **written, **_bad_rows(skipped)}
+        rows = SkippedRows(loader, config.data.max_bad_rows, "--data", env)
+        written = write_scores(pipeline, rows, columns, output, env)
+        return {"checkpoint": located.checkpoint.location, "data": data, "out": out, **written, **_bad_rows(rows)}
 
 
-def _bad_rows(skipped: SkippedRows) -> dict[str, Any]:
+def _bad_rows(rows: SkippedRows) -> dict[str, Any]:
     """For the result (collective); nothing where none was skipped."""
-    reasons = skipped.reasons()
+    reasons = rows.reasons()
     return {"bad_rows": reasons} if reasons else {}
 
 

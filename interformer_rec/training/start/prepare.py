@@ -22,7 +22,6 @@ from interformer_rec.config.run import RunConfig
 from interformer_rec.data.files.overlap import refuse_overlap, refuse_written
 from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import Fitted, fit
-from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.errors import InputError
@@ -33,12 +32,19 @@ from interformer_rec.training.build import build_parallel, eval_loader, train_lo
 from interformer_rec.training.folder.run_folder import RunFolder, unpack_features
 from interformer_rec.training.folder.run_log import RunLog
 from interformer_rec.training.folder.writing import writing
+from interformer_rec.training.hooks import Hooks
+from interformer_rec.training.loop import Run
 from interformer_rec.training.measure.heap import give_back
+from interformer_rec.training.measure.memory import held
 from interformer_rec.training.measure.recorder import Recorder
 from interformer_rec.training.pipeline import Pipeline
+from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.start.restored import continue_from_newest, kept_features
 from interformer_rec.training.start.same_run import plan_facts, require_same
+from interformer_rec.training.timeline import Position
 from interformer_rec.training.trainer import Trainer
+from interformer_rec.training.validation import Validation
+from interformer_rec.watchdog.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,11 @@ class Start:
     """A run that is ready to train."""
 
     fitted: Fitted
-    loaders: dict[str, Loader]  # train, and valid and test where the config names them
+    data: dict[str, SkippedRows]  # train, and valid and test where the config names them
+    run: Run  # the files of its log are not open yet
     parallel: Parallel
     pipeline: Pipeline
     recorder: Recorder
-    log: RunLog  # its files are not open yet
     trainer: Trainer
     resumed: bool  # from a checkpoint
     features_from: (
@@ -68,20 +74,23 @@ def prepare(config: RunConfig, env: Environment, folder: RunFolder, resume: bool
         if path is not None:
             loaders[split] = eval_loader(config, path, env, fitted)
     require_same(env, plan_facts({f"data.{split}": loader for split, loader in loaders.items()}))
+    data = {s: SkippedRows(loader, config.data.max_bad_rows, f"data.{s}", env) for s, loader in loaders.items()}
+    position = Position(config.training, loaders["train"])
     give_back()
-    recorder = Recorder(env)
-    total_steps = min(config.training.max_steps or sys.maxsize, loaders["train"].steps * config.training.epochs)
-    parallel = build_parallel(config, env, fitted, total_steps, loaders["train"].source)
+    before = held(env.device)
+    parallel = build_parallel(config, env, fitted, lambda: position.total_steps, loaders["train"].source)
     skipping = config.data.on_bad_row == "skip"
     pipeline = Pipeline(parallel, env, config.training.precision, config.seed, skipping)
-    log = RunLog(folder.path, enabled=env.is_main, total_steps=total_steps)
+    log = RunLog(folder.path, enabled=env.is_main, total_steps=lambda: position.total_steps)
     for note in parallel.notes:
         log.message(note)
-    valid = loaders.get("valid")
-    trainer = Trainer(config, env, parallel, pipeline, loaders["train"], valid, folder, log, recorder)
-    continue_from_newest(folder, saved, parallel, env, trainer, log)
-    log.total_steps = parallel.optimizer.rate.total_steps = trainer.total_steps
-    return Start(fitted, loaders, parallel, pipeline, recorder, log, trainer, bool(saved), features_from)
+    run = Run(config, env, folder, log, position, Watchdog(env, config.training.hang_seconds))
+    recorder = Recorder(env, pipeline, before)
+    validation = Validation(run, parallel.optimizer.rate, data.get("valid"))
+    hooks = Hooks(run, parallel, data["train"], validation, recorder)
+    continue_from_newest(saved, run, parallel, hooks.restore)
+    trainer = Trainer(run, parallel, pipeline, hooks)
+    return Start(fitted, data, run, parallel, pipeline, recorder, trainer, bool(saved), features_from)
 
 
 def _refuse_files(config: RunConfig, folder: RunFolder) -> None:
@@ -103,7 +112,7 @@ def write_start(config: RunConfig, env: Environment, folder: RunFolder, start: S
 def _write_files(config: RunConfig, env: Environment, folder: RunFolder, start: Start) -> None:
     with writing(folder.path):
         if start.features_from is not None:
-            start.log.message(
+            start.run.log.message(
                 f"vocabularies in {folder.shown('features')!r} are taken from checkpoint {start.features_from}"
             )
             unpack_features(folder.checkpoints.storage.folder(start.features_from), folder.features)

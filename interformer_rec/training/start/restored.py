@@ -6,20 +6,20 @@ A file that is not what was written is passed over, with a message, for the same
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from interformer_rec.checkpoint.manifest import Manifest
 from interformer_rec.checkpoint.read import load, read_state
 from interformer_rec.checkpoint.tensor_file import Verified
 from interformer_rec.data.fit import Fitted
-from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.storage import Storage
 from interformer_rec.training.folder.run_folder import FEATURES, RunFolder, unpack_features
-from interformer_rec.training.folder.run_log import RunLog
+from interformer_rec.training.loop import Run
 from interformer_rec.training.start.saved_state import checked_state
-from interformer_rec.training.trainer import Trainer
 
 
 def kept_features(folder: RunFolder, saved: list[str]) -> tuple[Fitted, str | None]:
@@ -58,12 +58,13 @@ def _are_there(checkpoint: Storage, features: Path) -> bool:
 
 
 def continue_from_newest(
-    folder: RunFolder, saved: list[str], parallel: Parallel, env: Environment, trainer: Trainer, log: RunLog
+    saved: list[str], run: Run, parallel: Parallel, restore: Callable[[dict[str, Any]], None]
 ) -> None:
-    """Load the newest of the checkpoints that is whole and name the others; nothing if there are none.
+    """Load the newest of the checkpoints that is whole, its state by `restore`, and name the others; nothing if there are none.
 
     Raises InputError if there are checkpoints and all of them are damaged.
     """
+    env, folder = run.env, run.folder
     damaged = []
     for name in saved:
         checkpoint = folder.checkpoints.storage.folder(name)
@@ -71,13 +72,13 @@ def continue_from_newest(
             # Of one rank for all: no rank may go on alone from a file that another could not read.
             state = env.on_main(lambda: checked_state(read_state(checkpoint), checkpoint.location))  # noqa: B023
             load(checkpoint, parallel, env)
-            trainer.restore(state)
+            restore(state)
         except DamagedError as error:
-            log.message(f"damaged checkpoint passed over: {error}")
+            run.log.message(f"damaged checkpoint passed over: {error}")
             damaged.append(str(error))
             continue
         folder.checkpoints.continue_from(name)
-        log.message(f"continuing from {checkpoint.location} at step {trainer.position.step}")
+        run.log.message(f"continuing from {checkpoint.location} at step {run.position.step}")
         return
     if damaged:
         raise InputError(f"run {folder.shown()!r} has no checkpoint that is whole: {'; '.join(damaged)}")

@@ -24,6 +24,7 @@ from interformer_rec.training.folder.run_folder import ATTACHED, COMPLETE, RunFo
 from interformer_rec.training.start.resume_keys import DECISIONS, NEW_RUN
 from interformer_rec.training.start.saved_state import checked_state
 from interformer_rec.training.stopping import Progress
+from interformer_rec.training.timeline import is_over
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,5 @@ def _complete(config: RunConfig, folder: RunFolder, state: dict[str, Any]) -> in
     options, step = config.training, state["step"]
     progress = Progress(options.monitor, options.patience)
     progress.load_state_dict(state["progress"])
-    limit = options.max_steps is not None and step >= options.max_steps
-    over = state["epoch"] >= options.epochs or limit or progress.exhausted
+    over = is_over(options, state["epoch"], step) or progress.exhausted
     return step if over and not state["evaluate"] and folder.read_json(COMPLETE) == {"step": step} else None

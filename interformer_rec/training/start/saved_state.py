@@ -65,5 +65,5 @@ class _State(_Strict):
 
 
 def checked_state(state: dict[str, Any], source: str) -> dict[str, Any]:
-    """The keys that Trainer.restore reads. Raises DamagedError that names `source` and the key."""
+    """The keys that Hooks.restore reads. Raises DamagedError that names `source` and the key."""
     return conform(state, _State, source).model_dump()

@@ -30,7 +30,7 @@ def build(env, precision: str, plan: str = "table_wise", lr: float = 0.1):
         batch_size=8,
         sharding=ShardingConfig(default=plan, communication=precision),
         optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(kind="sgd", lr=lr)),
-        rate=LearningRate(Schedule(), 100, True),
+        rate=LearningRate(Schedule(), lambda: 100, True),
         seed=5,
         table_std=dict.fromkeys(ROWS, 0.5),
     )

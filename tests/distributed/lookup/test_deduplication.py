@@ -81,7 +81,7 @@ def build(env, plan: str, kind: str, deduplicate: bool | None):
         batch_size=8,
         sharding=ShardingConfig(default=plan, deduplicate=deduplicate),
         optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(kind=kind, lr=0.1)),
-        rate=LearningRate(Schedule(), 100, True),
+        rate=LearningRate(Schedule(), lambda: 100, True),
         seed=5,
         table_std=dict.fromkeys(ROWS, 0.5),
     )

@@ -33,7 +33,7 @@ def train(env: Environment, kind: str) -> tuple[list[float], dict[str, np.ndarra
         batch_size=4,
         sharding=ShardingConfig(default="table_wise"),
         optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(lr=0.1)),
-        rate=LearningRate(Schedule(), STEPS, True),
+        rate=LearningRate(Schedule(), lambda: STEPS, True),
         seed=0,
         table_std=dict.fromkeys(FEATURES.tables, 0.1),
     )

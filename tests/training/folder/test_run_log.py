@@ -38,7 +38,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_records_are_on_disk_at_once_and_nan_is_null(tmp_path: Path) -> None:
-    with RunLog(tmp_path / "run", enabled=True, total_steps=40, console=plain()) as log:
+    with RunLog(tmp_path / "run", enabled=True, total_steps=lambda: 40, console=plain()) as log:
         log.train(step(20, ne=np.float64(0.75)))
         assert lines(tmp_path / "run") == [{"split": "train", **step(20, ne=0.75)}]
         log.evaluation("valid", {"epoch": 0, "step": 20, "rows": 9, "click/auc": 0.7, "click/gauc": math.nan})
@@ -50,7 +50,7 @@ def test_records_are_on_disk_at_once_and_nan_is_null(tmp_path: Path) -> None:
 
 def test_resumed_run_appends_and_the_later_record_holds(tmp_path: Path) -> None:
     for loss in (0.9, 0.5):
-        with RunLog(tmp_path, enabled=True, total_steps=40, console=plain()) as log:
+        with RunLog(tmp_path, enabled=True, total_steps=lambda: 40, console=plain()) as log:
             log.train(step(20, loss=loss))
             log.train(step(40 if loss > 0.5 else 60, loss=loss))
     assert len(lines(tmp_path)) == 4
@@ -62,7 +62,7 @@ def test_resumed_run_appends_and_the_later_record_holds(tmp_path: Path) -> None:
 
 def test_half_a_line_of_a_killed_run_hurts_nobody(tmp_path: Path) -> None:
     (tmp_path / LOG_FILE).write_text(json.dumps({"split": "train", **step(20)}) + '\n{"split": "tra')
-    with RunLog(tmp_path, enabled=True, total_steps=40, console=plain()) as log:
+    with RunLog(tmp_path, enabled=True, total_steps=lambda: 40, console=plain()) as log:
         log.train(step(40))
     assert [record["step"] for record in read_log(tmp_path)] == [20, 40]
 
@@ -71,7 +71,7 @@ def test_a_kill_loses_nothing_that_was_written(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, sys\n"
         "from interformer_rec.training.folder.run_log import RunLog\n"
-        "log = RunLog(pathlib.Path(sys.argv[1]), True, 9).__enter__()\n"
+        "log = RunLog(pathlib.Path(sys.argv[1]), True, lambda: 9).__enter__()\n"
         "log.train({'epoch': 0, 'step': 5, 'loss': 0.5})\n"
         "os.kill(os.getpid(), 9)\n"
     )
@@ -88,7 +88,7 @@ def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
 
 
 def test_tensorboard_has_the_same_numbers(tmp_path: Path) -> None:
-    with RunLog(tmp_path, enabled=True, total_steps=40, console=plain()) as log:
+    with RunLog(tmp_path, enabled=True, total_steps=lambda: 40, console=plain()) as log:
         log.train(step(1))
         log.train(step(2))
         log.evaluation("test", {"epoch": 1, "step": 2, "click/auc": 0.25, "click/gauc": math.nan})
@@ -98,7 +98,7 @@ def test_tensorboard_has_the_same_numbers(tmp_path: Path) -> None:
 
 def test_plain_lines_are_rare_and_the_last_step_is_shown(tmp_path: Path) -> None:
     console = plain()
-    with RunLog(tmp_path, enabled=True, total_steps=1000, console=console) as log:
+    with RunLog(tmp_path, enabled=True, total_steps=lambda: 1000, console=console) as log:
         for number in range(1, 1001):
             log.train(step(number))
         log.evaluation("valid", {"epoch": 0, "step": 1000, "rows": 1234, "click/auc": 0.5, "click/ne": math.nan})
@@ -115,7 +115,7 @@ def test_terminal_has_a_bar_and_an_error_ends_it(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with (
         pytest.raises(RuntimeError, match="out of milk"),
-        RunLog(tmp_path, enabled=True, total_steps=100, console=console) as log,
+        RunLog(tmp_path, enabled=True, total_steps=lambda: 100, console=console) as log,
     ):
         log.train(step(50))
         log.train(step(60))
@@ -127,7 +127,7 @@ def test_terminal_has_a_bar_and_an_error_ends_it(tmp_path: Path) -> None:
 
 
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:
-    with RunLog(tmp_path / "run", enabled=False, total_steps=10) as log:
+    with RunLog(tmp_path / "run", enabled=False, total_steps=lambda: 10) as log:
         log.train(step(1))
         log.evaluation("valid", step(1))
         log.message("hello")

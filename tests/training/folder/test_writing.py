@@ -34,12 +34,12 @@ def record(step: int, values: int) -> dict[str, float]:
 def test_a_disk_that_is_full_ends_the_log_in_one_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with (
         pytest.raises(CannotWrite, match=rf"cannot write '.*{LOG_FILE}': File too large. Make room there.*--resume"),
-        RunLog(tmp_path, enabled=True, total_steps=9, console=Console(file=io.StringIO())) as log,
+        RunLog(tmp_path, enabled=True, total_steps=lambda: 9, console=Console(file=io.StringIO())) as log,
     ):
         log.train(record(1, 1))
         with files_end_at((tmp_path / LOG_FILE).stat().st_size + 20):
             log.train(record(2, 1))
-    with RunLog(tmp_path, enabled=True, total_steps=9, console=Console(file=io.StringIO())) as log:
+    with RunLog(tmp_path, enabled=True, total_steps=lambda: 9, console=Console(file=io.StringIO())) as log:
         log.train(record(2, 1))
     assert [line["step"] for line in read_log(tmp_path)] == [1, 2], "half a line is passed over"
     assert "Traceback" not in capfd.readouterr().err
@@ -50,7 +50,7 @@ def test_a_full_disk_under_tensorboard_ends_the_log_in_one_sentence(
 ) -> None:
     with (
         pytest.raises(CannotWrite, match=r"cannot write '.*tensorboard.*': File too large"),
-        RunLog(tmp_path, enabled=True, total_steps=9, console=Console(file=io.StringIO())) as log,
+        RunLog(tmp_path, enabled=True, total_steps=lambda: 9, console=Console(file=io.StringIO())) as log,
     ):
         log.train(record(1, 40))  # 40 events take more room than the line
         with files_end_at((tmp_path / LOG_FILE).stat().st_size * 2 + 50):

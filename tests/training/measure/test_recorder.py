@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,8 +64,8 @@ def test_a_run_that_stops_while_it_is_measured(small, tmp_path: Path):
     """max_steps is in the segment's length; a signal is not, so the batches end before their time."""
 
     class Few(Recorder):
-        def watch(self, pipeline: Pipeline, steps: Iterator, count: int) -> Iterator:
-            return super().watch(pipeline, steps, 1000)
+        def begin(self, steps: int) -> None:
+            super().begin(1000)
 
     original, start.Recorder = start.Recorder, Few
     try:
@@ -109,7 +108,7 @@ def test_malloc_knows_what_is_in_use():
 
 
 def test_without_a_step_there_is_no_time(tmp_path: Path):
-    recorder = Recorder(Environment(0, 1, 0, 1, CPU))
-    assert list(recorder.watch(None, iter(()), 3)) == []  # type: ignore[arg-type]
-    recorder.close()
+    recorder = Recorder(Environment(0, 1, 0, 1, CPU), None, held(CPU))  # type: ignore[arg-type]
+    recorder.begin(3)
+    recorder.end(False)
     assert recorder._memory["peak"] and recorder._time is None and "too few" in recorder._why_no_time

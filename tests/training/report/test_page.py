@@ -29,7 +29,7 @@ def run_folder(folder: Path, labels: tuple[str, ...] = ("click",)) -> Path:
     values: dict[str, Any] = {"rows": 1234.0, "seconds": 2.5}
     for label in labels:
         values |= {f"{label}/auc": 0.7311, f"{label}/gauc": math.nan, f"{label}/logloss": 0.4, f"{label}/ne": 0.9}
-    with RunLog(folder, enabled=True, total_steps=200, console=Console(file=io.StringIO())) as log:
+    with RunLog(folder, enabled=True, total_steps=lambda: 200, console=Console(file=io.StringIO())) as log:
         for step in range(20, 201, 20):
             speed = {"samples_per_second": 5000.0 + step, "data_wait_share": 0.01}
             log.train({"epoch": 0, "step": step, "rows": 5000, "seconds": 1.0, "loss": 1 / step, **speed})
@@ -165,7 +165,7 @@ def test_a_run_under_way_shows_its_last_validation(tmp_path: Path) -> None:
 
 def test_one_step_and_undefined_losses(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("name: x\n", encoding="utf-8")
-    with RunLog(tmp_path, enabled=True, total_steps=1, console=Console(file=io.StringIO())) as log:
+    with RunLog(tmp_path, enabled=True, total_steps=lambda: 1, console=Console(file=io.StringIO())) as log:
         log.train({"epoch": 0, "step": 1, "loss": math.nan, "rows": 0, "seconds": 0.0, "samples_per_second": 0.0})
     _, page = read(tmp_path)
     assert "1 step," in page.text and page.tags["svg"] == 1

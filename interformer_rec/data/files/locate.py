@@ -53,6 +53,8 @@ def would_find(path: str, filesystem: fs.FileSystem, files: Iterable[str]) -> st
     name, here = target.name, is_local(filesystem) and is_local(target.filesystem)
     if not here and not filesystem.equals(target.filesystem):
         return None
+    if here and target.wild is None and os.path.isfile(name):  # nothing lies below it
+        return None
     if here:  # as links lead
         fixed = _fixed(name, target.wild) if target.wild is not None else name
         name = os.path.realpath(fixed or "/").rstrip("/") + name[len(fixed) :]

@@ -118,6 +118,7 @@ def test_a_folder_among_the_rows_is_refused(folder, data, place):
         ("data", "data/_runs/first"),
         ("data", "data/.runs"),
         ("data/a.parquet", "data/runs"),
+        ("data/a.parquet", "data/a.parquet/runs"),
         ("apart/c.parquet", "."),
         ("data", "memory://bucket/data/runs"),
         ("memory://bucket/data", "memory://bucket/runs"),

@@ -51,7 +51,7 @@ def train_some(rank: int, ranks: int, store: str, path: str, features: str, step
     config = run_config.load(path, ["data.history_pretraining=null"])  # steps of whole rows
     with process_group(config.training.device, rendezvous=f"file://{store}") as env:
         fitted = Fitted.load(Path(features))
-        parallel = build_parallel(config, env, fitted, WARM_UP + steps)
+        parallel = build_parallel(config, env, fitted, lambda: WARM_UP + steps)
         pipeline = Pipeline(parallel, env, config.training.precision, config.seed)
         loader = train_loader(config, env, fitted)
         stream = itertools.islice(_forever(loader), WARM_UP + steps)

@@ -149,7 +149,7 @@ def test_a_load_is_right_or_an_error(trained_run, tmp_path, step, name):
         return whole_state(env, parallel), parallel.optimizer.step_count
 
     def rounds(env):
-        parallel = build_parallel(run_config, env, fitted, 10)
+        parallel = build_parallel(run_config, env, fitted, lambda: 10)
         expected, steps = read(env, parallel, source / step)
         loaded = 0
         shutil.copytree(source / FULL, tmp_path / "fuzz" / FULL)

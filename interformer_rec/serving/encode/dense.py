@@ -81,25 +81,19 @@ class DenseColumns:
     def _read(self, columns: Mapping[str, list[Any]], count: int) -> tuple[np.ndarray, np.ndarray | None]:
         """(count, m) float64 and the places of nulls, where NaN stands."""
         if count == 1 and all(self._plain):
-            row = [columns[column][0] for column in self.columns]
-            if NUMBERS.issuperset(map(type, row)):
-                try:
-                    return np.array([row], np.float64), None
-                except OverflowError:
-                    pass
+            row = _together([columns[column][0] for column in self.columns])
+            if row is not None:
+                return row[None], None
         values, null = np.empty((count, len(self.columns))), None
         for place, column in enumerate(self.columns):
             given = columns[column]
-            if self._plain[place] and NUMBERS.issuperset(map(type, given)):
-                try:
-                    values[:, place] = np.array(given, np.float64)
-                    continue
-                except OverflowError:
-                    pass
-            values[:, place] = self._closely(given, place)
             if None in given:
                 null = np.zeros(values.shape, bool) if null is None else null
                 null[:, place] = [value is None for value in given]
+                found = _together([np.nan if value is None else value for value in given])
+            else:
+                found = _together(given)
+            values[:, place] = self._closely(given, place) if found is None or not self._plain[place] else found
         return values, null
 
     def _closely(self, given: list[Any], place: int) -> list[float]:
@@ -140,6 +134,16 @@ class DenseColumns:
         return Wrong(
             f"{large} dense feature {feature.name!r}", "Correct it, or train with `clip` on the feature", value, at
         )
+
+
+def _together(given: list[Any]) -> np.ndarray | None:
+    """(n,) float64 of numbers; None: something among them needs a closer look."""
+    if not NUMBERS.issuperset(map(type, given)):
+        return None
+    try:
+        return np.array(given, np.float64)
+    except OverflowError:
+        return None
 
 
 def _mask(chosen: Sequence[bool]) -> np.ndarray | None:

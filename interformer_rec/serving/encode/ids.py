@@ -76,6 +76,8 @@ class IntegerIds(Ids):
         """As Ids.one."""
         if value is None:
             return self._missing
+        if type(value) is int and LOWEST <= value < END and self._size is None:  # nearly all there are
+            return self._map.row_of_int(value)
         return self._row(whole(value, self._end), value)
 
     def _together(self, values: list[Any]) -> np.ndarray | None:

@@ -36,12 +36,12 @@ class Keys:
 
     def rows(self, given: list[Any], part: str) -> dict[str, list[Any]]:
         """Objects as a list a key. Raises Refusal."""
-        wanted = self._set
-        whole = [
-            one if type(one) is dict and one.keys() == wanted else self.row(one, part, row)
-            for row, one in enumerate(given)
-        ]
-        return {name: list(map(itemgetter(name), whole)) for name in self.names}
+        if set(map(type, given)) != {dict} or set(map(len, given)) != {len(self.names)}:
+            given = [self.row(one, part, row) for row, one in enumerate(given)]
+        try:
+            return {name: list(map(itemgetter(name), given)) for name in self.names}
+        except KeyError:  # as many keys as inputs, and others
+            return self.rows([self.row(one, part, row) for row, one in enumerate(given)], part)
 
     def columns(self, given: dict[str, Any], part: str) -> tuple[dict[str, list[Any]], int]:
         """An object of lists, and how long they are. Raises Refusal unless all are equally long."""

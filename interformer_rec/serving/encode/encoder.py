@@ -37,7 +37,10 @@ class Encoder:
         maps, types = row_maps(features, fitted), signature.types
         sides = Side.both(features)
         self._json = tuple(SideColumns(features, side, types, maps, fitted.moments) for side in sides)
-        self._arrow = tuple(ArrowColumns(features, side, types, maps, fitted) for side in sides)
+        self._arrow = tuple(
+            ArrowColumns(features, side, types, maps, fitted, thin)
+            for side, thin in zip(sides, self._json, strict=True)
+        )
         users, candidates = columns_by_side(features)
         self._of_candidate = candidates
         self._either = frozenset(name for name, one in self._inputs.items() if one.part == "either")

@@ -1,0 +1,1 @@
+"""What a served model costs: a module a measurement."""

@@ -23,7 +23,7 @@ class Known:
     def __init__(self, path: str | None, budget: int) -> None:
         """`budget`: this study's trials a system. Raises InputError for what is no result."""
         self.path = path
-        self.result = _read(path) if path else {"systems": [], "differences": {}}
+        self.result = read_study(path, "--known: ") if path else {"systems": [], "differences": {}}
         self.rows: dict[str, dict[str, Any]] = {
             row["name"]: {**row, "trials": row["trials"] if budget else []}
             for row in self.result["systems"]
@@ -68,11 +68,12 @@ class Known:
         return difference.get("over_users") if both and len(self.result["seeds"]) == seeds else None
 
 
-def _read(path: str) -> dict[str, Any]:
+def read_study(path: str, option: str = "") -> dict[str, Any]:
+    """A study's result file; `option` begins the message. Raises InputError for what is none."""
     try:
         result = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"--known: cannot read {path!r}: {error}") from None
+        raise InputError(f"{option}cannot read {path!r}: {error}") from None
     if not isinstance(result, dict) or result.get("benchmark") != "quality":
-        raise InputError(f"--known: {path!r} is no result of benchmarks.quality")
+        raise InputError(f"{option}{path!r} is no result of benchmarks.quality")
     return result

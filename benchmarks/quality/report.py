@@ -1,7 +1,12 @@
-"""A study's result for people. In: the dict of quality_study; out: a table on the screen, quality.md, plots."""
+"""A study's result for people. In: the dict of study.py; out: a table on the screen, quality.md, plots.
+
+python -m benchmarks.quality.report RESULT.json --out PICTURE.png       # the plot of a result that is kept
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,9 @@ import matplotlib
 from matplotlib import pyplot, ticker
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.quality.known import read_study
+from interformer_rec.errors import InputError
 
 NOISE = 0.01  # of a mean AUC on shuffled labels; its standard error over 30,000 rows is 0.0033
 COLUMNS = (
@@ -120,6 +128,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     colors = {family: f"C{number % 10}" for number, family in enumerate(_families(result["systems"]), start=4)}
     for axis, (key, unit, label) in zip(axes[0], axes_of, strict=True):
         shown = [system for system in result["systems"] if system[key]]
+        wide = max(system[key] for system in shown) / min(system[key] for system in shown)
         for system in shown:
             other = "tab:red" if system["kind"] == "interformer" else "tab:blue"
             color = colors.get(_family(system["name"]), other)
@@ -133,7 +142,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
             axis.plot(*zip(*sorted(points), strict=True), color=color, linewidth=0.9, label=family)
         axis.set(xscale="log", xlabel=label, ylabel="test AUC")
         axis.xaxis.set(
-            major_locator=ticker.LogLocator(subs=(1, 2, 5)),
+            major_locator=ticker.LogLocator(subs=(1, 2, 5) if wide < 1000 else (1,)),
             major_formatter=ticker.StrMethodFormatter("{x:g}"),
             minor_locator=ticker.NullLocator(),
         )
@@ -156,3 +165,23 @@ def _families(systems: list[dict[str, Any]]) -> list[str]:
     """In order of appearance; InterFormer itself is a point of each."""
     found = dict.fromkeys(_family(system["name"]) for system in systems)
     return [family for family in found if family is not None]
+
+
+def main() -> int:
+    """Read, draw, write; 2 for a file that is no result of a study."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("result")
+    parser.add_argument("--out", required=True)
+    options = parser.parse_args()
+    try:
+        result = read_study(options.result)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    plot(result, Path(options.out))
+    print(f"wrote {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -97,10 +97,10 @@ class Storage:
         """A folder inside, or with ".." the one above."""
         address, mark, query = self.location.partition("?") if "://" in self.location else (self.location, "", "")
         if name == "..":
-            return Storage(
-                address.rstrip("/").rpartition("/")[0] + mark + query, self.filesystem, self._above(self.root)
-            )
-        return Storage(f"{address.rstrip('/')}/{name}{mark}{query}", self.filesystem, self._path(name))
+            above, slash, _ = address.rstrip("/").rpartition("/")
+            return Storage((above or slash or ".") + mark + query, self.filesystem, self._above(self.root))
+        inside = name if address == "." else f"{address.rstrip('/')}/{name}"
+        return Storage(inside + mark + query, self.filesystem, self._path(name))
 
     def refuse_link_out(self, name: str, source: str) -> None:
         """Raise DamagedError if `name`, which stands in the file `source`, is a link out of this folder; stores have no links."""

@@ -66,6 +66,22 @@ def test_a_uri_keeps_its_query_in_messages():
     assert inside.folder("..").location == "s3://bucket/run/step?endpoint_override=127.0.0.1:1&scheme=http&region=x"
 
 
+@pytest.mark.parametrize(
+    ("path", "above"),
+    [
+        ("scored.parquet", "."),
+        ("./scored.parquet", "."),
+        ("scores/a.parquet", "scores"),
+        ("/a.parquet", "/"),
+        ("/b/a.parquet", "/b"),
+    ],
+)
+def test_the_folder_above_and_back_is_the_same_path_in_messages(path, above):
+    folder = Storage.open(path).folder("..")
+    assert folder.location == above
+    assert folder.folder(os.path.basename(path)).location == path.removeprefix("./")
+
+
 def test_unknown_schemes_are_named():
     with pytest.raises(InputError, match="nosuch://bucket"):
         Storage.open("nosuch://bucket/key")

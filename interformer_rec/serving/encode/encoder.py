@@ -34,7 +34,8 @@ class Encoder:
         signature.check(features)
         self._features, self._inputs = features, {one.name: one for one in signature.inputs}
         self._ignores = signature.unknown == "ignored"
-        maps, types = row_maps(features, fitted), signature.types
+        self.types = signature.types
+        maps, types = row_maps(features, fitted), self.types
         sides = Side.both(features)
         self._json = tuple(SideColumns(features, side, types, maps, fitted.moments) for side in sides)
         self._arrow = tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.encode.refusal import Refusal
+from interformer_rec.serving.encode.stated import stated
 from interformer_rec.serving.request import NO_ROW, Inputs, Rows, Side
 from interformer_rec.serving.signature import Signature, columns_by_side, signature_of
 from tests.serving.encode.random_rows import Case, random_case, random_rows
@@ -111,7 +113,8 @@ def compare(seed: int, folder: Path) -> tuple[int, int]:
     if good:
         chosen = [rows[at] for at in good]
         lists = {name: [row[name] for row in chosen] for name in chosen[0]}
-        for many in (chosen, lists, table.take(good), table.take(good).combine_chunks().to_batches()[0]):
+        written = json.loads(json.dumps(stated(table.take(good), encoder.types)))
+        for many in (chosen, lists, written, table.take(good), table.take(good).combine_chunks().to_batches()[0]):
             assert same_inputs(features, encoder.score(many), columns, good, good), seed
         check_rank(case, fitted, encoder, rows, table, good, folder)
     return len(good), int(bad.sum())

@@ -44,6 +44,7 @@ from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import Parallel, parallelize
 from interformer_rec.distributed.state import local_state
 from interformer_rec.install import stack
+from interformer_rec.planning.torchrec_plan import torchrec_plan
 
 DIM = 64
 PIECE = 16 << 20
@@ -72,11 +73,13 @@ class Tables(nn.Module):
 
 def build(env: Environment, rows: int) -> Parallel:
     """The model on all ranks."""
+    model, sharding = Tables(rows), ShardingConfig(tables={"pooled": "table_wise", "history": "row_wise"})
+    plan = torchrec_plan(model, env, batch_size=1024, sharding=sharding)
     return parallelize(
-        Tables(rows),
+        model,
         env,
-        batch_size=1024,
-        sharding=ShardingConfig(tables={"pooled": "table_wise", "history": "row_wise"}),
+        plan=plan,
+        sharding=sharding,
         optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(kind="rowwise_adagrad")),
         rate=LearningRate(Schedule(), lambda: 1, True),
         seed=0,

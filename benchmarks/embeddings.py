@@ -42,6 +42,7 @@ from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.distributed.lookup.tables import local_shards, lookup_kernels
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import parallelize
+from interformer_rec.planning.torchrec_plan import torchrec_plan
 
 META = torch.device("meta")
 LR = 0.1
@@ -99,11 +100,14 @@ class Ours:
     def __init__(
         self, case: Case, env: Environment, kind: str, deduplicate: bool = False, unpooled: bool = False
     ) -> None:
+        model, default = OneTable(case), "table_wise" if env.world_size == 1 else "auto"
+        sharding = ShardingConfig.model_validate({"default": default, "deduplicate": deduplicate})
+        plan = torchrec_plan(model, env, batch_size=case.lookups // case.pooling, sharding=sharding)
         self.parallel = parallelize(
-            OneTable(case),
+            model,
             env,
-            batch_size=case.lookups // case.pooling,
-            sharding=ShardingConfig(default="table_wise" if env.world_size == 1 else "auto", deduplicate=deduplicate),
+            plan=plan,
+            sharding=sharding,
             optimizer=OptimizerConfig(embedding=EmbeddingOptimizer.model_validate({"kind": kind, "lr": LR})),
             rate=LearningRate(Schedule(), lambda: 1, True),
             seed=1,

@@ -1,6 +1,6 @@
 """The one ordered function that turns a model into a distributed one. In: a model with tables on meta; out: Parallel.
 
-Order, and why: the plan comes first (it reads tables on meta, so no rank ever holds a whole model); then
+Order, and why: the plan is there already (it was made from tables on meta, so no rank ever holds a whole model);
 DistributedModelParallel shards tables and wraps the dense part in DDP, which sends rank 0's dense weights to all; then the
 tables get their first weights, by row, in the memory that is really used, and a CPU its faster kernels on that memory; last come
 the optimizers, which need the parameters that sharding has made.
@@ -8,7 +8,7 @@ the optimizers, which need the parameters that sharding has made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -22,8 +22,7 @@ from interformer_rec.distributed.lookup.empty_shards import make_room
 from interformer_rec.distributed.lookup.event_bags import read_events_as_bags
 from interformer_rec.distributed.lookup.tables import initialise_tables
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
-from interformer_rec.distributed.sharding import cached, describe, make_plan, sharders, tables_of, without_default
-from interformer_rec.distributed.sharding_types import check_planned
+from interformer_rec.distributed.sharding import cached, describe, sharders, tables_of
 
 
 @dataclass
@@ -34,7 +33,7 @@ class Parallel:
     optimizer: RunOptimizer
     plan: list[dict[str, object]]  # sharding.describe
     prefetch: bool  # rows of cached tables are fetched a batch ahead
-    notes: tuple[str, ...] = ()  # what the user should know of the plan
+    notes: list[str] = field(default_factory=list)  # what the user should know of the plan
 
     def begin_epoch(self, epoch: int) -> None:
         """Choose what this epoch trains (one member of an embedding ensemble), and freeze the weights of the others."""
@@ -49,28 +48,20 @@ def parallelize(
     model: nn.Module,
     env: Environment,
     *,
-    batch_size: int,
+    plan: ShardingPlan,
     sharding: ShardingConfig,
     optimizer: OptimizerConfig,
     rate: LearningRate,
     seed: int,
     table_std: dict[str, float],
-    plan: ShardingPlan | None = None,
 ) -> Parallel:
-    """Plan (unless there is one), shard, wrap, initialise, attach optimizers. Collective: same arguments on every rank."""
-    infos = tables_of(model)
+    """Shard, wrap, initialise, attach optimizers. Collective: same arguments on every rank."""
+    described = describe(plan, tables_of(model))
     table_sharders = sharders(
         fused_params(optimizer.embedding, env.device),
         deduplicate=env.world_size > 1 if sharding.deduplicate is None else sharding.deduplicate,
         communication=sharding.communication,
     )
-    notes: list[str | None] = []
-    if plan is None:
-        plan = make_plan(model, table_sharders, env, batch_size, sharding.default, sharding.tables, sharding.host_cache)
-    if sharding.plan is None:
-        notes.append(without_default(infos, sharding, env.device.type))
-    described = describe(plan, infos)
-    check_planned({str(row["table"]): str(row["sharding"]) for row in described}, sharding.tables)
     if sharding.host_cache is not None:
         cached(plan, sharding.host_cache)
     distributed = DistributedModelParallel(
@@ -87,4 +78,4 @@ def parallelize(
     run_optimizer = RunOptimizer(distributed, optimizer.dense, optimizer.embedding, rate)
     # TorchRec 1.8.0's prefetch pipeline does nothing without CUDA streams, and then fails
     prefetch = sharding.host_cache is not None and env.device.type == "cuda"
-    return Parallel(distributed, run_optimizer, described, prefetch, tuple(note for note in notes if note))
+    return Parallel(distributed, run_optimizer, described, prefetch)

@@ -1,6 +1,6 @@
-"""Which sharding types a table may have, and what becomes of a wish for one. In: a table, a device, a wish; out: types, or why not.
+"""Which sharding types and kernels a table may have. In: a kind of table, a device, a wish; out: types and kernels, or why not.
 
-Written once for `train` (sharding.py) and `plan` (planning/constraints.py). TorchRec's sharders say what they support; the other rules
+Written once, for `train`, `plan`, plan files and docs/reference/sharding.md. TorchRec's sharders say what they support; the other rules
 are ours: data-parallel tables of an EmbeddingCollection crash in TorchRec 1.8.0, narrow rows are cut by columns and tables are sharded as
 grids only by wish, and one rank replicates nothing. `sharding.tables.X: T` that cannot be is an error; `sharding.default: T` holds for
 the tables that may have it, and the others, named, are planned as with auto.
@@ -9,6 +9,7 @@ the tables that may have it, and the others, named, are planned as with auto.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
@@ -18,18 +19,23 @@ from interformer_rec.errors import InputError
 SHARDING_TYPES: tuple[str, ...] = (
     "data_parallel", "table_wise", "row_wise", "column_wise", "table_row_wise", "table_column_wise", "grid_shard",
 )  # fmt: skip
+Kernel = Literal["fused", "dense", "fused_uvm", "fused_uvm_caching"]
+KERNELS: tuple[Kernel, ...] = ("fused", "dense")  # where a table's rows lie in the memory of the device
+HOST_KERNELS: tuple[Kernel, ...] = ("fused_uvm", "fused_uvm_caching")  # in host memory; CUDA only, by wish
 MIN_COLUMN_SHARD = 64  # floats; auto does not cut a row into narrower pieces
 NAMED = 20  # tables in a sentence
 
 
-def not_possible(pooled: bool, sharding: str, device: str) -> str | None:
-    """Why no wish can bring this about; None: it works. `pooled`: the table is in an EmbeddingBagCollection."""
+def not_possible(pooled: bool, sharding: str, device: str, kernel: str | None = None) -> str | None:
+    """Why no wish can bring this about; None: it works. `pooled`: the table is in an EmbeddingBagCollection; no `kernel`: any."""
     sharder = EmbeddingBagCollectionSharder() if pooled else EmbeddingCollectionSharder()
     if sharding not in sharder.sharding_types(device):
         where = "an EmbeddingBagCollection" if pooled else "an EmbeddingCollection (a history reads it)"
         return f"TorchRec has no {sharding} for {where} on {device}"
     if sharding == "data_parallel" and not pooled:
         return "TorchRec 1.8.0 fails for a data-parallel table of an EmbeddingCollection"
+    if kernel is not None and kernel not in sharder.compute_kernels(sharding, device):
+        return f"TorchRec has no kernel {kernel} for {sharding} on {device}"
     return None
 
 
@@ -48,14 +54,6 @@ def not_automatic(sharding: str, dim: int, ranks: int) -> str | None:
 def possible(pooled: bool, device: str) -> list[str]:
     """Types that a table of this kind may be asked to have."""
     return [sharding for sharding in SHARDING_TYPES if not_possible(pooled, sharding, device) is None]
-
-
-def allowed_types(pooled: bool, dim: int, device: str, ranks: int, wish: str = "auto") -> list[str]:
-    """The type that is wished for where the table may have it, else those that the planner may choose from."""
-    types = possible(pooled, device)
-    if wish in types:
-        return [wish]
-    return [sharding for sharding in types if not_automatic(sharding, dim, ranks) is None]
 
 
 def check_wish(table: str, pooled: bool, wish: str, device: str) -> None:

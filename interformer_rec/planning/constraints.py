@@ -1,7 +1,6 @@
 """What the user allows each table. In: a constraints file and the run's `sharding` section; out: the options a table may have, or why not.
 
-Which sharding types a table may have is written in distributed/sharding_types.py, for `train` as well; kernels are asked of TorchRec's
-sharders.
+What a table may have at all is written in distributed/sharding_types.py.
 """
 
 from __future__ import annotations
@@ -9,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
-from torchrec.distributed.embedding import EmbeddingCollectionSharder
-from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 
 from interformer_rec import strict_yaml
 from interformer_rec.config.errors import explain
 from interformer_rec.config.run import ShardingConfig, ShardingType
 from interformer_rec.config.strict import Name, Strict
+from interformer_rec.distributed.sharding import TableInfo
 from interformer_rec.distributed.sharding_types import (
+    HOST_KERNELS,
+    KERNELS,
     SHARDING_TYPES,
+    Kernel,
     check_wish,
     not_automatic,
     not_possible,
@@ -29,9 +29,6 @@ from interformer_rec.distributed.sharding_types import (
 from interformer_rec.errors import InputError
 from interformer_rec.planning.search.rank_groups import MOST, Group, Places, group_of_hosts, group_of_ranks
 
-Kernel = Literal["fused", "dense", "fused_uvm", "fused_uvm_caching"]
-KERNELS: tuple[Kernel, ...] = ("fused", "dense")  # where a table's rows lie in the memory of the device
-HOST_KERNELS: tuple[Kernel, ...] = ("fused_uvm", "fused_uvm_caching")  # in host memory; CUDA only, by wish
 EVERYWHERE = ("row_wise", "data_parallel")  # these have a shard on every rank
 
 
@@ -131,6 +128,11 @@ class TableKind:
     dim: int
 
 
+def kinds_of(infos: Mapping[str, TableInfo]) -> dict[str, TableKind]:
+    """Of every table of a model."""
+    return {name: TableKind(name, info.pooled, info.config.embedding_dim) for name, info in infos.items()}
+
+
 def load_wishes(path: str | None, sharding: ShardingConfig, tables: Mapping[str, TableKind]) -> Wishes:
     """The file's wishes over those of the run config. Raises InputError for unknown tables and keys."""
     given = Wishes()
@@ -176,11 +178,8 @@ def why_not(
     group: Group | None = None,
 ) -> str | None:
     """Why a table may not be sharded so; None: it may. `group`: the ranks it has to stay on (Wishes.groups)."""
-    if (reason := not_possible(table.pooled, sharding, device)) is not None:
+    if (reason := not_possible(table.pooled, sharding, device, kernel)) is not None:
         return reason
-    sharder = EmbeddingBagCollectionSharder() if table.pooled else EmbeddingCollectionSharder()
-    if kernel not in sharder.compute_kernels(sharding, device):
-        return f"TorchRec has no kernel {kernel} for {sharding} on {device}"
     wish = wishes.of(table.name)
     wanted = tuple(kind for kind in wish.sharding if kind != "auto") if "auto" not in wish.sharding else ()
     preferred = _preferred(table, wishes, device, ranks, group)

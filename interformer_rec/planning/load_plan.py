@@ -10,13 +10,17 @@ from torchrec.distributed.planner.utils import placement
 from torchrec.distributed.types import EmbeddingModuleShardingPlan, ParameterSharding, ShardingPlan
 
 from interformer_rec.distributed.sharding import TableInfo, dtype_of, tables_of
-from interformer_rec.distributed.sharding_types import not_possible
+from interformer_rec.distributed.sharding_types import check_planned, not_possible
 from interformer_rec.errors import InputError
 from interformer_rec.planning.plan_file import Fingerprint, PlanFile, TablePlan, TablePrint, read_plan
 
+NO_WISHES: Mapping[str, str] = {}
 
-def load_plan(path: str, model: nn.Module, *, ranks: int, ranks_per_node: int, device: str) -> ShardingPlan:
-    """The file's plan for this model and job (config: sharding.plan).
+
+def load_plan(
+    path: str, model: nn.Module, ranks: int, ranks_per_node: int, device: str, wishes: Mapping[str, str] = NO_WISHES
+) -> ShardingPlan:
+    """The file's plan for this model and job (config: sharding.plan); `wishes`: sharding.tables.
 
     Raises InputError that names every difference: tables, rows, dims, ranks, device.
     """
@@ -29,6 +33,7 @@ def load_plan(path: str, model: nn.Module, *, ranks: int, ranks_per_node: int, d
             f"plan {path!r} is for another model or job: {'; '.join(wrong[:5])}{more}. Make one for this run with `interformer "
             f"plan`, or leave sharding.plan out"
         )
+    check_planned({name: table.sharding for name, table in plan.tables.items()}, wishes)
     return sharding_plan(plan.tables, infos, device, ranks_per_node)
 
 

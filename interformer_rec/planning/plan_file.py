@@ -158,7 +158,7 @@ def of_run(config: RunConfig, env: Environment, parallel: Parallel) -> dict[str,
             str(row["table"]): TablePlan.model_validate(row).model_dump(mode="json", exclude={"ms"})
             for row in parallel.plan
         },
-        "notes": list(parallel.notes),
+        "notes": parallel.notes,
     }
 
 

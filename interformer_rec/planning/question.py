@@ -19,12 +19,12 @@ from torchrec.distributed.types import ParameterSharding
 
 from interformer_rec.config.run import RunConfig
 from interformer_rec.distributed.optimizer import fused_params
-from interformer_rec.distributed.sharding import TableInfo, sharders, tables_of
+from interformer_rec.distributed.sharding import sharders, tables_of
 from interformer_rec.distributed.sharding_types import SHARDING_TYPES
 from interformer_rec.errors import InputError
 from interformer_rec.model.task import build_task
 from interformer_rec.planning.arguments import RESERVE
-from interformer_rec.planning.constraints import TableKind, Wishes, allowed, without_default
+from interformer_rec.planning.constraints import TableKind, Wishes, allowed, kinds_of, without_default
 from interformer_rec.planning.cost.cluster import GIB, Cluster
 from interformer_rec.planning.cost.dense import DenseCost, DenseCosts
 from interformer_rec.planning.cost.memory import (
@@ -249,11 +249,6 @@ def _constraint(table: TableLoad, kinds: list[str], kernels: list[str]) -> Param
     """What TorchRec may make of a table, and how many ids a row reads from it."""
     means = [length.mean for length in table.lengths]
     return ParameterConstraints(sharding_types=kinds, compute_kernels=kernels, pooling_factors=means)
-
-
-def kinds_of(infos: Mapping[str, TableInfo]) -> dict[str, TableKind]:
-    """Of every table of a model."""
-    return {name: TableKind(name, info.pooled, info.config.embedding_dim) for name, info in infos.items()}
 
 
 def _on_ranks(option: ShardingOption, given: ParameterSharding, ranks: int) -> list[Shard]:

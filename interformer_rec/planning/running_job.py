@@ -16,33 +16,45 @@ from torchrec.distributed.types import ShardingPlan
 from interformer_rec.config.run import RunConfig
 from interformer_rec.data.files.source import Source
 from interformer_rec.distributed.environment import Environment
-from interformer_rec.distributed.sharding import RESERVED, dense_bytes, memory_of, no_plan, tables_of
+from interformer_rec.distributed.sharding import tables_of
 from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import DoesNotFit, place
-from interformer_rec.planning.constraints import load_wishes
+from interformer_rec.planning.constraints import Wishes, kinds_of, load_wishes, without_default
 from interformer_rec.planning.cost.cluster import GIB, Cluster, known, load_cluster
 from interformer_rec.planning.cost.dense import DenseCost
 from interformer_rec.planning.cost.memory import ConstantBytes
 from interformer_rec.planning.cost.sizes import sizes_of_job
-from interformer_rec.planning.load_plan import sharding_plan
+from interformer_rec.planning.load_plan import load_plan, sharding_plan
 from interformer_rec.planning.plan_file import TablePlan
-from interformer_rec.planning.question import Problem, kinds_of
+from interformer_rec.planning.question import Problem
+from interformer_rec.planning.torchrec_plan import RESERVED, dense_bytes, memory_of, no_plan, torchrec_plan
 
 NAME = "this job"  # of the cluster that a job runs on
 
 
 def plan_of_job(
     config: RunConfig, task: nn.Module, rows: dict[str, int], env: Environment, source: Source | None = None
-) -> ShardingPlan:
-    """Made on rank 0, the same on every rank (collective). `task`: tables on meta; `source`: where list lengths are counted, if anywhere.
+) -> tuple[ShardingPlan, list[str]]:
+    """The plan of the file that sharding.plan names, or one that is made here; and what the user should know of it (collective).
 
-    Raises InputError where a wish cannot be fulfilled or the tables do not fit.
+    `task`: tables on meta; `rows`: of each table; `source`: where list lengths are counted, if anywhere. Raises InputError where a wish
+    cannot be fulfilled, the tables do not fit, or the file is not for this model and job.
     """
-    return env.on_main(lambda: _plan(config, task, rows, env, source))
+    sharding, device = config.sharding, env.device.type
+    if sharding.plan is not None:
+        return load_plan(sharding.plan, task, env.world_size, env.local_world_size, device, sharding.tables), []
+    kinds = kinds_of(tables_of(task))
+    wishes = load_wishes(None, sharding, kinds)
+    note = without_default(kinds.values(), wishes, device, env.world_size, {})
+    if sharding.planner == "torchrec":
+        plan = torchrec_plan(task, env, batch_size=config.data.batch_size, sharding=sharding)
+    else:
+        plan = env.on_main(lambda: _plan(config, task, rows, env, wishes, source))
+    return plan, [] if note is None else [note]
 
 
 def _plan(
-    config: RunConfig, task: nn.Module, rows: dict[str, int], env: Environment, source: Source | None
+    config: RunConfig, task: nn.Module, rows: dict[str, int], env: Environment, wishes: Wishes, source: Source | None
 ) -> ShardingPlan:
     """On one rank. What goes wrong here is about the plan alone: no other rank is waited for."""
     infos, cluster = tables_of(task), cluster_of_job(env)
@@ -52,7 +64,7 @@ def _plan(
         nodes=env.world_size // cluster.devices_per_node,
         batch_size=config.data.batch_size,
         sizes=sizes_of_job(config.features, rows, source if env.world_size > 1 else None),
-        wishes=load_wishes(None, config.sharding, kinds_of(infos)),
+        wishes=wishes,
         reserve=RESERVED,
         task=task,
     )

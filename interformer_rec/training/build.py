@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torchrec.distributed.types import ShardingPlan
 
 from interformer_rec.config.history_pretraining import HistoryPretrainingConfig
 from interformer_rec.config.run import RunConfig
@@ -18,7 +17,6 @@ from interformer_rec.distributed.parallelize import Parallel, parallelize
 from interformer_rec.errors import InputError
 from interformer_rec.model.embedding.embedded import row_init_scale, table_dims
 from interformer_rec.model.task import build_task
-from interformer_rec.planning.load_plan import load_plan
 from interformer_rec.planning.running_job import plan_of_job
 from interformer_rec.training.stopping import HIGHER_IS_BETTER
 
@@ -44,34 +42,19 @@ def build_parallel(
         device=torch.device("meta"),
     )
     dims = table_dims(config.features, config.model.embedding_dim)  # of one set: how far a vector reaches
-    return parallelize(
+    plan, notes = plan_of_job(config, task, fitted.table_rows, env, source)
+    parallel = parallelize(
         task,
         env,
-        batch_size=config.data.batch_size,
+        plan=plan,
         sharding=config.sharding,
         optimizer=config.optimizer,
         rate=LearningRate(config.optimizer.schedule, total_steps, HIGHER_IS_BETTER[config.training.monitor]),
         seed=config.seed,
-        plan=_plan(config, task, env, fitted, source),
         table_std={name: config.model.embedding_std or row_init_scale(dim) for name, dim in dims.items()},
     )
-
-
-def _plan(
-    config: RunConfig, task: torch.nn.Module, env: Environment, fitted: Fitted, source: Source | None
-) -> ShardingPlan | None:
-    """The plan that sharding.plan names, checked against the model and this job on every rank, or one that is made here."""
-    if config.sharding.plan is not None:
-        return load_plan(
-            config.sharding.plan,
-            task,
-            ranks=env.world_size,
-            ranks_per_node=env.local_world_size,
-            device=env.device.type,
-        )
-    if config.sharding.planner == "torchrec":
-        return None
-    return plan_of_job(config, task, fitted.table_rows, env, source)
+    parallel.notes = notes
+    return parallel
 
 
 def train_loader(config: RunConfig, env: Environment, fitted: Fitted) -> Loader:

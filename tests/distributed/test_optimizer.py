@@ -18,6 +18,7 @@ from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fu
 from interformer_rec.distributed.parallelize import parallelize
 from interformer_rec.distributed.state import local_state
 from interformer_rec.errors import InputError
+from interformer_rec.planning.torchrec_plan import torchrec_plan
 from interformer_rec.storage import Storage
 from tests.distributed.tiny import DIM, META, build, train
 from tests.launch import on_one, on_ranks
@@ -101,11 +102,13 @@ def _adam_continues(env, folder):
 
     def make():
         torch.manual_seed(5)
+        model, sharding = Pooled(), ShardingConfig(default="data_parallel")
+        plan = torchrec_plan(model, env, batch_size=8, sharding=sharding)
         parallel = parallelize(
-            Pooled(),
+            model,
             env,
-            batch_size=8,
-            sharding=ShardingConfig(default="data_parallel"),
+            plan=plan,
+            sharding=sharding,
             optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(kind="sgd", lr=0.1)),
             rate=LearningRate(Schedule(), lambda: 100, True),
             seed=5,

@@ -16,6 +16,7 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import Parallel, parallelize
 from interformer_rec.distributed.state import local_state
+from interformer_rec.planning.torchrec_plan import torchrec_plan
 
 DIM = 64  # two column shards of 32, the least that TorchRec makes
 ROWS = {"bag_a": 11, "bag_b": 23, "seq_a": 17, "seq_b": 9}
@@ -57,11 +58,13 @@ def build(
 ) -> Parallel:
     """Tiny, parallel."""
     torch.manual_seed(5)
+    model, sharding = Tiny(), ShardingConfig(default=default, tables=wishes)
+    plan = torchrec_plan(model, env, batch_size=8, sharding=sharding)
     return parallelize(
-        Tiny(),
+        model,
         env,
-        batch_size=8,
-        sharding=ShardingConfig(default=default, tables=wishes),
+        plan=plan,
+        sharding=sharding,
         optimizer=OptimizerConfig(dense=DenseOptimizer(ema=ema), embedding=EmbeddingOptimizer(kind=kind, lr=0.1)),
         rate=LearningRate(Schedule(), lambda: 100, True),
         seed=5,

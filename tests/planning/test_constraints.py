@@ -11,8 +11,8 @@ from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.sharding import sharders
 from interformer_rec.distributed.sharding_types import (
     SHARDING_TYPES,
-    allowed_types,
     check_wish,
+    not_automatic,
     not_possible,
     passed_over,
 )
@@ -123,11 +123,12 @@ def of_run(default: str = "auto", **tables: str):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 @pytest.mark.parametrize("default", SHARDING_TYPES)
-def test_a_plan_gives_each_table_the_types_that_a_run_gives_it(device, ranks, default):
+def test_a_table_that_may_have_the_default_has_it_and_others_are_named(device, ranks, default):
     wishes = of_run(default)
     for kind in KINDS:
-        types = allowed_types(kind.pooled, kind.dim, device, ranks, default)
-        assert sorted(allowed(kind, wishes, device, ranks)) == sorted(types), kind
+        able = [one for one in SHARDING_TYPES if not_possible(kind.pooled, one, device) is None]
+        free = [one for one in able if not_automatic(one, kind.dim, ranks) is None]
+        assert sorted(allowed(kind, wishes, device, ranks)) == sorted([default] if default in able else free), kind
     unable = [kind.name for kind in KINDS if not_possible(kind.pooled, default, device)]
     note = without_default(KINDS, wishes, device, ranks, {})
     assert (note is None) == (not unable)

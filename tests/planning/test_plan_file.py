@@ -122,6 +122,16 @@ def test_a_plan_for_something_else_is_refused_with_every_difference(tmp_path: Pa
     assert "table 'city' is only in the plan" in refused(other)
 
 
+def test_a_plan_file_and_a_wish_that_differ_are_an_error(tmp_path: Path):
+    path = written(tmp_path)
+    task, item = meta_task(str(tmp_path / "small.yaml")), read_plan(path).tables["item"].sharding
+    load_plan(path, task, 2, 2, "cpu", {"item": item, "user": "auto"})
+    with pytest.raises(
+        InputError, match=rf"sharding\.tables\.item is data_parallel, but sharding\.plan makes it {item}"
+    ):
+        load_plan(path, task, 2, 2, "cpu", {"item": "data_parallel"})
+
+
 def test_a_plan_with_holes_is_refused(tmp_path: Path):
     path = Path(written(tmp_path))
     tree = json.loads(path.read_text())

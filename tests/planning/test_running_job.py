@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from types import SimpleNamespace
 from typing import Any
@@ -14,22 +15,24 @@ from torchrec.distributed.planner import EmbeddingShardingPlanner
 
 from interformer_rec.config.run import RunConfig, parse_yaml
 from interformer_rec.data.fit import Fitted
-from interformer_rec.distributed import sharding
 from interformer_rec.distributed.environment import Environment
-from interformer_rec.distributed.sharding import describe, tables_of
+from interformer_rec.distributed.sharding import cached, describe, tables_of
 from interformer_rec.distributed.sharding_types import SHARDING_TYPES, check_wish, not_automatic, not_possible
 from interformer_rec.errors import InputError
+from interformer_rec.host_memory import total_memory
 from interformer_rec.model.task import build_task
+from interformer_rec.planning import torchrec_plan
 from interformer_rec.planning.answer import place
-from interformer_rec.planning.constraints import load_wishes
+from interformer_rec.planning.constraints import kinds_of, load_wishes
 from interformer_rec.planning.cost.sizes import find_sizes
 from interformer_rec.planning.plan_file import TablePlan
-from interformer_rec.planning.question import Problem, kinds_of
+from interformer_rec.planning.question import Problem
 from interformer_rec.planning.running_job import cluster_of_job, plan_of_job
 from interformer_rec.training.build import build_parallel
 from tests.launch import on_one, on_ranks
 from tests.planning.cases import CONFIG
 
+PLANNERS = ("interformer", "torchrec")
 POOLED, SEQUENCE = {"user", "city", "words"}, {"item", "tag"}
 WISHES = {"item": "data_parallel", "user": "row_wise", "city": "grid_shard"}  # none can be
 GPU = SimpleNamespace(total_memory=80 << 30)
@@ -52,7 +55,7 @@ def planned(env: Environment, *sets: str) -> dict[str, dict[str, Any]]:
     config = config_of(*sets)
     task = task_of(config)
     return {
-        str(row["table"]): row for row in describe(plan_of_job(config, task, rows_of(config), env), tables_of(task))
+        str(row["table"]): row for row in describe(plan_of_job(config, task, rows_of(config), env)[0], tables_of(task))
     }
 
 
@@ -85,13 +88,13 @@ def test_the_model_is_not_run_for_a_plan():
         assert on_one(planned).keys() == POOLED | SEQUENCE
 
 
-def with_defaults(env: Environment) -> dict[str, tuple[dict[str, str], tuple[str, ...]]]:
-    """Of every default: the type of each table, and the notes."""
+def with_defaults(env: Environment) -> dict[tuple[str, str], tuple[dict[str, str], list[str]]]:
+    """Of both planners and every default: the type of each table, and the notes."""
     found = {}
-    for default in SHARDING_TYPES:
-        config = config_of(f"sharding.default={default}")
+    for planner, default in itertools.product(PLANNERS, SHARDING_TYPES):
+        config = config_of(f"sharding.planner={planner}", f"sharding.default={default}")
         parallel = build_parallel(config, env, Fitted(rows_of(config)))
-        found[default] = {str(row["table"]): str(row["sharding"]) for row in parallel.plan}, parallel.notes
+        found[planner, default] = {str(row["table"]): str(row["sharding"]) for row in parallel.plan}, parallel.notes
     return found
 
 
@@ -99,7 +102,7 @@ def with_defaults(env: Environment) -> dict[str, tuple[dict[str, str], tuple[str
 def test_every_table_that_may_have_the_default_gets_it_and_the_others_are_named(ranks: int):
     found, *others = on_ranks(ranks, with_defaults)
     assert all(other == found for other in others)
-    for default, (types, notes) in found.items():
+    for (_, default), (types, notes) in found.items():
         able = {name for name in types if not_possible(name in POOLED, default, "cpu") is None}
         assert {name for name, kind in types.items() if kind == default} >= able
         for name in types.keys() - able:  # as auto: never cut by columns
@@ -122,14 +125,17 @@ def test_a_wish_holds_for_its_table_only():
 def refused(env: Environment) -> dict[str, list[str]]:
     """Planner -> the errors of wishes that cannot be, and of tables that do not fit."""
     found: dict[str, list[str]] = {}
-    for planner in ("interformer", "torchrec"):
+    for planner in PLANNERS:
         for table, wish in WISHES.items():
             config = config_of(f"sharding.planner={planner}", f"sharding.tables.{table}={wish}")
             with pytest.raises(InputError) as caught:
                 build_parallel(config, env, Fitted(rows_of(config)))
             found.setdefault(planner, []).append(str(caught.value))
         config = config_of(f"sharding.planner={planner}")
-        with mock.patch.object(sharding, "total_memory", return_value=1 << 12), pytest.raises(InputError) as caught:
+        with (
+            mock.patch.object(torchrec_plan, "total_memory", return_value=1 << 12),
+            pytest.raises(InputError) as caught,
+        ):
             build_parallel(config, env, Fitted(rows_of(config)))
         found[planner].append(str(caught.value))
     return found
@@ -169,7 +175,7 @@ def on_gpus(env: Environment, ranks: int, local: int) -> Environment:
     return dataclasses.replace(env, world_size=ranks, local_world_size=local, device=torch.device("cuda"))
 
 
-def cached(env: Environment) -> list[tuple[str, Any]]:
+def with_a_cache(env: Environment) -> list[tuple[str, Any]]:
     """Of every table on two GPUs with a cache: kernel and cache."""
     config = config_of("sharding.host_cache=0.25")
     task = task_of(config)
@@ -177,14 +183,14 @@ def cached(env: Environment) -> list[tuple[str, Any]]:
         mock.patch.object(torch.cuda, "get_device_properties", return_value=GPU),
         mock.patch.object(Environment, "on_main", lambda self, function: function()),
     ):
-        plan = plan_of_job(config, task, rows_of(config), on_gpus(env, 2, 2))
-    sharding.cached(plan, 0.25)
+        plan, _ = plan_of_job(config, task, rows_of(config), on_gpus(env, 2, 2))
+    cached(plan, 0.25)
     shards = [shard for part in plan.plan.values() for shard in part.values()]  # type: ignore[attr-defined]
     return [(shard.compute_kernel, shard.cache_params) for shard in shards]
 
 
 def test_tables_in_host_memory_are_cached_on_a_gpu_and_fetched_ahead():
-    found = on_one(cached)
+    found = on_one(with_a_cache)
     assert {kernel for kernel, _ in found} <= {"fused_uvm_caching", "dense"}
     caches = [cache for kernel, cache in found if kernel == "fused_uvm_caching"]
     assert len(caches) >= len(SEQUENCE) and all(c.load_factor == 0.25 and c.prefetch_pipeline for c in caches)
@@ -201,7 +207,7 @@ def test_the_cluster_of_a_job_is_what_it_sees():
 
     here, gpus, uneven = on_one(clusters)
     assert (here.device, here.devices_per_node, here.max_nodes) == ("cpu", 1, 1)
-    assert here.device_bytes == pytest.approx(sharding.total_memory(), rel=1e-6)
+    assert here.device_bytes == pytest.approx(total_memory(), rel=1e-6)
     assert (gpus.devices_per_node, gpus.max_nodes, gpus.hbm_gb_per_s) == (8, 2, 4800)  # as dgx-h200
     assert gpus.device_bytes == pytest.approx(150109880320, rel=1e-6)
     assert (uneven.devices_per_node, uneven.max_nodes) == (1, 3)  # hosts with two ranks and with one

@@ -12,6 +12,7 @@ from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.lookup.communication import codecs
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import parallelize
+from interformer_rec.planning.torchrec_plan import torchrec_plan
 from tests.distributed.tiny import ROWS, Tiny, train, whole_state
 from tests.launch import on_one, on_ranks
 
@@ -24,11 +25,13 @@ LONG = 1 + 2.0**-12  # one in both 16-bit types
 
 def build(env, precision: str, plan: str = "table_wise", lr: float = 0.1):
     torch.manual_seed(5)
+    model, sharding = Tiny(), ShardingConfig(default=plan, communication=precision)
+    plan = torchrec_plan(model, env, batch_size=8, sharding=sharding)
     return parallelize(
-        Tiny(),
+        model,
         env,
-        batch_size=8,
-        sharding=ShardingConfig(default=plan, communication=precision),
+        plan=plan,
+        sharding=sharding,
         optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(kind="sgd", lr=lr)),
         rate=LearningRate(Schedule(), lambda: 100, True),
         seed=5,

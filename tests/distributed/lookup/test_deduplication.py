@@ -19,6 +19,7 @@ from interformer_rec.distributed.lookup.deduplication import OPERATOR, enable_on
 from interformer_rec.distributed.lookup.tables import local_shards, lookup_kernels
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import parallelize
+from interformer_rec.planning.torchrec_plan import torchrec_plan
 from interformer_rec.training.build import build_parallel, train_loader
 from interformer_rec.training.pipeline import Pipeline
 from tests.distributed.tiny import ROWS, Tiny, train, whole_state
@@ -75,11 +76,13 @@ def test_it_is_what_fbgemm_calls():
 
 def build(env, plan: str, kind: str, deduplicate: bool | None):
     torch.manual_seed(5)
+    model, sharding = Tiny(), ShardingConfig(default=plan, deduplicate=deduplicate)
+    plan = torchrec_plan(model, env, batch_size=8, sharding=sharding)
     return parallelize(
-        Tiny(),
+        model,
         env,
-        batch_size=8,
-        sharding=ShardingConfig(default=plan, deduplicate=deduplicate),
+        plan=plan,
+        sharding=sharding,
         optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(kind=kind, lr=0.1)),
         rate=LearningRate(Schedule(), lambda: 100, True),
         seed=5,

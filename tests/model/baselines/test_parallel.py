@@ -13,6 +13,7 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import parallelize
 from interformer_rec.model.task import build_task
+from interformer_rec.planning.torchrec_plan import torchrec_plan
 from interformer_rec.training.pipeline import Pipeline
 from tests.launch import on_ranks
 from tests.model import cases
@@ -27,11 +28,13 @@ def train(env: Environment, kind: str) -> tuple[list[float], dict[str, np.ndarra
     """Losses of this rank and its dense weights; in the last step rank 1 has no rows."""
     torch.manual_seed(0)
     task = build_task(FEATURES, systems.options(kind), rows_of(FEATURES))
+    sharding = ShardingConfig(default="table_wise")
+    plan = torchrec_plan(task, env, batch_size=4, sharding=sharding)
     parallel = parallelize(
         task,
         env,
-        batch_size=4,
-        sharding=ShardingConfig(default="table_wise"),
+        plan=plan,
+        sharding=sharding,
         optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(lr=0.1)),
         rate=LearningRate(Schedule(), lambda: STEPS, True),
         seed=0,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
+from docs.reference import sharding
 from docs.reference.run_folder import CHECKPOINT, FILES, METRICS, RECORDS, split_of
 from interformer_rec.config.baselines import AnyModelConfig
 from interformer_rec.config.model import PRESETS, ModelConfig
@@ -238,12 +239,27 @@ def run_folder_page() -> str:
     return "\n".join(parts) + "\n"
 
 
+def sharding_page() -> str:
+    """docs/reference/sharding.md."""
+    about = prose(
+        "`sharding.default`, `sharding.tables` and `sharding` of a constraints file name a type, `kernels` of a constraints file a kernel",
+        "([guide](../guides/planning.md#constraints)). A type that a table may not have is an error in `sharding.tables`;",
+        "`sharding.default` holds for the tables that may have it. `auto` leaves the choice to the planner.",
+    )
+    parts = ["# Which table may be sharded how\n", about]
+    for pooled, title in sharding.KINDS.items():
+        parts += [f"## {title}\n", sharding.HEAD, *sharding.rows(pooled), ""]
+    parts += ["## Types and kernels\n", "| name | meaning |\n|---|---|", *sharding.meanings()]
+    return "\n".join(parts) + "\n"
+
+
 PAGES = {
     "config.md": config_page,
     "cluster.md": cluster_page,
     "constraints.md": constraints_page,
     "presets.md": presets_page,
     "run-folder.md": run_folder_page,
+    "sharding.md": sharding_page,
 }
 
 

@@ -6,7 +6,10 @@ import torch.distributed as dist
 
 from docs.reference import make
 from docs.reference.run_folder import METRICS, split_of
+from interformer_rec.distributed.sharding_types import HOST_KERNELS, KERNELS, SHARDING_TYPES, not_possible
+from interformer_rec.errors import InputError
 from interformer_rec.metrics.evaluation import EvalMetrics, WindowMetrics
+from interformer_rec.planning.constraints import TableKind, TableWish, Wishes, allowed
 from interformer_rec.training.window import Window
 
 
@@ -38,6 +41,34 @@ def test_every_section_and_kind_is_there():
         assert text in page
     assert page.count("### kind: ") == 15
     assert "integer, 1 to 64 | `1`" in page  # data.workers: bounds and default
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_sharding_page_says_what_a_plan_allows(pooled, device):
+    kind, shown = TableKind("t", pooled, 256), {}
+    for row in make.sharding_page().split("## ")[1 if pooled else 2].splitlines()[4:]:
+        if row:
+            _, name, on_cpu, on_cuda, _, _ = (cell.strip() for cell in row.split("|"))
+            shown[name.strip("`")] = on_cpu if device == "cpu" else on_cuda
+    assert shown.keys() == set(SHARDING_TYPES)
+    for sharding, cell in shown.items():
+        wishes = Wishes(default=TableWish(sharding=(sharding,), kernels=(*KERNELS, *HOST_KERNELS)))
+        if cell.startswith("no: "):
+            assert cell == f"no: {not_possible(pooled, sharding, device)}"
+            with pytest.raises(InputError, match="no option"):
+                allowed(kind, wishes, device, 8)
+        else:
+            assert allowed(kind, wishes, device, 8) == {sharding: cell.replace("`", "").split(", ")}
+
+
+def test_sharding_page_says_when_the_planner_chooses_a_type():
+    page = make.sharding_page()
+    assert "`column_wise` | `fused` | `fused`, `fused_uvm`, `fused_uvm_caching` | from rows of 128 floats:" in page
+    assert (
+        "from 2 ranks: one rank has nobody to replicate for" in page
+        and "by wish only, as in TorchRec's planner" in page
+    )
 
 
 def test_run_folder_names_every_metric():

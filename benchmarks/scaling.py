@@ -80,8 +80,9 @@ def _forever(loader: Any) -> Any:
 
 
 def turn(ranks: int, path: str, features: str, steps: int) -> dict[str, Any]:
-    """Fresh processes, one measurement."""
-    context = mp.get_context("spawn")
+    """Fresh processes, forked from one that has loaded torch; one measurement."""
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     answer: Any = context.SimpleQueue()
     with tempfile.TemporaryDirectory() as folder:
         children = [

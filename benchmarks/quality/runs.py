@@ -38,7 +38,7 @@ from interformer_rec.training.scoring import trained
 from interformer_rec.training.stopping import HIGHER_IS_BETTER
 
 RESULT, SCORES, LOG = "result.json", "scores.parquet", "log.txt"
-PARENT_SECONDS = 2.0  # how often a worker looks whether its parent still lives
+AGAIN_SECONDS = 2.0  # between the signals that a worker sends itself once its parent is gone
 T = TypeVar("T")
 Call = tuple[Callable[..., Any], tuple[Any, ...]]  # a module-level function and what it is called with
 Procedure = Generator[Call, Any, T]  # asks for one call after the other, then returns
@@ -131,8 +131,12 @@ def _keep_scores(config: RunConfig, folder: Path) -> None:
 
 @contextlib.contextmanager
 def worker_pool(workers: int, threads: int) -> Generator[ProcessPoolExecutor]:
-    """Processes that train, each on `threads` threads. Leaving by an error cancels what has not started."""
-    context = multiprocessing.get_context("spawn")
+    """Processes that train, each on `threads` threads, forked from one that has loaded torch.
+
+    Leaving by an error cancels what has not started.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads,)) as pool:
         try:
             yield pool
@@ -144,18 +148,17 @@ def worker_pool(workers: int, threads: int) -> Generator[ProcessPoolExecutor]:
 def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # training listens to it, and the parent ends an idle worker
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_with_parent(parent: int) -> None:
+def _end_with_parent() -> None:
     """A worker whose parent was killed saves its run and ends; nobody would take its result."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)  # training saves and returns
-    time.sleep(PARENT_SECONDS)
-    while True:  # between runs nothing listens to the first one
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    while True:  # training saves and returns at the first one; between runs nothing listens to it
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(PARENT_SECONDS)
+        time.sleep(AGAIN_SECONDS)
 
 
 def drive(pool: ProcessPoolExecutor, procedures: Mapping[str, Procedure[T]]) -> dict[str, T]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import functools
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from sklearn.metrics import log_loss, roc_auc_score
 
 from interformer_rec.config.features import NULL_GROUP
+from interformer_rec.distributed.environment import Environment
 from interformer_rec.metrics.evaluation import EvalMetrics, WindowMetrics
 from interformer_rec.metrics.exact import scored_rows, spread
 from interformer_rec.metrics.ranks import Ranks
+from tests.launch import on_ranks
 
 TASKS = ["click", "like"]
 Rows = dict[str, np.ndarray]
@@ -99,8 +99,6 @@ def expected_of(name: str) -> dict[str, float]:
 
 def expected(rows: Rows) -> dict[str, float]:
     """The same metrics by scikit-learn and loops over users, NaN where they are not defined."""
-    from sklearn.metrics import log_loss, roc_auc_score  # here, since the ranks import this file and do not need it
-
     without = float((rows["groups"] == NULL_GROUP).sum())
     result = {"rows": float(len(rows["weights"])), "rows_without_group": without}
     for index, task in enumerate(TASKS):
@@ -156,8 +154,9 @@ def test_one_rank_without_process_group(name: str) -> None:
     assert_close(measure(cases()[name]).compute(), expected_of(name))
 
 
-def _worker(rank: int, world: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+def _computed(env: Environment) -> dict[str, Any]:
+    """Everything that the tests compare, of one rank."""
+    rank, world = env.rank, env.world_size
     results: dict[str, Any] = {}
     for name, rows in cases().items():
         for shares in shares_of(name):
@@ -173,8 +172,7 @@ def _worker(rank: int, world: int, folder: str) -> None:
     _feed_window(window, share(cases()["plain"], rank, world, "even"))
     results["window"] = window.compute()
     results["empty window"] = window.compute()
-    Path(folder, f"{rank}.json").write_text(json.dumps(results), encoding="utf-8")
-    dist.destroy_process_group()
+    return results
 
 
 def _feed_window(window: WindowMetrics, rows: Rows) -> None:
@@ -187,14 +185,9 @@ def _feed_window(window: WindowMetrics, rows: Rows) -> None:
 
 
 @pytest.fixture(scope="module", params=[1, 2, 4])
-def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def ranks(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     """What each of 1, 2 or 4 gloo ranks computed."""
-    folder = tmp_path_factory.mktemp("ranks")
-    if request.param == 1:
-        _worker(0, 1, str(folder))
-    else:
-        mp.spawn(_worker, args=(request.param, str(folder)), nprocs=request.param)
-    return [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(request.param)]
+    return on_ranks(request.param, _computed)
 
 
 def test_ranks_agree_to_the_bit(ranks: list[dict[str, Any]]) -> None:

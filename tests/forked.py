@@ -30,6 +30,7 @@ CONTEXT.set_forkserver_preload(
         "pytest",
         "tests.forked",
         "tests.launch",
+        "tests.torchrun",
     ]
 )
 

@@ -1,9 +1,6 @@
 """A job's error: printed once, by the rank that has it; every rank ends with its exit code."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,9 +8,9 @@ import pytest
 import yaml
 
 from interformer_rec import cli
+from tests import torchrun
 from tests.forked import environment, free_port, run
 
-ROOT = Path(__file__).parents[3]
 CONFIG = {
     "name": "job",
     "features": {"tables": {"item": {}}, "ids": [{"name": "item"}], "dense": [{"name": "price"}], "labels": ["click"]},
@@ -110,12 +107,9 @@ def test_commands_of_one_process_do_not_wait_for_ranks(tmp_path):
 
 
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_under_torchrun(job, size):
+def test_under_torchrun(job, tmp_path, size):
     path = job(price=None, row=63)
-    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}", "-m", "interformer_rec.cli"]
-    done = subprocess.run(
-        [sys.executable, *command, "train", path], cwd=ROOT, capture_output=True, text=True, timeout=200
-    )
-    said = [line for line in done.stderr.splitlines() if line.startswith(("interformer train", "interformer:"))]
-    assert done.returncode == 1 and len(said) == 1 and "price" in said[0], done.stderr
-    assert done.stderr.count(said[0]) >= 2, "torchrun's summary has it too"
+    code, printed = torchrun.finished(tmp_path, "-m", "interformer_rec.cli", "train", path, ranks=size)
+    said = [line for line in printed.splitlines() if line.startswith(("interformer train", "interformer:"))]
+    assert code == 1 and len(said) == 1 and "price" in said[0], printed
+    assert printed.count(said[0]) >= 2, "torchrun's summary has it too"

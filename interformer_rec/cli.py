@@ -6,14 +6,13 @@ that `--help`, `doctor` and `config` start without loading torch. docs/decisions
 """
 
 import argparse
-import contextlib
 import gc
 import json
 import os
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -68,23 +67,16 @@ BEFORE = {
 
 def call(name: str, *args: Any, **options: Any) -> Any:
     """Load the module that holds a function of the table and call it."""
-    with _no_collection():
+    collects = gc.isenabled()
+    gc.disable()  # modules leave next to no garbage, and looking for it takes a seventh of the time in which torch is loaded
+    try:
         for before in BEFORE.get(name, ()):
             pkgutil.resolve_name(before)()
         function = pkgutil.resolve_name(CALLS[name])
-    return function(*args, **options)
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Modules leave next to no garbage: looking for it while torch is loaded takes a seventh of the time."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
     finally:
         if collects:
             gc.enable()
+    return function(*args, **options)
 
 
 def doctor(args: argparse.Namespace) -> int:

@@ -11,3 +11,8 @@ def pytest_collection_finish() -> None:
     """Collect what tests leave, without a look at the million objects of torch and the tests themselves each time."""
     gc.freeze()
     gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """The interpreter's last collection finds all again: some libraries complain of what is left of them."""
+    gc.unfreeze()

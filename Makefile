@@ -25,7 +25,7 @@ demo: setup ## prepare MovieLens-100k, train, evaluate, write the report
 test: setup ## the test suite, 2-rank tests included (ARGS="-k name" and so on)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-check: setup ## format, lint, types, and the rules of the house
+check: setup ## format, lint, types, architecture rules, links
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy

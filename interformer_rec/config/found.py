@@ -1,8 +1,8 @@
 """What the config of a run may make a command open. In: a run folder or checkpoint that the user names; out: its config, and paths to open.
 
 Anybody may have written what lies in a run folder or a checkpoint, so its config gets nothing of the environment, and what it names is
-opened only where that tells nobody anything: a path on this machine, in the config.yaml of a run folder. A URI, a path that needs the
-environment and the data of a checkpoint wait for --trust-run ("this run is mine"), or for the user's own --data.
+opened only where that sends nothing to another host: a path on this machine, in the config.yaml of a run folder. A URI, a path that
+needs the environment and the data of a checkpoint wait for --trust-run ("this run is mine"), or for the user's own --data.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.watchdog.verdict import Seen, Verdict
 
 CONNECT_SECONDS = 10.0
-LEAVE_SECONDS = 1.0  # to say goodbye: the thread may be blocked
+LEAVE_SECONDS = 1.0  # to send the last beat: the thread may be blocked
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ class Beat:
 class Channel:
     """One rank's end of the side channel.
 
-    `places` are all ranks' by rank; `heard` the latest beat by rank; `lost` says why rank 0's store cannot be reached, or "".
-    The channel's thread calls `beat` for what to say and `news` when it heard.
+    `places` are all ranks' by rank; `received` the latest beat by rank; `lost` says why rank 0's store cannot be reached, or "".
+    The channel's thread calls `beat` for what to send and `news` when beats came in.
     """
 
     def __init__(self, env: Environment, interval: float, beat: Callable[[], Beat], news: Callable[[], None]) -> None:
         """Collective: rank 0 opens the store, all connect. A rank that cannot within CONNECT_SECONDS goes on without."""
         self.rank, self.interval, self.beat, self.news = env.rank, interval, beat, news
-        self.heard: dict[int, Beat] = {}
+        self.received: dict[int, Beat] = {}
         self.lost = ""
         self._store: dist.TCPStore | None = None
         self._others = [rank for rank in range(env.world_size) if rank != env.rank]
@@ -93,7 +93,7 @@ class Channel:
         self._thread = threading.Thread(target=self._run, args=(connected,), name="heartbeat", daemon=True)
         self._thread.start()
         connected.wait(CONNECT_SECONDS)
-        # Who watches from here on is heard by the others.
+        # From here on the others receive this rank's beats.
         dist.barrier(device_ids=[env.device.index] if env.device.type == "cuda" else None)
 
     def siblings(self) -> dict[int, int]:
@@ -106,9 +106,9 @@ class Channel:
         }
 
     def close(self, last: Beat) -> None:
-        """Say goodbye; safe in any order of ranks, bounded in time.
+        """Send the last beat; safe in any order of ranks, bounded in time.
 
-        Rank 0 holds the store open until the ranks that still beat have heard that it leaves: they ask once an interval.
+        Rank 0 holds the store open until the ranks that still beat have received its last one: they ask once an interval.
         """
         self.beat = lambda: last
         self._leaving.set()
@@ -121,10 +121,10 @@ class Channel:
         self._store = None
 
     def _all_left(self) -> bool:
-        return all(rank in self.heard and self.heard[rank].left for rank in self._others)
+        return all(rank in self.received and self.received[rank].left for rank in self._others)
 
     def _run(self, connected: threading.Event) -> None:
-        """Until goodbye is said, rank 0 left, or the connection broke: a server that died does not come back."""
+        """Until the last beat is sent, rank 0 left, or the connection broke: a server that died does not come back."""
         while True:
             last = self._leaving.is_set()
             try:
@@ -144,12 +144,12 @@ class Channel:
         store.set(str(self.rank), self.beat().to_json())
         readable = self._others if self.rank == 0 else [0]
         texts = store.multi_get([str(rank) for rank in readable])
-        self.heard = {rank: Beat.from_json(text) for rank, text in zip(readable, texts, strict=True) if text}
+        self.received = {rank: Beat.from_json(text) for rank, text in zip(readable, texts, strict=True) if text}
         if self._rank_0_left():
             store.set(str(self.rank), replace(self.beat(), left=True).to_json())
 
     def _rank_0_left(self) -> bool:
-        return self.rank != 0 and 0 in self.heard and self.heard[0].left
+        return self.rank != 0 and 0 in self.received and self.received[0].left
 
 
 def _values(seen: Seen) -> list[Any]:

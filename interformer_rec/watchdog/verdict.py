@@ -24,7 +24,7 @@ CURES = {
 
 @dataclass(frozen=True)
 class Seen:
-    """One rank as last heard of. Durations are in seconds, measured by the clock of the reader."""
+    """One rank as of its last beat. Durations are in seconds, measured by the clock of the reader."""
 
     rank: int
     host: str
@@ -58,8 +58,8 @@ class Verdict:
         if self.kind == "together" and self.count > 1:
             place = f"at step {first.step} ({first.doing}) for {seconds(first.idle)}"
             return f"all {self.count} ranks have been {place}; the last to come was {first.who}"
-        said = ", ".join(_SENTENCES[self.kind](seen) for seen in self.ranks)
-        return said + (f", and {self.count - len(self.ranks)} ranks more" if self.count > len(self.ranks) else "")
+        ranks = ", ".join(_SENTENCES[self.kind](seen) for seen in self.ranks)
+        return ranks + (f", and {self.count - len(self.ranks)} ranks more" if self.count > len(self.ranks) else "")
 
     @property
     def cure(self) -> str:
@@ -109,7 +109,7 @@ def accuse(seen: Iterable[Seen], silent_after: float) -> Verdict | None:
 
 
 def older(seen: Seen, quiet: float) -> Seen:
-    """What a beat said, `quiet` seconds after it was heard: nothing moved since, as far as anyone knows."""
+    """What a beat held, `quiet` seconds after it was received: no step has begun since, as far as is known."""
     return replace(seen, quiet=quiet, idle=seen.idle + quiet)
 
 

@@ -47,7 +47,7 @@ class Watchdog:
     """A context manager around the time when a rank must make progress.
 
     `patience` (seconds, training.hang_seconds) without progress ends the process; a quarter of it brings a warning through
-    `say` (one line; default stderr). Leaving it with an error tells the other ranks which.
+    `say` (one line; default stderr). Leaving it with an error sends the error to the other ranks.
     """
 
     def __init__(
@@ -102,9 +102,9 @@ class Watchdog:
         self._judge.join(LEAVE_SECONDS)
         faulthandler.cancel_dump_traceback_later()
         if self._channel is not None:
-            said = f"{type(error).__name__}: {error}".splitlines()[0][:MOST_SAID] if error is not None else ""
+            text = f"{type(error).__name__}: {error}".splitlines()[0][:MOST_SAID] if error is not None else ""
             last = self._beat()
-            me = replace(last.me, state="failed" if said else "done", error=said)
+            me = replace(last.me, state="failed" if text else "done", error=text)
             self._channel.close(replace(last, number=last.number + 1, me=me, left=True))
 
     def last_seen(self) -> str:
@@ -120,7 +120,7 @@ class Watchdog:
                 return "no other rank is known"
             if found.kind == "failed":
                 return found.text
-            if found.kind == "silent" and waited > self.interval:  # until then its goodbye may come, which says why
+            if found.kind == "silent" and waited > self.interval:  # until then its last beat may come, with the reason
                 return found.text
             if waited > min(2 * self.silent_after, EVIDENCE_SECONDS):
                 return f"no other rank is silent; of them {found.text}"
@@ -146,8 +146,8 @@ class Watchdog:
         self._woke = now
         if self._place is not self._known:
             self._known, self._moved = self._place, self._clock
-        heard = self._channel.heard if self._channel is not None else {}
-        for rank, beat in heard.items():
+        received = self._channel.received if self._channel is not None else {}
+        for rank, beat in received.items():
             if beat.number != self._beats.get(rank, (-1, 0.0))[0]:
                 self._beats[rank] = (beat.number, self._clock)
         everybody = self._everybody()
@@ -158,7 +158,7 @@ class Watchdog:
         if self.env.is_main:
             self._accused, self._last_words = accuse(everybody, self.silent_after), words
         self._number += 1
-        return words or (heard[0].verdict if 0 in heard else "")
+        return words or (received[0].verdict if 0 in received else "")
 
     def _beat(self) -> Beat:
         """What this rank says now; the channel's thread asks."""
@@ -185,17 +185,17 @@ class Watchdog:
         return [self._myself(), *(self._other(rank, self._channel) for rank in others)]
 
     def _other(self, rank: int, channel: Channel) -> Seen:
-        beat, place = channel.heard.get(rank), channel.places[rank]
+        beat, place = channel.received.get(rank), channel.places[rank]
         quiet = self._clock - self._beats.get(rank, (0, 0.0))[1]
         return older(beat.me if beat else Seen(rank, place.host, place.pid), quiet)
 
     def _suspects(self) -> list[Seen]:
-        """All that is known of other ranks: those heard, those that rank 0 suspects, those whose process is gone."""
+        """All that is known of other ranks: those whose beats came, those that rank 0 reports, those whose process is gone."""
         channel = self._channel
         if channel is None:
             return []
         found = {one.rank: one for one in self._everybody()}
-        zero = channel.heard.get(0)
+        zero = channel.received.get(0)
         if zero is not None and zero.accused is not None:
             found |= {one.rank: older(one, found[0].quiet) for one in zero.accused.ranks if one.rank}
         for rank in channel.siblings():

@@ -61,19 +61,19 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def heard(dog: Watchdog, rank: int, step: int) -> bool:
-    return rank in dog._channel.heard and dog._channel.heard[rank].me.step == step
+def received(dog: Watchdog, rank: int, step: int) -> bool:
+    return rank in dog._channel.received and dog._channel.received[rank].me.step == step
 
 
 def _victim_and_waiting(env, folder, victim, harm):
     with Watchdog(env, PATIENCE) as dog:
         if env.rank == victim:
             dog.at(5, "waiting for data")
-            wait_for((folder / "heard").exists)
+            wait_for((folder / "received").exists)
             harm()
         dog.at(5, "training")
-        wait_for(lambda: heard(dog, victim, 5))
-        (folder / "heard").touch()
+        wait_for(lambda: received(dog, victim, 5))
+        (folder / "received").touch()
         dist.all_reduce(torch.ones(1))
 
 
@@ -88,7 +88,7 @@ def _keep_the_gil():
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_stopped_rank_is_named_and_the_other_ends(tmp_path, victim):
     with job(tmp_path, 2, _victim_and_waiting, victim, _stop) as processes:
-        wait_for((tmp_path / "heard").exists)
+        wait_for((tmp_path / "received").exists)
         start = time.monotonic()
         processes[1 - victim].join(LATE)
         assert processes[1 - victim].exitcode == 1
@@ -252,7 +252,7 @@ def test_a_rank_that_failed_says_why_to_the_others(both):
 
 def test_a_killed_rank_is_found_by_who_loses_it(tmp_path):
     with job(tmp_path, 2, _loses_a_rank) as processes:
-        wait_for((tmp_path / "heard").exists)
+        wait_for((tmp_path / "received").exists)
         processes[1].kill()
         processes[0].join(LATE)
     assert f"rank 1 (host {os.uname().nodename}, pid {processes[1].pid}) is silent" in (tmp_path / "said").read_text()
@@ -262,8 +262,8 @@ def test_a_killed_rank_is_found_by_who_loses_it(tmp_path):
 def _loses_a_rank(env, folder):
     with contextlib.suppress(RuntimeError), Watchdog(env, 3 * PATIENCE) as dog:
         dog.at(5, "training")
-        wait_for(lambda: heard(dog, 1 - env.rank, 5))
-        (folder / "heard").touch()
+        wait_for(lambda: received(dog, 1 - env.rank, 5))
+        (folder / "received").touch()
         try:
             dist.all_reduce(torch.ones(1)) if env.is_main else time.sleep(600)
         except RuntimeError:

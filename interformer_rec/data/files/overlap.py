@@ -20,7 +20,7 @@ Identity = tuple[str, ...]
 
 
 def refuse_overlap(train: str | None, others: dict[str, str | None]) -> None:
-    """Raises InputError if a file of data.train is also one of `others` (config key -> path): its rows would be learned by heart.
+    """Raises InputError if a file of data.train is also one of `others` (config key -> path): its rows would be memorised.
 
     Only lists files. Validation and test files may be the same.
     """

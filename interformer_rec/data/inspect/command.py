@@ -147,12 +147,12 @@ def _checks(guess: Draft, paths: dict[str, str], splits: dict[str, Split]) -> It
     if guess.left_out:
         yield "Columns left out stand below the features, each with the reason."
     if "valid" not in paths:
-        yield "No file is named valid, val, dev or eval: without data.valid nothing tells when to stop. Split by time."
+        yield "No file is named valid, val, dev or eval: without data.valid a run cannot stop early. Split by time."
     yield "Is every feature known before the moment of prediction? Counters and averages often are not."
 
 
 def _strangers(guess: Draft, paths: dict[str, str], splits: dict[str, Split]) -> Iterator[str]:
-    """Whether the users of the held-out rows are new: then their id tells nothing, and learning it does harm."""
+    """Whether the users of the held-out rows are new: then their id is of no use there, and training on it does harm."""
     name = next((split for split in ("test", "valid") if split in splits and not splits[split].problem), None)
     if guess.group_key is None or name is None:
         return

@@ -152,7 +152,7 @@ def make_rows(rows: int, shape: Shape, generator: np.random.Generator) -> pa.Tab
 
 
 def _other(interest: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Any category but the row's interest, so that the candidate's is uniform and tells nothing."""
+    """Any category but the row's interest, so that the candidate's is uniform and has no signal."""
     return (interest + generator.integers(1, CATEGORIES, len(interest))) % CATEGORIES
 
 

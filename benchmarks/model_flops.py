@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmarks.padded import PaddedInterFormer
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.model import ModelConfig
-from interformer_rec.model.embedding.embedded import field_groups
+from interformer_rec.model.embedding.embedded import Embedded, Events, field_groups
 from interformer_rec.model.interformer import InterFormer
 from interformer_rec.planning.cost.counter import forward_flops
 
@@ -38,7 +37,7 @@ class FlopCount:
     def __init__(self, features: FeatureSchema, options: ModelConfig, model: InterFormer) -> None:
         self.merge = model.preprocess.merge
         self.cls = options.summary.x_tokens
-        counted = PaddedInterFormer(copy.deepcopy(model).to(device="meta", dtype=torch.float32), options).eval()
+        counted = copy.deepcopy(model).to(device="meta", dtype=torch.float32).eval()
         self.groups = len(features.sequences)
         totals = [_row_flops(counted, features, options, n) for n in POINTS]
         terms = [self._terms(dict.fromkeys(range(self.groups), np.array([n]))) for n in POINTS]
@@ -57,16 +56,16 @@ class FlopCount:
         return np.array([counts.shape[1], events, ((sequences + self.cls) ** 2).sum()])
 
 
-def _row_flops(model: PaddedInterFormer, features: FeatureSchema, options: ModelConfig, length: int) -> int:
+def _row_flops(model: InterFormer, features: FeatureSchema, options: ModelConfig, length: int) -> int:
     """Of one row whose histories all have `length` events."""
     meta = torch.device("meta")
     groups = field_groups(features, options.embedding_dim)
     fields = {dim: torch.empty(1, len(group), dim, device=meta) for dim, group in groups.items()}
     events = {
-        group.name: (
+        group.name: Events(
             torch.empty(1, length, len(group.columns) * options.embedding_dim, device=meta),
             torch.empty(1, dtype=torch.int64, device=meta),
         )
         for group in features.sequences
     }
-    return forward_flops(lambda: model(torch.empty(1, len(features.dense), device=meta), fields, events))
+    return forward_flops(lambda: model(torch.empty(1, len(features.dense), device=meta), Embedded(fields, events)))

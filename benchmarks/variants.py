@@ -1,7 +1,7 @@
 """One training step of the dense part, written in several ways. In: a workload and lengths; out: functions that take one step each.
 
     jagged            this package: cost follows the events that exist
-    padded            the same weights on (B, longest, d) tensors with masks (padded.py)
+    padded            the same model on (B, longest, d) tensors with masks (padded.py)
     padded, compiled  that through torch.compile
     jagged, compiled  the package's model through torch.compile
     jagged, overlap   Interaction and Sequence Arch in two CUDA streams (on a CPU: as jagged)
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.padded import PaddedInterFormer, pad_events
+from benchmarks.padded import pad_events
 from benchmarks.workload import Inputs, inputs
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.model import ModelConfig
@@ -58,20 +58,19 @@ class Steps:
     ) -> None:
         torch.manual_seed(0)
         self.model = InterFormer(features, options).to(device)
-        self.padded = PaddedInterFormer(self.model, options)
         self.longest = features.sequences[0].max_length
         self.device, self.precision = device, precision
         self.inputs: Inputs = inputs(features, options, lengths, device)
         nothing = {name: np.zeros_like(drawn) for name, drawn in lengths.items()}
         self.empty = inputs(features, options, nothing, device)
-        self.events = pad_events(self.inputs.embedded.events, self.longest)
+        self.padded = pad_events(self.inputs.embedded, self.longest)
 
     def get(self, variant: str) -> Callable[[], Tensor]:
         """A function that takes one step and returns the loss. Compiled variants compile at their first call."""
-        fields, dense = self.inputs.embedded.fields, self.inputs.dense
+        dense = self.inputs.dense
         if variant.startswith("padded"):
-            padded = torch.compile(self.padded, dynamic=False) if variant.endswith("compiled") else self.padded
-            return lambda: self._step(lambda: padded(dense, fields, self.events))
+            padded = torch.compile(self.model, dynamic=False) if variant.endswith("compiled") else self.model
+            return lambda: self._step(lambda: padded(dense, self.padded))
         if variant == "jagged, empty":
             return lambda: self._step(lambda: self.model(self.empty.dense, self.empty.embedded))
         jagged = torch.compile(self.model, dynamic=True) if variant.endswith("compiled") else self.model
@@ -106,5 +105,5 @@ class Steps:
             *self.empty.embedded.fields.values(),
             *(group.values for group in self.empty.embedded.events.values()),
         ]
-        for leaf in [*leaves, *(values for values, _ in self.events.values())]:
+        for leaf in [*leaves, *(group.values for group in self.padded.events.values())]:
             leaf.grad = None

@@ -21,21 +21,23 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
     return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * gain
 
 
-def rotate(x_HC: Tensor, age: int, base: float) -> Tensor:
-    """One token's heads, turned pair by pair."""
-    out, channels = [], x_HC.shape[-1]
+def rotate(x_THC: Tensor, ages_T: Tensor, base: float) -> Tensor:
+    """Tokens' heads, each token turned pair by pair by its age; an age below 0 (CLS) as age 0."""
+    out, channels, ages = [], x_THC.shape[-1], ages_T.clamp(min=0).double()[:, None]
     for j in range(0, channels, 2):
-        angle = age * base ** (-j / channels)
-        first, second = x_HC[:, j], x_HC[:, j + 1]
-        out += [first * math.cos(angle) - second * math.sin(angle), first * math.sin(angle) + second * math.cos(angle)]
-    return torch.stack(out, 1)
+        angle = ages * base ** (-j / channels)
+        cosine, sine = angle.cos().to(x_THC.dtype), angle.sin().to(x_THC.dtype)
+        first, second = x_THC[..., j], x_THC[..., j + 1]
+        out += [first * cosine - second * sine, first * sine + second * cosine]
+    return torch.stack(out, -1)
 
 
-def attention(q_THC: Tensor, k_THC: Tensor, v_THC: Tensor) -> Tensor:
-    """One sample's tokens: softmax(q k^T / sqrt(C)) v, head by head."""
+def attention(q_THC: Tensor, k_THC: Tensor, v_THC: Tensor, visible_TT: Tensor | None = None) -> Tensor:
+    """One sample's tokens: softmax(q k^T / sqrt(C)) v, head by head. `visible`: which key (column) a query (row) sees; None: all."""
     heads = []
     for h in range(q_THC.shape[1]):
         scores = q_THC[:, h] @ k_THC[:, h].T / math.sqrt(q_THC.shape[2])
+        scores = scores if visible_TT is None else scores.masked_fill(~visible_TT, -math.inf)
         heads.append(scores.softmax(1) @ v_THC[:, h])
     return torch.stack(heads, 1)
 

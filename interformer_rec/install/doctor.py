@@ -42,6 +42,7 @@ def run(as_json: bool = False) -> int:
     works = not verdict.problems and not failures
     problems, cure = diagnose(found, verdict, steps)
     able = commands(found, steps, works)
+    where = operators() if steps.get("torch", {}).get("state") == "done" else {}
     if as_json:
         report = {
             "ok": works,
@@ -49,12 +50,14 @@ def run(as_json: bool = False) -> int:
             "problems": list(problems),
             "remarks": list(verdict.remarks),
             "probe": steps,
+            **where,
             "cure": list(cure),
             "commands": able,
         }
         print(json.dumps(report, indent=2))
     else:
         _show_probe(console, steps)
+        _show_operators(console, where)
         _show_verdict(console, verdict.remarks, problems[len(verdict.problems) :], works, cure, able)
     return 0 if works else 1
 
@@ -116,19 +119,33 @@ def pairings() -> list[dict[str, str]]:
 def probe(seconds: float = PROBE_SECONDS) -> dict[str, dict[str, Any]]:
     """Run probe.py. Step -> {"state": "done" | "failed", "error" if it failed, facts};
     the first step that did not end is failed."""
+    return _steps(*_run("interformer_rec.install.probe", seconds))
+
+
+def operators() -> dict[str, Any]:
+    """Where each operator of the models runs, as ops/operators.py prints it; {} where it cannot be loaded, which the probe explains."""
+    output, _ = _run("interformer_rec.ops.operators", PROBE_SECONDS)
+    try:
+        found = json.loads(output)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _run(module: str, seconds: float) -> tuple[str, str]:
+    """What the module prints in a process of its own, and how that ended."""
     # The same package as this one, also where it is not installed; after what is there, so that nothing is shadowed.
     paths = [path for path in (os.environ.get("PYTHONPATH"), str(Path(__file__).resolve().parents[2])) if path]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-m", "interformer_rec.install.probe"]
+    command = [sys.executable, "-m", module]
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds
         )
-        output, ending = done.stdout, _ending(done.returncode, done.stderr)
+        return done.stdout, _ending(done.returncode, done.stderr)
     except subprocess.TimeoutExpired as late:
         output = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
-        ending = f"hung for {seconds:g} s and was stopped"
-    return _steps(output, ending)
+        return output, f"hung for {seconds:g} s and was stopped"
 
 
 def _ending(code: int, stderr: str) -> str:
@@ -188,6 +205,21 @@ def _show_probe(console: Console, steps: dict[str, dict[str, Any]]) -> None:
             f"       GPU {index}: {device['name']}, compute capability {device['capability']}, "
             f"{_gib(device['total_bytes'])}, {_gib(device['free_bytes'])} free"
         )
+
+
+def _show_operators(console: Console, found: dict[str, Any]) -> None:
+    """One row an operator."""
+    if not found:
+        return
+    console.print("Where the operators run; under torch.compile and torch.export: where one is part of a single graph:")
+    if found["no_kernels"]:
+        console.print(f"  without Triton kernels: {found['no_kernels']}", highlight=False, markup=False)
+    shown = Table()
+    for name in ("operator", *next(iter(found["operators"].values()))):
+        shown.add_column(name)
+    for name, where in found["operators"].items():
+        shown.add_row(name, *(place or "[dim]-[/dim]" for place in where.values()))
+    console.print(shown)
 
 
 def _show_verdict(

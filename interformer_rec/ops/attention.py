@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interformer_rec.ops import library
-from interformer_rec.ops.backend import takes_triton
+from interformer_rec.ops.backend import KERNEL_IN_GRAPHS, runs, takes_triton
 from interformer_rec.ops.jagged import JaggedLayout
 from interformer_rec.ops.rectangle import RectangleLayout, turn, turns
 from interformer_rec.ops.rotary import rotary_table, rotate
@@ -43,6 +43,7 @@ def rotary_of(
     return Rotary(base, layout.ages, longest + 1, table)
 
 
+@runs(**KERNEL_IN_GRAPHS)
 def jagged_attention(
     qk_J2HC: Tensor, v_JHC: Tensor, layout: JaggedLayout | RectangleLayout, rotary: Rotary | None = None
 ) -> Tensor:
@@ -74,6 +75,7 @@ def jagged_attention(
     return plan.unpad(out)
 
 
+@runs(**KERNEL_IN_GRAPHS)
 def attention_pool(maps_KD: Tensor, values_JD: Tensor, layout: JaggedLayout | RectangleLayout) -> Tensor:
     """K weighted sums of each sample's events, weights softmax(maps_K . value): (K, d), (J, d) -> (B, K, d).
 

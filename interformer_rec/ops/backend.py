@@ -8,10 +8,10 @@ in Triton's interpreter (TRITON_INTERPRET=1). Never run on a GPU yet.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from torch import Tensor
 from interformer_rec.errors import InputError
 
 Choice = Literal["auto", "torch", "triton"]
+Form = Literal["plain", "kernel"]
+F = TypeVar("F", bound=Callable[..., Any])
 VARIABLE = "INTERFORMER_OPS"
 HAS_TRITON = find_spec("triton") is not None
 WIDEST = 256  # channels (a head, a token) that a kernel's tile holds
@@ -27,6 +29,31 @@ MISSING = (
     f"torch's CUDA build asks for, or set the environment variable {VARIABLE}=torch"
 )
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class Runs(NamedTuple):
+    """Where an operator runs, as data on it: `interformer doctor` prints it, the conformance suite of tests/ops proves it."""
+
+    plain: bool = True  # in plain torch, on any device
+    kernel: bool = False  # in Triton kernels, on CUDA
+    compiled: Form | None = (
+        None  # which form torch.compile makes one graph of, for all lengths; None: it breaks the graph
+    )
+    exported: Form | None = None  # the same for torch.export
+
+
+def runs(**where: Any) -> Callable[[F], F]:
+    """A decorator that puts Runs(**where) on an operator as its attribute `runs`."""
+
+    def mark(operator: F) -> F:
+        operator.runs = Runs(**where)  # type: ignore[attr-defined]
+        return operator
+
+    return mark
+
+
+IN_GRAPHS: dict[str, Any] = {"compiled": "plain", "exported": "plain"}
+KERNEL_IN_GRAPHS: dict[str, Any] = {"kernel": True, "compiled": "kernel", "exported": "kernel"}
 
 
 def _from_environment() -> Choice:
@@ -49,9 +76,14 @@ def using(choice: Choice) -> Iterator[None]:
         _choice[0] = before
 
 
+def kept_on_torch() -> bool:
+    """Whether no kernel runs, by the environment or by `using`."""
+    return _choice[0] == "torch"
+
+
 def takes_triton(x: Tensor, width: int = 1) -> bool:
     """Whether the Triton kernels take x, `width` channels wide. Raises InputError on a GPU without triton."""
-    if _choice[0] == "torch" or x.dtype not in _DTYPES or width > WIDEST:
+    if kept_on_torch() or x.dtype not in _DTYPES or width > WIDEST:
         return False
     if _choice[0] == "auto" and x.device.type != "cuda":
         return False

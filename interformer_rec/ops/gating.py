@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interformer_rec.ops.backend import HAS_TRITON, takes_row_kernels
+from interformer_rec.ops.backend import HAS_TRITON, IN_GRAPHS, runs, takes_row_kernels
 
 if HAS_TRITON:
     from interformer_rec.ops.triton.gating import Gate
 
 
+@runs(kernel=True, **IN_GRAPHS)
 def swish_gate(x: Tensor, gate: Tensor) -> Tensor:
     """x * sigmoid(gate), both (..., d)."""
     if takes_row_kernels(gate):
@@ -19,6 +20,7 @@ def swish_gate(x: Tensor, gate: Tensor) -> Tensor:
     return x * torch.sigmoid(gate)
 
 
+@runs(kernel=True, **IN_GRAPHS)
 def mask_gate(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x * (W x + b): (..., d), (d, d), (d,) -> (..., d)."""
     if takes_row_kernels(x):

@@ -10,11 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from interformer_rec.ops.backend import IN_GRAPHS, runs
 from interformer_rec.ops.buckets import offsets_of
 from interformer_rec.ops.jagged import gather_rows, place_rows
 from interformer_rec.ops.rectangle import event_mask, masked
 
 
+@runs(compiled="plain")
 def glue_by_age(groups: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """(values (E_g, w_g), lengths (B,)) a group -> (E, sum of w_g) and (B,) lengths, the longest group's.
 
@@ -35,6 +37,7 @@ def glue_by_age(groups: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.cat(columns, 1), longest
 
 
+@runs(**IN_GRAPHS)
 def glue_in_turn(groups: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """(values (E_g, d), lengths (B,)) a group -> (E, d), each sample's groups one after another, and their (B, G) lengths.
 
@@ -62,6 +65,7 @@ class Union(NamedTuple):
     marks_EG: Tensor  # bool: the event stands in the group
 
 
+@runs(**IN_GRAPHS)
 def union(groups: list[tuple[Tensor, Tensor]]) -> Union:
     """(ids (E_g,), lengths (B,)) a group -> each event once, if groups share it: events of equal id in a sample are the same one.
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interformer_rec.ops.backend import HAS_TRITON, takes_row_kernels
+from interformer_rec.ops.backend import HAS_TRITON, IN_GRAPHS, runs, takes_row_kernels
 from interformer_rec.ops.buckets import Buckets, Gather, offsets_of
 from interformer_rec.ops.pooling import segment_pool
 
@@ -60,6 +60,7 @@ def place_rows(values_E: Tensor, rows: Tensor, total: int) -> Tensor:
     return _Place.apply(values_E, rows, total)
 
 
+@runs(**IN_GRAPHS)
 def take_rows(values_E: Tensor, rows: Tensor) -> Tensor:
     """values_E[rows]; the rows are all different."""
     return _Take.apply(values_E, rows, None, rows.numel())
@@ -139,6 +140,7 @@ class JaggedLayout:
         bias.masked_fill_(~(plan.valid_slots & self.is_event[plan.row_of_slot]), hidden)
         return plan.split(bias)
 
+    @runs(kernel=True, **IN_GRAPHS)
     def prepend(self, cls_BcD: Tensor, events_ED: Tensor) -> Tensor:
         """(B, c, d) and (E, d) -> (J, d)."""
         if takes_row_kernels(events_ED):
@@ -153,6 +155,7 @@ class JaggedLayout:
         """(E, d) -> (B, d): of the events; zeros where there is none."""
         return segment_pool(events_ED, self.lengths, "mean")
 
+    @runs(kernel=True)
     def take_summary(self, values_J: Tensor, recent: int) -> Tensor:
         """(J, d) -> (B, c + G * recent, d): the CLS tokens, then each group's newest events, newest first; zeros where missing."""
         if takes_row_kernels(values_J):

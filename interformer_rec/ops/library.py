@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from interformer_rec.errors import InputError
-from interformer_rec.ops.backend import HAS_TRITON, MISSING
+from interformer_rec.ops.backend import HAS_TRITON, KERNEL_IN_GRAPHS, MISSING, runs
 
 if HAS_TRITON:
     from interformer_rec.ops.triton import pooling as triton_pooling
@@ -33,6 +33,7 @@ def _require_triton() -> None:
         raise InputError(MISSING)
 
 
+@runs(plain=False, **KERNEL_IN_GRAPHS)
 @torch.library.custom_op(
     "interformer::jagged_attention", mutates_args=(), schema=f"({_ATTENTION}) -> (Tensor, Tensor, Tensor)"
 )

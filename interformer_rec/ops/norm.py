@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interformer_rec.ops.backend import HAS_TRITON, takes_row_kernels
+from interformer_rec.ops.backend import HAS_TRITON, IN_GRAPHS, runs, takes_row_kernels
 
 if HAS_TRITON:
     from interformer_rec.ops.triton.norm import RMSNorm
@@ -39,6 +39,7 @@ class _RMSNorm(torch.autograd.Function):
         return grad_x, grad_gain, None
 
 
+@runs(kernel=True, **IN_GRAPHS)
 def rms_norm(x: Tensor, gain: Tensor, eps: float = EPS) -> Tensor:
     """(..., d) and a gain (d,) -> (..., d), in x's dtype."""
     if takes_row_kernels(x, x.shape[-1]):

@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interformer_rec.ops import library
-from interformer_rec.ops.backend import takes_triton
+from interformer_rec.ops.backend import KERNEL_IN_GRAPHS, runs, takes_triton
 from interformer_rec.ops.jagged import JaggedLayout
 from interformer_rec.ops.rectangle import RectangleLayout
 
 
+@runs()
 def per_sample_linear(values_JP: Tensor, weight_BPQ: Tensor, layout: JaggedLayout | RectangleLayout) -> Tensor:
     """(J, p) tokens times their sample's (p, q) matrix -> (J, q)."""
     if isinstance(layout, RectangleLayout):
@@ -20,6 +21,7 @@ def per_sample_linear(values_JP: Tensor, weight_BPQ: Tensor, layout: JaggedLayou
     return plan.unpad([torch.bmm(x, w) for x, w in zip(plan.pad(values_JP), plan.bucket(weight_BPQ), strict=True)])
 
 
+@runs(**KERNEL_IN_GRAPHS)
 def per_sample_ffn(values_JD: Tensor, w1_BDR: Tensor, w2_BRD: Tensor, layout: JaggedLayout | RectangleLayout) -> Tensor:
     """gelu(x W1_i) W2_i for the tokens x of sample i: (J, d), (B, d, r), (B, r, d) -> (J, d), in the weights' dtype."""
     if isinstance(layout, RectangleLayout):

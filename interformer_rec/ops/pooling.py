@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from interformer_rec.ops.backend import IN_GRAPHS, runs
 from interformer_rec.ops.rectangle import RectangleLayout, masked
 
 
@@ -22,6 +23,7 @@ class _SegmentSum(torch.autograd.Function):
         return grad.index_select(0, segments), None, None
 
 
+@runs(**IN_GRAPHS)
 def segment_pool(values_ED: Tensor, lengths_B: Tensor, pooling: Literal["sum", "mean"]) -> Tensor:
     """Sum or mean of each sample's `lengths[i]` consecutive rows; zeros where it has none. (B, T, d): of a rectangle."""
     lengths = lengths_B.to(torch.int64)

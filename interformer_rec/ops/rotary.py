@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from interformer_rec.ops.backend import IN_GRAPHS, runs
+
 
 def rotary_table(ages_J: Tensor, heads: int, head_dim: int, base: float, dtype: torch.dtype) -> Tensor:
     """(J,) ages -> (J, heads * head_dim / 2) complex unit numbers, the same for every head; `dtype` float32 or float64.
@@ -23,6 +25,7 @@ def rotary_table(ages_J: Tensor, heads: int, head_dim: int, base: float, dtype: 
     )[place]
 
 
+@runs(**IN_GRAPHS)
 def rotate(x: Tensor, table: Tensor) -> Tensor:
     """(J, heads * head_dim) turned by its table, in x's dtype. Half precision is turned in float32."""
     real = torch.float64 if table.dtype == torch.complex128 else torch.float32

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interformer_rec.ops.backend import IN_GRAPHS, runs
+
 _CHUNK = 1 << 20  # floats of per-sample weight gradients alive at once
 
 
@@ -31,6 +33,7 @@ class _MixOnCPU(torch.autograd.Function):
         return grad_x, grad_weight
 
 
+@runs(**IN_GRAPHS)
 def mix_tokens(x_BND: Tensor, weight_MN: Tensor) -> Tensor:
     """(B, n, d) and (m, n) -> (B, m, d)."""
     if torch.compiler.is_compiling() and x_BND.device.type == "cpu":

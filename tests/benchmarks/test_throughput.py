@@ -17,7 +17,7 @@ from benchmarks.harness.compare import compare
 from benchmarks.harness.interleaved import Times, measure
 from benchmarks.harness.machine import peak_bytes
 from benchmarks.model_flops import FlopCount
-from benchmarks.padded import PaddedInterFormer, pad_events
+from benchmarks.padded import pad_events
 from benchmarks.variants import Steps
 from benchmarks.workload import WORKLOADS, inputs
 from interformer_rec.errors import InputError
@@ -35,24 +35,30 @@ def tiny(preset: str = "default", merge: str = "separate", longest: int = 12, sp
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 @pytest.mark.parametrize("merge, split", [("separate", False), ("masknet", False), ("concat", False), ("concat", True)])
-def test_padded_model_is_the_same_model(preset, merge, split):
-    features, options = tiny(preset, merge, split=split)
+def test_padded_histories_are_the_same_histories(preset, merge, split):
+    same_padded(*tiny(preset, merge, split=split))
+
+
+@pytest.mark.parametrize("flow", ["sole", "sep", "n2s", "s2n"])
+def test_padded_histories_are_the_same_whatever_the_flow(flow):
+    features, options = tiny()
+    same_padded(features, options.model_copy(update={"flow": flow}))
+
+
+def same_padded(features, options):
+    """Logits and the gradients of all weights."""
     drawn = {g.name: lengths.draw("zipf", 20, 12, 0.25, i) for i, g in enumerate(features.sequences)}
     assert min(n.min() for n in drawn.values()) == 0
     torch.manual_seed(0)
     model = InterFormer(features, options).double()
     batch = inputs(features, options, drawn, CPU, torch.float64)
-    padded = pad_events(batch.embedded.events, 12)
-    jagged_logits = model(batch.dense, batch.embedded)
-    padded_logits = PaddedInterFormer(model, options)(batch.dense, batch.embedded.fields, padded)
-    torch.testing.assert_close(padded_logits, jagged_logits, rtol=0, atol=1e-7)  # padded angles are float32
-    weights = list(model.parameters())
-    ours = torch.autograd.grad(jagged_logits.sum(), weights, allow_unused=True)
-    theirs = torch.autograd.grad(padded_logits.sum(), weights, allow_unused=True)
-    for a, b in zip(ours, theirs, strict=True):
-        assert (a is None) == (b is None)
-        if a is not None:
-            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    found = []
+    for embedded in (batch.embedded, pad_events(batch.embedded, 12)):
+        logits = model(batch.dense, embedded)
+        grads = torch.autograd.grad(logits.sum(), list(model.parameters()), allow_unused=True)
+        found.append([logits, *(torch.zeros(0) if grad is None else grad for grad in grads)])
+    for jagged, padded in zip(*found, strict=True):
+        torch.testing.assert_close(padded, jagged, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("merge, split", [("separate", False), ("masknet", False), ("concat", False), ("concat", True)])
@@ -65,8 +71,7 @@ def test_flops_are_those_of_torchs_counter(merge, split):
     batch = inputs(features, options, drawn, CPU)
     counter = FlopCounterMode(display=False)
     with counter, sdpa_kernel(SDPBackend.MATH):
-        padded = pad_events(batch.embedded.events, 24)
-        PaddedInterFormer(model, options)(batch.dense, batch.embedded.fields, padded).sum().backward()
+        model(batch.dense, pad_events(batch.embedded, 24)).sum().backward()
     found = count.of(drawn)
     assert found.total == pytest.approx(counter.get_total_flops(), rel=0.02)
     assert 0 < found.attention < found.total

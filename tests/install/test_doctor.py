@@ -32,6 +32,13 @@ def test_a_good_environment_can_train():
     )
     assert "gloo" in report["probe"]["torch"]["backends"]
     assert report["versions"]["torch"].startswith("2.13") and report["machine"]["cores"] >= 1
+    assert report["operators"]["rms_norm"] == {
+        "CPU": "plain torch",
+        "CUDA": "Triton kernel",
+        "torch.compile": "CPU, CUDA",
+        "torch.export": "CPU, CUDA",
+    }
+    assert report["operators"]["per_sample_linear"]["torch.compile"] is None and report["no_kernels"] is None
     assert report["pairings"][0] == {"torch": "2.13.0", "torchrec": "1.8.0", "fbgemm": "1.8.0"}
 
 
@@ -109,9 +116,27 @@ def test_a_probe_that_says_nothing_is_a_failure(output):
     assert steps["torch"] == {"state": "failed", "error": "ended with exit code 3"}
 
 
+def test_where_operators_run_is_a_table_that_says_why_there_are_no_kernels(monkeypatch, capsys):
+    good = {name: {"state": "done"} for name in ("torch", "fbgemm", "torchrec", "devices")}
+    monkeypatch.setattr(doctor, "probe", lambda: good)
+    monkeypatch.setenv("INTERFORMER_OPS", "torch")
+    assert doctor.run() == 0
+    said = capsys.readouterr().out
+    assert "without Triton kernels: the environment variable INTERFORMER_OPS is torch" in said
+    (row,) = [line for line in said.splitlines() if " jagged_attention " in line]
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == [
+        "jagged_attention",
+        "plain torch",
+        "plain torch",
+        "-",
+        "-",
+    ]
+
+
 def test_the_verdict_needs_both_the_metadata_and_the_probe(monkeypatch, capsys):
     good = {name: {"state": "done"} for name in ("torch", "fbgemm", "torchrec", "devices")}
     monkeypatch.setattr(doctor, "probe", lambda: good)
+    monkeypatch.setattr(doctor, "operators", dict)
     assert doctor.run(as_json=True) == 0
     monkeypatch.setattr(stack, "judge", lambda found: stack.Verdict(("a clash",), (), ("a command",)))
     assert doctor.run(as_json=True) == 1

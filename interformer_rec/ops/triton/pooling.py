@@ -22,7 +22,7 @@ HIDDEN = tl.constexpr(-1.0e30)
 
 
 def pool_blocks(width: int, dtype: torch.dtype) -> tuple[Blocks, Blocks]:
-    """(forward, backward): the default cuts, `step` events at a time and `rows` tokens a tile (compile_report.py)."""
+    """(forward, backward): the cuts, `step` events at a time and `rows` tokens a tile (compile_report.py)."""
     if width > 128 or dtype == torch.float32:
         return Blocks(32, 64, 4, 2), Blocks(32, 64, 8, 2)
     return (Blocks(64, 128, 4, 2),) * 2
@@ -89,7 +89,7 @@ def pool_backward_kernel(maps, values, grad, lse, delta, dvalues, dmaps, offsets
 
 
 def attention_pool_forward(
-    maps_KD: Tensor, values_JD: Tensor, offsets_B1: Tensor, *, cls: int, blocks: Blocks | None = None
+    maps_KD: Tensor, values_JD: Tensor, offsets_B1: Tensor, *, cls: int
 ) -> tuple[Tensor, Tensor]:
     """-> (B, K, d) in the values' dtype and log-sum-exps (B, K) of base 2, float32, for the backward.
 
@@ -108,7 +108,7 @@ def attention_pool_forward(
     values = rows_contiguous(values_JD)
     out = torch.empty(samples, count, width, dtype=values.dtype, device=values.device)
     lse_BK = torch.empty(samples, count, dtype=torch.float32, device=values.device)
-    cut = blocks or pool_blocks(width, values.dtype)[0]
+    cut = pool_blocks(width, values.dtype)[0]
     launch(
         pool_forward_kernel,
         (samples,),
@@ -134,7 +134,6 @@ def attention_pool_backward(
     lse_BK: Tensor,
     *,
     cls: int,
-    blocks: Blocks | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the maps (K, d) and of the values (J, d); rows of CLS tokens get zeros."""
     count, width = maps_KD.shape
@@ -142,7 +141,7 @@ def attention_pool_backward(
     grad = grad_BKD.contiguous()
     delta_BK = (grad.float() * out_BKD.float()).sum(-1)
     grad_values = torch.empty(values.shape, dtype=values.dtype, device=values.device)
-    cut = blocks or pool_blocks(width, values.dtype)[1]
+    cut = pool_blocks(width, values.dtype)[1]
     work = tiles(values.shape[0], samples, cut.rows)
     grid = min(programs(values.device), work)
     sums = torch.empty(grid, count, width, dtype=torch.float32, device=values.device)

@@ -10,9 +10,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from interformer_rec.ops.buckets import offsets_of
 from interformer_rec.ops.triton.launch import launch
 from interformer_rec.ops.triton.tiles import locate, tiles
-from tests.ops.triton.comparison import jagged
 
 BLOCK = 16
 
@@ -38,7 +38,7 @@ def found(offsets: Tensor) -> list[list[int]]:
 # 70 and 200 samples take the search two rounds
 @pytest.mark.parametrize("samples, longest", [(1, 0), (1, 90), (7, 60), (70, 33), (200, 2)])
 def test_every_tile_once(interpreted, samples: int, longest: int) -> None:
-    offsets = jagged(samples, samples, longest, 0)
+    offsets = offsets_of(torch.randint(0, longest + 1, (samples,), generator=torch.Generator().manual_seed(samples)))
     listed = Counter()
     for sample, start, length, first in interpreted(found, offsets):
         assert start == offsets[sample] and length == offsets[sample + 1] - offsets[sample] and first % BLOCK == 0

@@ -22,7 +22,7 @@ from interformer_rec.ops.triton.tiles import dot, load_tile, locate, store_tile,
 
 
 def backward_blocks(channels: int, dtype: torch.dtype, device: torch.device) -> tuple[Blocks, Blocks]:
-    """(dk and dv, dq): the default cuts, by what compiles without spills (compile_report.py)."""
+    """(dk and dv, dq): the cuts, by what compiles without spills (compile_report.py)."""
     if dtype == torch.float32:
         small = Blocks(32, 32, 4, 1) if channels <= 64 else Blocks(16, 16, 4, 1)
         return small, small
@@ -191,7 +191,6 @@ def attention_backward(
     *,
     cls: int,
     window: int | None,
-    blocks: tuple[Blocks, Blocks] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The output's gradient, its `delta`, the forward's inputs and lse -> gradients (J, 2, H, C) and (J, H, C).
 
@@ -202,9 +201,8 @@ def attention_backward(
     dqk = torch.empty((tokens, 2, heads, channels), dtype=v_JHC.dtype, device=v_JHC.device)
     dv = torch.empty(v_JHC.shape, dtype=v_JHC.dtype, device=v_JHC.device)
     ages, table = turned or (offsets_B1, lse_HJ)
-    for kernel, cut in zip(
-        (keys_kernel, queries_kernel), blocks or backward_blocks(channels, v_JHC.dtype, v_JHC.device), strict=True
-    ):
+    cuts = backward_blocks(channels, v_JHC.dtype, v_JHC.device)
+    for kernel, cut in zip((keys_kernel, queries_kernel), cuts, strict=True):
         launch(
             kernel,
             (tiles(tokens, samples, cut.rows) if tokens else 0, heads),

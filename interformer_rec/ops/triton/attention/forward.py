@@ -25,7 +25,7 @@ HIDDEN = tl.constexpr(-1.0e30)  # a score that weighs nothing; finite, so that a
 
 
 def forward_blocks(channels: int, dtype: torch.dtype, device: torch.device) -> Blocks:
-    """The default cut, by what compiles without spills (compile_report.py) and reads keys seldom; benchmarks may try others."""
+    """The cut, by what compiles without spills (compile_report.py) and reads keys seldom."""
     if dtype == torch.float32:
         return Blocks(64, 32, 4, 2) if channels <= 64 else Blocks(32, 32, 4, 1)
     if channels <= 64:
@@ -129,7 +129,6 @@ def attention_forward(
     *,
     cls: int,
     window: int | None,
-    blocks: Blocks | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(J, 2, H, C) turned queries and keys, (J, H, C) values -> (J, H, C), and (H, J) log-sum-exps of base 2, float32.
 
@@ -139,7 +138,7 @@ def attention_forward(
     samples = offsets_B1.numel() - 1
     out = torch.empty(v_JHC.shape, dtype=v_JHC.dtype, device=v_JHC.device)
     lse_HJ = torch.empty(heads, tokens, dtype=torch.float32, device=v_JHC.device)
-    cut = blocks or forward_blocks(channels, v_JHC.dtype, v_JHC.device)
+    cut = forward_blocks(channels, v_JHC.dtype, v_JHC.device)
     launch(
         attention_forward_kernel,
         (tiles(tokens, samples, cut.rows) if tokens else 0, heads),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from interformer_rec.ops.triton.attention.backward import attention_backward, delta_of
 from interformer_rec.ops.triton.attention.forward import attention_forward
-from interformer_rec.ops.triton.launch import Blocks, check, require, rows_contiguous
+from interformer_rec.ops.triton.launch import check, require, rows_contiguous
 from interformer_rec.ops.triton.rotary import rotate_forward, table_for
 
 
@@ -23,8 +23,6 @@ class Form(NamedTuple):
     window: int | None
     max_length: int
     base: float = 10_000.0
-    forward_blocks: Blocks | None = None
-    backward_blocks: tuple[Blocks, Blocks] | None = None
 
 
 def jagged_attention_forward(
@@ -51,9 +49,7 @@ def jagged_attention_forward(
     qk = rows_contiguous(qk_J2HC)
     if ages_J is not None:
         qk = rotate_forward(qk, ages_J, form.max_length, form.base)
-    out, lse = attention_forward(
-        qk, rows_contiguous(v_JHC), offsets_B1, cls=form.cls, window=form.window, blocks=form.forward_blocks
-    )
+    out, lse = attention_forward(qk, rows_contiguous(v_JHC), offsets_B1, cls=form.cls, window=form.window)
     return out, lse, qk
 
 
@@ -76,5 +72,4 @@ def jagged_attention_backward(
         *(grad, delta_of(grad, out_JHC), turned_J2HC, rows_contiguous(v_JHC), lse_HJ, offsets_B1, turned),
         cls=form.cls,
         window=form.window,
-        blocks=form.backward_blocks,
     )

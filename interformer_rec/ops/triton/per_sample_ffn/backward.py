@@ -18,7 +18,7 @@ from interformer_rec.ops.triton.tiles import dot, load_tile, locate, store_tile,
 
 
 def ffn_backward_blocks(width: int, rank: int, dtype: torch.dtype, device: torch.device) -> tuple[Blocks, Blocks]:
-    """(tokens, weights): the default cuts, without spills. The weights' kernel keeps two sums of d x step in registers."""
+    """(tokens, weights): the cuts, without spills. The weights' kernel keeps two sums of d x step in registers."""
     half, new = dtype != torch.float32, hopper(device)
     step = min(max(16, triton.next_power_of_2(rank)), 64 if half and width <= 128 else 32)
     if not half:
@@ -83,18 +83,13 @@ def ffn_weights_kernel(x, w1, w2, grad, dw1, dw2, offsets, x_row, grad_row, D: t
 
 
 def per_sample_ffn_backward(
-    grad_JD: Tensor,
-    values_JD: Tensor,
-    w1_BDR: Tensor,
-    w2_BRD: Tensor,
-    offsets_B1: Tensor,
-    blocks: tuple[Blocks, Blocks] | None = None,
+    grad_JD: Tensor, values_JD: Tensor, w1_BDR: Tensor, w2_BRD: Tensor, offsets_B1: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the values (J, d), W1 (B, d, r) and W2 (B, r, d)."""
     (rows, width), (samples, _, rank) = values_JD.shape, w1_BDR.shape
     values, grad = rows_contiguous(values_JD), rows_contiguous(grad_JD)
     w1, w2 = w1_BDR.contiguous(), w2_BRD.contiguous()
-    token_cut, weight_cut = blocks or ffn_backward_blocks(width, rank, values.dtype, values.device)
+    token_cut, weight_cut = ffn_backward_blocks(width, rank, values.dtype, values.device)
     dx, dw1, dw2 = torch.empty_like(values), torch.empty_like(w1), torch.empty_like(w2)
     fixed = {"D": width, "R": rank, "BLOCK_D": max(16, triton.next_power_of_2(width))}
     fixed["PRECISION"] = precision(values.dtype)

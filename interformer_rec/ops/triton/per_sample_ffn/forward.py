@@ -19,7 +19,7 @@ from interformer_rec.ops.triton.tiles import dot, load_tile, locate, store_tile,
 
 
 def ffn_blocks(width: int, rank: int, dtype: torch.dtype, device: torch.device) -> Blocks:
-    """The default cut: `rows` tokens a tile, `step` columns of r at a time."""
+    """The cut: `rows` tokens a tile, `step` columns of r at a time."""
     step = min(max(16, triton.next_power_of_2(rank)), 32 if width > 128 or dtype == torch.float32 else 64)
     if dtype == torch.float32:
         return Blocks(32, step, 4, 1)
@@ -49,9 +49,7 @@ def ffn_forward_kernel(x, w1, w2, out, offsets, samples, x_row, D: tl.constexpr,
     store_tile(out + start * D, rows, D, length, column, D, acc)
 
 
-def per_sample_ffn_forward(
-    values_JD: Tensor, w1_BDR: Tensor, w2_BRD: Tensor, offsets_B1: Tensor, blocks: Blocks | None = None
-) -> Tensor:
+def per_sample_ffn_forward(values_JD: Tensor, w1_BDR: Tensor, w2_BRD: Tensor, offsets_B1: Tensor) -> Tensor:
     """-> (J, d). Raises InputError where shapes or dtypes do not fit."""
     require("per-sample FFN", values=values_JD, w1=w1_BDR, w2=w2_BRD)
     rows, width = values_JD.shape
@@ -65,7 +63,7 @@ def per_sample_ffn_forward(
     )
     values = rows_contiguous(values_JD)
     out = torch.empty(rows, width, dtype=values.dtype, device=values.device)
-    cut = blocks or ffn_blocks(width, rank, values.dtype, values.device)
+    cut = ffn_blocks(width, rank, values.dtype, values.device)
     launch(
         ffn_forward_kernel,
         (tiles(rows, samples, cut.rows) if rows else 0,),

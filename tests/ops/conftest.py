@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("triton")
-
 
 @pytest.fixture(scope="session")
 def interpreted() -> Iterator[Callable[..., Any]]:
     """`interpreted(function, *args)`: the function's result from the process in which kernels are interpreted."""
+    pytest.importorskip("triton")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         before = os.environ.get("TRITON_INTERPRET")
         os.environ["TRITON_INTERPRET"] = "1"

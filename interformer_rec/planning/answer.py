@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from torchrec.distributed.planner.types import ShardingOption, Topology
-from torchrec.distributed.types import ParameterSharding, ShardingPlan
 
 from interformer_rec.errors import InputError
 from interformer_rec.planning.cost.cluster import GIB
@@ -19,6 +17,7 @@ from interformer_rec.planning.search.errors import NoPlan
 from interformer_rec.planning.search.rank_groups import Group
 from interformer_rec.planning.search.search import search
 from interformer_rec.planning.search.together import bundle, unbundle
+from interformer_rec.planning.table_plan import TablePlan
 
 
 class DoesNotFit(InputError):
@@ -93,18 +92,12 @@ def place(problem: Problem) -> Placed:
     raise AssertionError("unreachable: the second round returns or raises")
 
 
-def placed_of_plan(problem: Problem, plan: ShardingPlan) -> Placed:
+def placed_of_plan(problem: Problem, plan: Mapping[str, TablePlan]) -> Placed:
     """The costs of a plan that somebody else made, for example of a run: nothing is searched, `bound` and `seconds` are 0.
 
-    `plan` is of the whole model, as load_plan or a planner returns it; memory may exceed the device. Raises InputError where a
-    table lacks or is cut unlike TorchRec cuts it.
+    Memory may exceed the device. Raises InputError where a table lacks or is cut unlike TorchRec cuts it.
     """
-    tables = {
-        name: given
-        for module in plan.plan.values()
-        for name, given in cast(Mapping[str, ParameterSharding], module).items()
-    }
-    options = list(problem.options_of(tables).values())
+    options = list(problem.options_of(plan).values())
     capacity = (problem.cluster.device_bytes, problem.cluster.host_bytes)
     memory = rank_memory(options, problem.tables, problem.job, problem.constant, capacity)
     perf = float(rank_loads(options, problem.ranks).max(initial=0.0))

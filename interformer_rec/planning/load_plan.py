@@ -12,7 +12,8 @@ from torchrec.distributed.types import EmbeddingModuleShardingPlan, ParameterSha
 from interformer_rec.distributed.sharding import TableInfo, dtype_of, tables_of
 from interformer_rec.distributed.sharding_types import check_planned, not_possible
 from interformer_rec.errors import InputError
-from interformer_rec.planning.plan_file import Fingerprint, PlanFile, TablePlan, TablePrint, read_plan
+from interformer_rec.planning.plan_file import Fingerprint, PlanFile, TablePrint, read_plan
+from interformer_rec.planning.table_plan import TablePlan
 
 NO_WISHES: Mapping[str, str] = {}
 

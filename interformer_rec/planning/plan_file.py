@@ -30,8 +30,8 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import Placed
-from interformer_rec.planning.constraints import Kernel
 from interformer_rec.planning.explain import TableReport, explain, what_would_help
+from interformer_rec.planning.table_plan import TablePlan
 from interformer_rec.storage import read_file, write_file
 
 FORMAT = 1
@@ -60,21 +60,6 @@ class Fingerprint(_Loose):
     ranks: int
     ranks_per_node: int
     device: Literal["cuda", "cpu"]
-
-
-class TablePlan(_Loose):
-    """Where one table lies."""
-
-    sharding: str
-    kernel: Kernel
-    shards: list[tuple[int, int, int, int, int]]  # rank, first row, first column, rows, columns
-    ms: float = 0.0
-
-    @classmethod
-    def of(cls, option: ShardingOption) -> TablePlan:
-        """Of an option with ranks."""
-        shards = [(int(s.rank or 0), *s.offset, *s.size) for s in option.shards]
-        return cls(sharding=option.sharding_type, kernel=option.compute_kernel, shards=shards)
 
 
 class PlanFile(_Loose):

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 from torchrec.distributed.planner import ParameterConstraints
 from torchrec.distributed.planner.types import Shard, ShardingOption, Topology
-from torchrec.distributed.types import ParameterSharding
 
 from interformer_rec.config.run import RunConfig
 from interformer_rec.distributed.optimizer import fused_params
@@ -40,6 +39,7 @@ from interformer_rec.planning.cost.memory import (
 from interformer_rec.planning.cost.sizes import Sizes
 from interformer_rec.planning.search.options import ShardRuns, enumerate_grouped
 from interformer_rec.planning.search.rank_groups import Group
+from interformer_rec.planning.table_plan import TablePlan
 
 MODEL = frozenset({"config", "sizes", "table_bytes"})  # what model and tables depend on
 
@@ -174,10 +174,10 @@ class Problem:
         }
         return self._enumerate(constraints, exchange)
 
-    def options_of(self, plan: Mapping[str, ParameterSharding]) -> dict[str, ShardingOption]:
+    def options_of(self, plan: Mapping[str, TablePlan]) -> dict[str, ShardingOption]:
         """Table -> the one option that a given plan chose, estimated, with its ranks; memory without send buffers.
 
-        `plan`: table -> TorchRec's ParameterSharding. Unlike `space`, nothing is ruled out by wishes or by lack of memory: what
+        Unlike `space`, nothing is ruled out by wishes or by lack of memory: what
         runs, runs. Raises InputError for a table that lacks, or is cut unlike TorchRec cuts it.
         """
         local = self.cluster.devices_per_node
@@ -186,14 +186,14 @@ class Problem:
             if name not in plan:
                 raise InputError(f"the plan has no table {name!r}; it has {', '.join(list(plan)[:20])}")
             given = plan[name]
-            pieces = len(given.ranks or []) // (local if given.sharding_type == "grid_shard" else 1)
-            cut = "column" in given.sharding_type or given.sharding_type == "grid_shard"
-            constraints[name] = _constraint(table, [given.sharding_type], [given.compute_kernel])
+            pieces = len(given.shards) // (local if given.sharding == "grid_shard" else 1)
+            cut = "column" in given.sharding or given.sharding == "grid_shard"
+            constraints[name] = _constraint(table, [given.sharding], [given.kernel])
             constraints[name].min_partition = table.dim // max(1, pieces) if cut else None
         everything = self.cluster.topology(self.nodes)
         options = {option.name: option for option in self._enumerate(constraints, False, everything)}
         for name, option in options.items():
-            option.shards = _on_ranks(option, plan[name], self.ranks)
+            option.shards = _on_ranks(option, plan[name])
         return options
 
     @property
@@ -251,18 +251,15 @@ def _constraint(table: TableLoad, kinds: list[str], kernels: list[str]) -> Param
     return ParameterConstraints(sharding_types=kinds, compute_kernels=kernels, pooling_factors=means)
 
 
-def _on_ranks(option: ShardingOption, given: ParameterSharding, ranks: int) -> list[Shard]:
+def _on_ranks(option: ShardingOption, given: TablePlan) -> list[Shard]:
     """The option's shards on the ranks of a given plan, whose shards must be as large."""
     shards = list(option.shards)
-    places = given.ranks or (list(range(ranks)) if len(shards) == ranks else [])
-    sizes = [list(shard.size) for shard in shards]
-    spec = getattr(given.sharding_spec, "shards", None)
-    told = [list(shard.shard_sizes) for shard in spec] if spec else sizes
-    if len(places) != len(shards) or told != sizes:
+    sizes, told = [list(shard.size) for shard in shards], [[rows, columns] for *_, rows, columns in given.shards]
+    if told != sizes:
         raise InputError(
-            f"table {option.name!r}: the plan has {len(places)} {given.sharding_type} shards of sizes {told[:4]} (rows, "
+            f"table {option.name!r}: the plan has {len(told)} {given.sharding} shards of sizes {told[:4]} (rows, "
             f"columns), where TorchRec cuts {len(shards)} of {sizes[:4]}; only such plans can be estimated"
         )
-    for shard, rank in zip(shards, places, strict=True):
+    for shard, (rank, *_) in zip(shards, given.shards, strict=True):
         shard.rank = rank
     return shards

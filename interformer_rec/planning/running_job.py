@@ -25,8 +25,8 @@ from interformer_rec.planning.cost.dense import DenseCost
 from interformer_rec.planning.cost.memory import ConstantBytes
 from interformer_rec.planning.cost.sizes import sizes_of_job
 from interformer_rec.planning.load_plan import load_plan, sharding_plan
-from interformer_rec.planning.plan_file import TablePlan
 from interformer_rec.planning.question import Problem
+from interformer_rec.planning.table_plan import TablePlan
 from interformer_rec.planning.torchrec_plan import RESERVED, dense_bytes, memory_of, no_plan, torchrec_plan
 
 NAME = "this job"  # of the cluster that a job runs on

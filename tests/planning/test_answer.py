@@ -8,8 +8,7 @@ import pytest
 from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import DoesNotFit, place, placed_of_plan, rank_loads
 from interformer_rec.planning.cost.timing import shares, step_time
-from interformer_rec.planning.load_plan import load_plan
-from interformer_rec.planning.plan_file import to_dict, write_plan
+from interformer_rec.planning.plan_file import read_plan, to_dict, write_plan
 from tests.planning.cases import CONFIG, CPU, GPU, problem
 
 GIB = 1 << 30
@@ -40,8 +39,7 @@ def test_a_given_plan_costs_what_it_cost_when_it_was_found(tmp_path: Path, kind,
     path = str(tmp_path / "p.json")
     write_plan(path, to_dict(placed))
     asked = placed.problem
-    plan = load_plan(path, asked.model, ranks=asked.ranks, ranks_per_node=2, device=asked.cluster.device)
-    given = placed_of_plan(asked, plan)
+    given = placed_of_plan(asked, read_plan(path).tables)
     assert given.perf == pytest.approx(placed.perf) and given.loads == pytest.approx(placed.loads)
     assert given.time.total == pytest.approx(placed.time.total)
     assert given.memory.peak == pytest.approx(placed.memory.peak)
@@ -54,12 +52,12 @@ def test_a_given_plan_that_cannot_be_estimated_is_refused(tmp_path: Path):
     asked = problem(tmp_path, CPU)
     path = str(tmp_path / "p.json")
     write_plan(path, to_dict(place(asked)))
-    plan = load_plan(path, asked.model, ranks=2, ranks_per_node=2, device="cpu")
-    module = next(module for module in plan.plan.values() if "user" in module)
-    module["user"].ranks = [0, 1, 0]
+    plan = dict(read_plan(path).tables)
+    user = plan.pop("user")
+    plan["user"] = user.model_copy(update={"shards": [(rank, 0, 0, 900, 16) for rank in (0, 1, 0)]})
     with pytest.raises(InputError, match=r"table .user.: the plan has 3 .* shards"):
         placed_of_plan(asked, plan)
-    del module["user"]
+    del plan["user"]
     with pytest.raises(InputError, match="the plan has no table 'user'"):
         placed_of_plan(asked, plan)
 

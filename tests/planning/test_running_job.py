@@ -25,9 +25,9 @@ from interformer_rec.planning import torchrec_plan
 from interformer_rec.planning.answer import place
 from interformer_rec.planning.constraints import kinds_of, load_wishes
 from interformer_rec.planning.cost.sizes import find_sizes
-from interformer_rec.planning.plan_file import TablePlan
 from interformer_rec.planning.question import Problem
 from interformer_rec.planning.running_job import cluster_of_job, plan_of_job
+from interformer_rec.planning.table_plan import TablePlan
 from interformer_rec.training.build import build_parallel
 from tests.launch import on_one, on_ranks
 from tests.planning.cases import CONFIG

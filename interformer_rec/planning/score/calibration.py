@@ -79,7 +79,7 @@ def _efficiency(score: Score) -> tuple[Efficiency, dict[str, str]]:
 
     def again() -> StepTime:
         cluster = problem.cluster.model_copy(update={"efficiency": old.model_copy(update=changes)})
-        return placed_of_plan(problem.changed(cluster=cluster), score.run.measured.sharding_plan()).time
+        return placed_of_plan(problem.changed(cluster=cluster), score.run.plan).time
 
     changes["backward"] = backward / again().dense_backward
     changes["fixed_ms"] = max(0.0, _times(score, STEP)[1] - again().total)

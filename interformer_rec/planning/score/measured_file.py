@@ -1,4 +1,4 @@
-"""What a run has measured: measured.json's keys. In: a run folder; out: its config, statistics and measurements, or an InputError.
+"""What a run has measured: measured.json's keys. In: a run folder; out: its config, plan, statistics and measurements, or an InputError.
 
 training/measure/recorder.py makes a Measured of a run and writes it; a run that stopped early has measured too, if it trained a
 step.
@@ -13,18 +13,16 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch.distributed._shard.sharding_spec import EnumerableShardingSpec, ShardMetadata
-from torchrec.distributed.planner.utils import placement
-from torchrec.distributed.types import EmbeddingModuleShardingPlan, ParameterSharding, ShardingPlan
 
 from interformer_rec.config.found import at_home, run_folder_config
 from interformer_rec.config.run import RunConfig
 from interformer_rec.errors import InputError
+from interformer_rec.planning.plan_file import read_plan
+from interformer_rec.planning.table_plan import TablePlan
 from interformer_rec.redaction import redact
 from interformer_rec.storage import Storage
 
-FILE, FORMAT = "measured.json", 1
-EVERYWHERE = ("row_wise", "data_parallel")  # one shard a rank, in rank order; empty ones are not in the file
+FILE, FORMAT = "measured.json", 2
 
 
 class _Loose(BaseModel):
@@ -68,24 +66,15 @@ class RankOf(_Loose):
     elements: dict[str, float]  # ids a row of each key, in the measured steps
 
 
-class TableOf(_Loose):
-    """Where a table lay, as the ranks held it; shards as [rank, row, column, rows, columns]."""
-
-    sharding: str
-    kernel: str
-    shards: list[tuple[int, int, int, int, int]]
-
-
 class Measured(_Loose):
     """measured.json."""
 
-    format: Literal[1]
+    format: Literal[2]
     version: str
     device: Literal["cuda", "cpu"]
     ranks: int
     ranks_per_node: int
     versions: dict[str, str] = {}  # of torch, torchrec, fbgemm
-    tables: dict[str, TableOf]
     by_rank: list[RankOf]
     why_no_time: str = ""  # one sentence, where no rank has `time`
 
@@ -96,11 +85,6 @@ class Measured(_Loose):
         keys = self.by_rank[0].elements
         return {k: float(np.average([r.elements.get(k, 0.0) for r in self.by_rank], weights=rows)) for k in keys}
 
-    def sharding_plan(self) -> ShardingPlan:
-        """As TorchRec's planner would have returned it."""
-        tables = {name: _sharding(table, self.device, self.ranks_per_node) for name, table in self.tables.items()}
-        return ShardingPlan({"tables": EmbeddingModuleShardingPlan(tables)})
-
 
 @dataclass(frozen=True)
 class Run:
@@ -108,6 +92,7 @@ class Run:
 
     folder: Storage
     config: RunConfig
+    plan: dict[str, TablePlan]  # plan.json
     measured: Measured
     facts: dict[str, Any]  # data.json
 
@@ -126,13 +111,14 @@ def read_run(path: str, trust: bool = False) -> Run:
         )
     where = folder.folder(FILE).location
     try:
-        for name in (FILE, "data.json"):
+        for name in (FILE, "data.json", "plan.json"):
             if folder.size(name) is None:
                 raise InputError(
                     f"run {path!r} has no {name}: it was trained by an earlier release, or did not come to its end. Train it again, "
                     f"a few steps are enough: --set training.max_steps=40 --set training.out=DIR"
                 )
         measured = Measured.model_validate_json(folder.get(FILE))
+        plan = read_plan(folder.folder("plan.json").location).tables
         facts = json.loads(folder.get("data.json"))
     except InputError:
         raise
@@ -145,17 +131,4 @@ def read_run(path: str, trust: bool = False) -> Run:
         raise InputError(f"run {path!r} cannot be read: {error}") from None
     if len(measured.by_rank) != measured.ranks:
         raise InputError(f"{where!r} is damaged: {measured.ranks} ranks, measurements of {len(measured.by_rank)}")
-    return Run(folder, config if trust else at_home(config, path), measured, facts)
-
-
-def _sharding(table: TableOf, device: str, local: int) -> ParameterSharding:
-    if table.sharding in EVERYWHERE:
-        return ParameterSharding(table.sharding, table.kernel, None, None)
-    shards = sorted(table.shards, key=lambda shard: (shard[2], shard[1]))
-    spec = [
-        ShardMetadata(
-            shard_offsets=[row, column], shard_sizes=[rows, columns], placement=placement(device, rank, local)
-        )
-        for rank, row, column, rows, columns in shards
-    ]
-    return ParameterSharding(table.sharding, table.kernel, [shard[0] for shard in shards], EnumerableShardingSpec(spec))
+    return Run(folder, config if trust else at_home(config, path), plan, measured, facts)

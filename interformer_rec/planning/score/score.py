@@ -150,7 +150,7 @@ def score(run: Run, cluster: Cluster, job: str) -> Score:
     problem = Problem(
         config=config, cluster=cluster, nodes=nodes, batch_size=config.data.batch_size, sizes=sizes, wishes=Wishes()
     )
-    placed = placed_of_plan(problem, measured.sharding_plan())
+    placed = placed_of_plan(problem, run.plan)
     memory = _memory(run, placed)
     holes, decoding = (
         float(items[name][0]) if name in items else 0.0

@@ -93,10 +93,8 @@ class Recorder(Hook):
 
     def gather(self, parallel: Parallel) -> dict[str, Any]:
         """The content of measured.json (collective: every rank calls it, at the end)."""
-        shards = []
         sizes: Counter[str] = Counter()
-        for shard, parts in local_state(parallel):
-            shards.append((shard.table, [self._env.rank, shard.row, shard.column, *shard.tensor.shape]))
+        for _, parts in local_state(parallel):
             for name, tensor in parts.items():
                 sizes["tables" if name == "weight" else "table_state"] += tensor.nbytes
         mine = {
@@ -106,7 +104,6 @@ class Recorder(Hook):
             "time": self._time,
             "rows": self._rows,
             "elements": {key: total / max(1, sum(self._rows)) for key, total in self._elements.items()},
-            "shards": shards,
         }  # fmt: skip
         everyone: list[Any] = [None] * self._env.world_size
         dist.all_gather_object(everyone, mine)
@@ -118,7 +115,6 @@ class Recorder(Hook):
             "ranks": self._env.world_size,
             "ranks_per_node": self._env.local_world_size,
             "versions": {name: versions[name] for name in ("torch", "torchrec", "fbgemm_cpu", "fbgemm_cuda") if name in versions},
-            "tables": _tables(parallel.plan, [entry for part in everyone for entry in part.pop("shards")]),
             "by_rank": everyone,
             **({"why_no_time": self._why_no_time} if self._time is None else {}),
         }  # fmt: skip
@@ -153,16 +149,4 @@ def _dense(parallel: Parallel) -> dict[str, int]:
         "dense_parameters": sum(p.nbytes for p in parameters),
         "gradients": sum(p.grad.nbytes for p in parameters if p.grad is not None),
         "dense_state": sum(tensor.nbytes for tensor in state),
-    }
-
-
-def _tables(plan: list[dict[str, object]], shards: list[tuple[str, list[int]]]) -> dict[str, dict[str, Any]]:
-    """The plan with everyone's shards, in rank order."""
-    return {
-        str(row["table"]): {
-            "sharding": row["sharding"],
-            "kernel": row["kernel"],
-            "shards": [place for table, place in shards if table == row["table"]],
-        }
-        for row in plan
     }

@@ -148,13 +148,13 @@ def test_processes_share_a_node_as_in_the_run(four: Path):
     assert cluster.devices_per_node == 4 and job == "cluster cpu with the run's 4 rank(s) a node"
 
 
-def changed(run: Path, folder: Path, change) -> str:
-    """A copy of the run with another measured.json."""
+def changed(run: Path, folder: Path, change, name: str = "measured.json") -> str:
+    """A copy of the run with something else in a file."""
     copy = folder / "copy"
     shutil.copytree(run, copy)
-    tree = json.loads((copy / "measured.json").read_text())
+    tree = json.loads((copy / name).read_text())
     change(tree)
-    (copy / "measured.json").write_text(json.dumps(tree))
+    (copy / name).write_text(json.dumps(tree))
     return str(copy)
 
 
@@ -173,7 +173,7 @@ def test_what_cannot_be_scored_is_refused(two: Path, tmp_path: Path):
     with pytest.raises(InputError, match=r"has no measured\.json: it was trained by an earlier release"):
         score_run(str(old))
     (old / "measured.json").write_text("{}")
-    with pytest.raises(InputError, match="is not of format 1: format"):
+    with pytest.raises(InputError, match="is not of format 2: format"):
         score_run(str(old))
 
 
@@ -192,7 +192,7 @@ def test_a_plan_of_other_sizes_is_refused(two: Path, tmp_path: Path):
         tree["tables"]["user_id"]["shards"][0][3] += 1
 
     with pytest.raises(InputError, match="'user_id'"):
-        score_run(changed(two, tmp_path, grow))
+        score_run(changed(two, tmp_path, grow, "plan.json"))
 
 
 def test_the_peak_is_of_the_training_steps_where_the_system_can_tell(two: Path):

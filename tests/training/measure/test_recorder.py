@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.planning.plan_file import read_plan
 from interformer_rec.training import run
 from interformer_rec.training.measure import recorder as measured
 from interformer_rec.training.measure.memory import held, malloc_bytes, peak, reset_peak
@@ -54,7 +55,8 @@ def test_one_rank_measures_all_stages_and_all_memory(small, tmp_path: Path):
     assert set(rank["time"]["stages"]) == set(STAGES) and rank["time"]["first_step"] == 5
     assert set(rank["rows"]) == {64}
     memory = rank["memory"]
-    shards = [shard for table in content["tables"].values() for shard in table["shards"]]
+    plan = read_plan(str(tmp_path / "run" / "plan.json"))
+    shards = [shard for table in plan.tables.values() for shard in table.shards]
     assert memory["tables"] == 4 * sum(rows * columns for _, _, _, rows, columns in shards)
     assert memory["dense_state"] >= 2 * memory["dense_parameters"] == 2 * memory["gradients"]
     assert memory["before"] < memory["peak"] <= memory["process_peak"]

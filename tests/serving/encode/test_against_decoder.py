@@ -25,7 +25,7 @@ from interformer_rec.serving.request import NO_ROW, Inputs, Rows, Side
 from interformer_rec.serving.signature import Signature, columns_by_side, signature_of
 from tests.serving.encode.random_rows import Case, random_case, random_rows
 
-QUICK, SLOW = range(12), range(12, 400)
+QUICK, SLOW = range(12), range(12, 200)
 
 
 def decode(features: FeatureSchema, fitted: Fitted, table: pa.Table, folder: Path) -> Columns:

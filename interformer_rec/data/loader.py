@@ -9,16 +9,16 @@ from __future__ import annotations
 import functools
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from interformer_rec.batch import Batch
 from interformer_rec.config.features import FeatureSchema
-from interformer_rec.config.history_pretraining import HistoryPretrainingConfig
+from interformer_rec.config.run import DataConfig
 from interformer_rec.data.balance import events
 from interformer_rec.data.collate import Piece, collate, empty_batch
 from interformer_rec.data.decode.columns import Columns, join
@@ -59,11 +59,10 @@ class Kept(NamedTuple):
 class Loader:
     """Batches of one rank. Raises InputError for files that do not suit the schema, here, and for bad rows while iterating.
 
-    `path`: local path, glob, directory or URI, or an open Source. `workers` 0 decodes in the consumer's thread. `labels` False:
-    label, weight and group columns need not exist. With `on_bad_row` "skip" bad rows are left out, counted and logged; a batch is
-    then smaller, and a filler if nothing is left, so that all ranks keep step. `balance` "events" shuffles so that every batch of every
-    rank has about as many events, "groups" so that the rows of one group (the schema's `group`) of a shuffle buffer follow each other;
-    nothing changes where rows are not shuffled. `history_pretraining`: its first epochs are events of histories instead of the rows.
+    `path`: local path, glob, directory or URI, or an open Source. `data` says how the rows are read and cut into batches; where
+    `shuffle_rows` is 0 they come in file order, whatever `balance` is. Bad rows that `on_bad_row` skips are left out, counted and
+    logged; a batch is then smaller, and a filler if nothing is left, so that all ranks keep step. `part`: this rank, and of how many.
+    `labels` False: label, weight and group columns need not exist.
     """
 
     def __init__(
@@ -71,47 +70,34 @@ class Loader:
         path: str | Source,
         features: FeatureSchema,
         fitted: Fitted,
-        *,
-        batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
-        seed: int = 0,
-        shuffle_rows: int = 0,
-        balance: str = "none",
-        workers: int = 1,
-        prefetch: int = 2,
-        on_bad_row: str = "error",
+        data: DataConfig,
+        seed: int,
+        part: tuple[int, int] = (0, 1),
         labels: bool = True,
-        history_pretraining: HistoryPretrainingConfig | None = None,
-        max_decoded_bytes: int | None = None,
     ) -> None:
-        assert 0 <= rank < world_size and batch_size > 0 and workers >= 0
-        assert on_bad_row in ("error", "skip") and balance in ("none", "events", "groups")
-        self.source = path if isinstance(path, Source) else open_source(path, max_decoded_bytes)
+        self.source = path if isinstance(path, Source) else open_source(path, data.max_decoded_bytes)
         check_kinds(self.source, features, labels)
         if fitted.meaning is not None:
             require_meaning(fitted.meaning, self.source, features, labels)
+        self._data, self._seed, (self._rank, self._world_size) = data, seed, part
+        self.skips = data.on_bad_row == "skip"  # bad rows are left out and counted
         self._columns = columns_of(features, labels)
-        self._decoder = Decoder(features, fitted, labels=labels, skip_bad=on_bad_row == "skip")
-        self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
-        self._seed, self._shuffle_rows, self._balance = seed, shuffle_rows, balance
-        self._pretraining_epochs = history_pretraining.epochs if history_pretraining else 0
-        self._sampler = EventSampler(features, history_pretraining) if history_pretraining else None
-        self._workers, self._prefetch, self._skip = workers, prefetch, on_bad_row == "skip"
+        self._decoder = Decoder(features, fitted, labels=labels, skip_bad=self.skips)
+        self._sampler = EventSampler(features, data.history_pretraining) if data.history_pretraining else None
         self._tasks = len(features.labels) if labels else 0
         self.rows = self.source.rows  # of all ranks
         self.steps = self._plan(0).steps  # batches that every rank yields in an epoch
         self.bad_rows: dict[str, int] = {}  # reason -> rows this rank has skipped since iteration began
 
-    def _plan(self, epoch: int, shuffle_rows: int | None = None) -> Plan:
+    def _plan(self, epoch: int, in_file_order: bool = False) -> Plan:
         return plan_epoch(
             self.source.group_rows,
-            batch_size=self._batch_size,
+            batch_size=self._data.batch_size,
             world_size=self._world_size,
             seed=self._seed,
             epoch=epoch,
-            shuffle_rows=self._shuffle_rows if shuffle_rows is None else shuffle_rows,
-            balance=self._balance,
+            shuffle_rows=0 if in_file_order else self._data.shuffle_rows,
+            balance=self._data.balance,
             checksum=self.source.checksum,
         )
 
@@ -124,11 +110,6 @@ class Loader:
         plan = self._plan(epoch) if cursor is None else self._plan(cursor.epoch).remaining(cursor)
         for step, made in self._made(plan, None):
             yield made.batch, plan.cursor(step + 1)
-
-    @property
-    def skips(self) -> bool:
-        """Whether bad rows are left out and counted."""
-        return self._skip
 
     def steps_left(self, cursor: Cursor) -> int:
         """Batches that `batches(cursor=cursor)` yields on every rank."""
@@ -144,18 +125,15 @@ class Loader:
         schema, left_out = self.source.columns.whole(self._columns)
         for reason in left_out if self._rank == 0 else ():
             log.warning("column left out of the output: %s", reason)
-        for _, made in self._made(self._plan(0, shuffle_rows=0), schema.names):
+        for _, made in self._made(self._plan(0, in_file_order=True), schema.names):
             kept = made.kept or [Kept(schema.empty_table(), np.zeros(0, bool))]
             yield made.batch, Kept(pa.concat_tables([k.table for k in kept]), np.concatenate([k.good for k in kept]))
 
     def _made(self, plan: Plan, keep: list[str] | None) -> Iterator[tuple[int, _Made]]:
         """(step, batch) in order; `keep`: input columns to hand through."""
         self.bad_rows = {}
-        run = _inline if self._workers == 0 else self._threaded
         try:
-            for step, made in run(
-                plan, self._rank, lambda u: self._decode(plan, u, keep), lambda s, p: self._collate(plan, s, p)
-            ):
+            for step, made in self._ahead(plan, keep):
                 self._count(made.batch.skipped)
                 yield step, made
         finally:
@@ -173,7 +151,7 @@ class Loader:
                 tables.append(table)
             parts.append(self._decoder(table, functools.partial(self.source.where_row, groups)))
         columns = join(parts)
-        if self._sampler is not None and plan.epoch < self._pretraining_epochs:
+        if self._sampler is not None and plan.epoch < self._data.pretraining_epochs:
             columns = self._sampler(columns, plan.epoch, plan.draws(unit))
         histories = columns.jagged[: len(self._decoder.features.sequences)]
         counts = events(histories, len(columns.weights)) if plan.balance == "events" else None
@@ -197,7 +175,7 @@ class Loader:
             batch = collate(layout, features, chosen, loss_rows)
         else:
             batch = empty_batch(layout, features, self._tasks, loss_rows)
-        if self._skip:
+        if self.skips:
             batch.loss_rows, batch.skipped = float(max(1, batch.rows)), skipped
         return _Made(batch, kept)
 
@@ -220,27 +198,27 @@ class Loader:
                 log.warning("skipping bad rows, such as %s", example)
             self.bad_rows[reason] = self.bad_rows.get(reason, 0) + count
 
-    def _threaded(self, plan: Plan, rank: int, decode: Decode, make: Make) -> Iterator[tuple[int, _Made]]:
+    def _ahead(self, plan: Plan, keep: list[str] | None) -> Iterator[tuple[int, _Made]]:
         """Decode and collate ahead. A worker's exception is raised where its batch would have come."""
-        ahead = max(self._prefetch, self._workers)
-        units, steps = deque(plan.rank_units(rank)), iter(range(plan.first_step, plan.steps))
+        workers, ahead = self._data.workers, max(self._data.prefetch, self._data.workers)
+        units, steps = deque(plan.rank_units(self._rank)), iter(range(plan.first_step, plan.steps))
         decoding: dict[int, Future[_Unit]] = {}
         made: deque[tuple[int, Future[_Made]]] = deque()
-        decoders = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
-        collators = ThreadPoolExecutor(self._workers, thread_name_prefix="collate")
+        decoders = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        collators = ThreadPoolExecutor(workers, thread_name_prefix="collate")
         try:
             step = next(steps, None)
             while step is not None or made:
-                while step is not None and len(made) < BATCHES_AHEAD + self._workers:
-                    spans = plan.batch(rank, step)
+                while step is not None and len(made) < BATCHES_AHEAD + workers:
+                    spans = plan.batch(self._rank, step)
                     while units and (len(decoding) <= ahead or (spans and spans[-1].unit not in decoding)):
                         unit = units.popleft()
-                        decoding[unit] = decoders.submit(decode, unit)
+                        decoding[unit] = decoders.submit(self._decode, plan, unit, keep)
                     waited = [decoding[span.unit] for span in spans]
                     if made and not all(future.done() and future.exception() is None for future in waited):
                         break  # there is a batch to hand out first
                     pieces = [(future.result(), span) for future, span in zip(waited, spans, strict=True)]
-                    made.append((step, collators.submit(make, step, pieces)))
+                    made.append((step, collators.submit(self._collate, plan, step, pieces)))
                     for unit in [unit for unit in decoding if spans and unit < spans[-1].unit]:
                         del decoding[unit]
                     step = next(steps, None)
@@ -260,20 +238,3 @@ def _portions(groups: list[int], rows: np.ndarray) -> Iterator[list[int]]:
             portion = []
         portion.append(group)
     yield portion
-
-
-Decode = Callable[[int], _Unit]
-Make = Callable[[int, list[tuple[_Unit, Span]]], _Made]
-
-
-def _inline(plan: Plan, rank: int, decode: Decode, make: Make) -> Iterator[tuple[int, _Made]]:
-    """Everything in the consumer's thread, a unit at a time."""
-    units: dict[int, Any] = {}
-    for step in range(plan.first_step, plan.steps):
-        spans = plan.batch(rank, step)
-        for span in spans:
-            if span.unit not in units:
-                units[span.unit] = decode(span.unit)
-        yield step, make(step, [(units[span.unit], span) for span in spans])
-        for unit in [unit for unit in units if spans and unit < spans[-1].unit]:
-            del units[unit]

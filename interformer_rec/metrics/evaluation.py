@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch.nn.functional import softplus
 
 from interformer_rec.config.features import NULL_GROUP
@@ -37,17 +36,11 @@ class EvalMetrics:
     GAUC metric takes each contiguous run of rows in a batch for a group.
     """
 
-    def __init__(
-        self,
-        tasks: list[str],
-        group: bool,
-        process_group: dist.ProcessGroup | None = None,
-        device: torch.device | None = None,
-    ) -> None:
+    def __init__(self, tasks: list[str], group: bool, device: torch.device | str = "cpu") -> None:
         """`tasks`: label names, the order of the columns of logits; `device`: of the collectives, see Ranks."""
         self.tasks = list(tasks)
         self.group = group
-        self._ranks = Ranks(process_group, device)
+        self._ranks = Ranks(device)
         self._waiting: list[tuple[torch.Tensor, ...]] = []
         self._scores: list[list[np.ndarray]] = [[] for _ in self.tasks]
         self._labels: list[list[np.ndarray]] = [[] for _ in self.tasks]
@@ -152,16 +145,11 @@ class WindowMetrics:
     `update` only launches device work; the one sync and the one collective are in `compute`.
     """
 
-    def __init__(
-        self,
-        tasks: list[str],
-        device: torch.device,
-        process_group: dist.ProcessGroup | None = None,
-    ) -> None:
+    def __init__(self, tasks: list[str], device: torch.device) -> None:
         """`device`: where the loss and the logits are; labels and weights may be on the host."""
         self.tasks = list(tasks)
         self._device = device
-        self._ranks = Ranks(process_group, device)
+        self._ranks = Ranks(device)
         self.weight = 0.0  # of the rows of all ranks that the last `compute` was about
         self._reset()
 

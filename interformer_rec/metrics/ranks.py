@@ -11,20 +11,16 @@ import torch.distributed as dist
 
 
 class Ranks:
-    """The ranks of a process group, seen by one of them. Every method is a collective: all ranks call it, in one order.
+    """The ranks of a job, seen by one of them. Every method is a collective: all ranks call it, in one order.
 
-    `device`: where the group's backend wants its tensors; None takes the current GPU for NCCL and the CPU otherwise.
+    `device`: where the backend wants its tensors.
     """
 
-    def __init__(self, process_group: dist.ProcessGroup | None = None, device: torch.device | None = None) -> None:
-        self.group = process_group
+    def __init__(self, device: torch.device | str = "cpu") -> None:
         joined = dist.is_available() and dist.is_initialized()
-        self.rank = dist.get_rank(process_group) if joined else 0
-        self.size = dist.get_world_size(process_group) if joined else 1
-        if device is None:
-            on_gpu = joined and dist.get_backend(process_group) == "nccl"
-            device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-        self.device = device
+        self.rank = dist.get_rank() if joined else 0
+        self.size = dist.get_world_size() if joined else 1
+        self.device = torch.device(device)
 
     def gather(self, array: np.ndarray) -> np.ndarray:
         """(...) on every rank, of one shape and dtype -> (ranks, ...), the same bits everywhere."""
@@ -33,7 +29,7 @@ class Ranks:
         mine = torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
         # A list of outputs, not all_gather_into_tensor: gloo has had it for longer, and these arrays are small.
         theirs = [torch.empty_like(mine) for _ in range(self.size)]
-        dist.all_gather(theirs, mine, group=self.group)
+        dist.all_gather(theirs, mine)
         return torch.stack(theirs).cpu().numpy()
 
     def sum(self, array: np.ndarray) -> np.ndarray:
@@ -50,5 +46,5 @@ class Ranks:
         receives = self.gather(sends)[:, self.rank]
         source = torch.from_numpy(np.ascontiguousarray(column)).to(self.device)
         target = torch.empty(int(receives.sum()), dtype=source.dtype, device=self.device)
-        dist.all_to_all_single(target, source, receives.tolist(), sends.tolist(), group=self.group)
+        dist.all_to_all_single(target, source, receives.tolist(), sends.tolist())
         return target.cpu().numpy()

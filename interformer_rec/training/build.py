@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 
-from interformer_rec.config.history_pretraining import HistoryPretrainingConfig
 from interformer_rec.config.run import RunConfig
 from interformer_rec.data.files.source import Source
 from interformer_rec.data.fit import Fitted
@@ -59,51 +58,14 @@ def build_parallel(
 
 def train_loader(config: RunConfig, env: Environment, fitted: Fitted) -> Loader:
     """Shuffled rows of data.train."""
-    data = config.data
-    if data.train is None:
+    path = config.data.train
+    if path is None:
         raise InputError("data.train is not set: name the training files in the config, or with --set data.train=PATH")
-    return _loader(
-        config,
-        data.train,
-        env,
-        fitted,
-        data.batch_size,
-        data.shuffle_rows,
-        balance=data.balance,
-        history_pretraining=data.history_pretraining,
-    )
+    return Loader(path, config.features, fitted, config.data, config.seed, (env.rank, env.world_size))
 
 
 def eval_loader(config: RunConfig, path: str | Source, env: Environment, fitted: Fitted, labels: bool = True) -> Loader:
     """Rows in file order, in evaluation batches; without labels for prediction."""
-    return _loader(config, path, env, fitted, config.data.eval_batch_size, 0, labels)
-
-
-def _loader(
-    config: RunConfig,
-    path: str | Source,
-    env: Environment,
-    fitted: Fitted,
-    batch_size: int,
-    shuffle: int,
-    labels: bool = True,
-    balance: str = "none",
-    history_pretraining: HistoryPretrainingConfig | None = None,
-) -> Loader:
-    return Loader(
-        path,
-        config.features,
-        fitted,
-        batch_size=batch_size,
-        rank=env.rank,
-        world_size=env.world_size,
-        seed=config.seed,
-        shuffle_rows=shuffle,
-        balance=balance,
-        workers=config.data.workers,
-        prefetch=config.data.prefetch,
-        on_bad_row=config.data.on_bad_row,
-        labels=labels,
-        history_pretraining=history_pretraining,
-        max_decoded_bytes=config.data.max_decoded_bytes,
-    )
+    reading = {"batch_size": config.data.eval_batch_size, "shuffle_rows": 0, "history_pretraining": None}
+    data = config.data.model_copy(update=reading)
+    return Loader(path, config.features, fitted, data, config.seed, (env.rank, env.world_size), labels)

@@ -108,6 +108,15 @@ def accuse(seen: Iterable[Seen], silent_after: float) -> Verdict | None:
     return _verdict(kind, sorted(found, key=lambda one: one.idle if kind == "together" else -one.idle))
 
 
+def prints(rank: int, beside: Iterable[int], accused: Verdict | None) -> int:
+    """The rank that prints rank 0's verdict for `rank` and those `beside` it, whose output is read in one place.
+
+    It is the first one, but not an accused one, which may not get to it: those of one agent (torchrun) each have one that does.
+    """
+    hindered = {one.rank for one in accused.ranks} if accused is not None else set()
+    return min({rank, *beside} - hindered, default=rank)
+
+
 def older(seen: Seen, quiet: float) -> Seen:
     """What a beat held, `quiet` seconds after it was received: no step has begun since, as far as is known."""
     return replace(seen, quiet=quiet, idle=seen.idle + quiet)

@@ -24,7 +24,7 @@ import psutil
 
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.watchdog.heartbeat import LEAVE_SECONDS, Beat, Channel
-from interformer_rec.watchdog.verdict import Seen, Verdict, accuse, judge, older, seconds
+from interformer_rec.watchdog.verdict import Seen, Verdict, accuse, judge, older, prints, seconds
 
 SHORTEST, LONGEST = 0.1, 1.0  # seconds between two beats,
 MANY = 256  # up to so many ranks; of more, each beats more slowly, as rank 0 reads them all
@@ -132,15 +132,15 @@ class Watchdog:
                 # For a main thread that hangs and keeps the GIL: no Python thread runs then, this one in C does. Not for
                 # a rank alone, which may have been suspended by hand: its time counts here.
                 faulthandler.dump_traceback_later(2 * self.patience, exit=True, file=STDERR)
-            last_words = self._look()
+            last_words, of_rank_0 = self._look()
             if last_words:
-                self._finish(last_words)
+                self._finish(last_words, self._said_by() if of_rank_0 else None)
                 return
             self._news.wait(self.interval)
             self._news.clear()
 
-    def _look(self) -> str:
-        """One look at everybody; the last words if the job has to end, else an empty string."""
+    def _look(self) -> tuple[str, bool]:
+        """One look at everybody; the last words if the job has to end, else an empty string, and whether they are rank 0's."""
         now = time.monotonic()
         self._clock += min(now - self._woke, self.silent_after)
         self._woke = now
@@ -158,7 +158,7 @@ class Watchdog:
         if self.env.is_main:
             self._accused, self._last_words = accuse(everybody, self.silent_after), words
         self._number += 1
-        return words or (received[0].verdict if 0 in received else "")
+        return (words, False) if words or 0 not in received else (received[0].verdict, True)
 
     def _beat(self) -> Beat:
         """What this rank says now; the channel's thread asks."""
@@ -232,15 +232,24 @@ class Watchdog:
         if line:  # in a thread of its own: it may block
             threading.Thread(target=self._say, args=[line], daemon=True).start()
 
-    def _finish(self, words: str) -> None:
-        """Say why, show where this process stands, end it."""
+    def _said_by(self) -> int | None:
+        """The rank that prints rank 0's verdict in full where this one's output is read, too; None: this one does."""
+        if self._channel is None:
+            return None
+        rank_0 = self._channel.received.get(0)
+        first = prints(self.env.rank, self._channel.siblings(), rank_0.accused if rank_0 is not None else None)
+        return first if first != self.env.rank else None
+
+    def _finish(self, words: str, said_by: int | None = None) -> None:
+        """Say why, unless rank `said_by` does, show where this process stands, end it."""
         timer = threading.Timer(PRINT_SECONDS, self._end, [1])
         timer.daemon = True
         timer.start()
         sys.stdout.flush()
+        why = f"{words[0].upper()}{words[1:]}" if said_by is None else f"Rank {said_by} says why."
         _print(
-            f"watchdog: no progress for {seconds(self.patience)} (training.hang_seconds), so rank {self.env.rank} ends. "
-            f"{words[0].upper()}{words[1:]} Python stacks of this process:"
+            f"watchdog: no progress for {seconds(self.patience)} (training.hang_seconds), so rank {self.env.rank} ends. {why} "
+            "Python stacks of this process:"
         )
         faulthandler.dump_traceback(STDERR)
         if self.env.is_main and self._channel is not None:

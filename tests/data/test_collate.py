@@ -15,8 +15,7 @@ from interformer_rec.config.features import NULL_GROUP, FeatureSchema
 from interformer_rec.data.collate import empty_batch
 from interformer_rec.data.decode.layout import Layout
 from interformer_rec.data.fit import fit
-from interformer_rec.data.loader import Loader
-from tests.data.samples import every_kind, every_kind_rows, numbered, write_numbered
+from tests.data.samples import every_kind, every_kind_rows, loader_of, numbered, write_numbered
 
 
 def blake(text: str) -> int:
@@ -25,7 +24,7 @@ def blake(text: str) -> int:
 
 def only_batch(path: Path, **options) -> Batch:
     features = every_kind()
-    loader = Loader(str(path), features, fit(features, str(path)), batch_size=8, workers=0, **options)
+    loader = loader_of(str(path), features, fit(features, str(path)), batch_size=8, **options)
     ((batch, _),) = loader.batches()
     return batch
 
@@ -79,7 +78,7 @@ def test_without_labels_the_label_weight_and_group_columns_may_be_absent(tmp_pat
     pq.write_table(table.drop_columns(["click", "rating", "weight"]), tmp_path / "new.parquet")
     features = every_kind()
     fitted = fit(features, str(tmp_path / "train.parquet"))
-    loader = Loader(str(tmp_path / "new.parquet"), features, fitted, batch_size=8, labels=False)
+    loader = loader_of(str(tmp_path / "new.parquet"), features, fitted, batch_size=8, labels=False)
     ((batch, _),) = loader.batches()
     assert batch.labels.shape == (4, 0) and batch.weights.tolist() == [1] * 4 and batch.groups.tolist() == [0] * 4
     assert lists_of(batch.sequences, "candidate") == [[2], [3], [4], [0]]
@@ -98,7 +97,9 @@ def test_a_filler_has_the_keys_and_no_values():
 def test_a_schema_without_pooled_features_gives_a_keyless_tensor_of_b_rows(tmp_path):
     whole = numbered().model_dump()
     features = FeatureSchema.model_validate({**whole, "ids": [], "tables": {"event": whole["tables"]["event"]}})
-    loader = Loader(write_numbered(tmp_path / "n", [[5]]), features, fit(features, str(tmp_path / "n")), batch_size=5)
+    loader = loader_of(
+        write_numbered(tmp_path / "n", [[5]]), features, fit(features, str(tmp_path / "n")), batch_size=5
+    )
     ((batch, _),) = loader.batches()
     assert batch.sparse.keys() == [] and batch.sparse.stride() == 5 and batch.sparse.values().numel() == 0
     assert batch.to(torch.device("cpu")).sparse.stride() == 5

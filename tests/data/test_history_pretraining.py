@@ -16,7 +16,7 @@ from interformer_rec.data.epoch_plan import Cursor
 from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
-from tests.data.samples import equal
+from tests.data.samples import equal, loader_of
 
 ITEMS, TAGS = 60, 7
 GROUPS = ("seen", "bought", "liked")
@@ -102,7 +102,7 @@ def path(tmp_path_factory) -> str:
 def loader(path: str, features: FeatureSchema | None = None, **options) -> Loader:
     features = features or schema()
     given = {"batch_size": 16, "seed": 1, "shuffle_rows": 1000, "history_pretraining": OPTIONS, **options}
-    return Loader(path, features, fit(features, path), **given)
+    return loader_of(path, features, fit(features, path), **given)
 
 
 def rows_of(batch, special: int) -> list[dict]:
@@ -194,7 +194,7 @@ def test_later_epochs_are_the_rows_as_they_are(path, balance):
 
 
 def test_workers_ranks_and_a_stop_change_nothing(path):
-    expected = list(loader(path, workers=0).batches(1))
+    expected = list(loader(path).batches(1))
     assert all(equal(a, b) for (a, _), (b, _) in zip(expected, loader(path, workers=3).batches(1), strict=True))
     cursor = Cursor.from_dict(json.loads(json.dumps(expected[2][1].to_dict())))
     rest = list(loader(path).batches(cursor=cursor))
@@ -229,7 +229,7 @@ def test_bad_rows_change_no_event_of_the_others(path, tmp_path):
     for epoch in range(3):
         found = []
         for name in ("skipped", "without"):
-            reader = Loader(
+            reader = loader_of(
                 str(tmp_path / name),
                 features,
                 fitted,

@@ -11,6 +11,7 @@ from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.data.meaning import Meaning
 from interformer_rec.errors import InputError
+from tests.data.samples import loader_of
 
 INT = pa.int64()
 TIMES = pa.list_(pa.timestamp("us"))
@@ -63,7 +64,7 @@ def file(folder, name: str, **types: pa.DataType) -> str:
 
 
 def load(path: str, fitted: Fitted, schema: FeatureSchema, labels: bool = True) -> Loader:
-    return Loader(path, schema, fitted, batch_size=2, labels=labels)
+    return loader_of(path, schema, fitted, batch_size=2, labels=labels)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.decode.kinds import value_kind
 from interformer_rec.data.fit import fit
-from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
+from tests.data.samples import loader_of
 
 INTEGERS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
 STRINGS = [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()]
@@ -70,7 +70,7 @@ def test_a_pair_is_refused_or_reads_the_same_rows(files, ids, trained):
             same += 1
             continue
         with pytest.raises(InputError, match=rf"column 'id' of '{file}'") as caught:
-            Loader(file, features, fitted, batch_size=3, workers=0)
+            loader_of(file, features, fitted, batch_size=3)
         if ids != "identity":  # there a string is refused before it is compared
             theirs = value_kind(ARRAYS[other].type)
             assert f"holds {theirs} values" in str(caught.value) and f"trained on {kind} values" in str(caught.value)
@@ -78,5 +78,5 @@ def test_a_pair_is_refused_or_reads_the_same_rows(files, ids, trained):
 
 
 def rows(file: str, features: FeatureSchema, fitted) -> tuple[list[int], list[int]]:
-    ((batch, _),) = Loader(file, features, fitted, batch_size=3, workers=0).batches()
+    ((batch, _),) = loader_of(file, features, fitted, batch_size=3).batches()
     return batch.sparse.values().tolist(), batch.sequences.values().tolist()

@@ -12,9 +12,8 @@ import pytest
 
 from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import fit
-from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
-from tests.data.samples import numbered, numbered_table
+from tests.data.samples import loader_of, numbered, numbered_table
 from tests.s3 import Store, s3_server
 
 
@@ -50,7 +49,7 @@ def test_an_epoch_from_s3_is_an_epoch_from_disk(store, tmp_path):
     features = numbered()
     rows = []
     for path in (store.uri("train"), str(tmp_path)):
-        loader = Loader(path, features, fit(features, path), batch_size=32, shuffle_rows=60, workers=2)
+        loader = loader_of(path, features, fit(features, path), batch_size=32, shuffle_rows=60, workers=2)
         rows.append([batch.dense[:, 0].tolist() for batch, _ in loader.batches()])
     assert rows[0] == rows[1] and sorted(functools.reduce(operator.iadd, rows[0], [])) == list(range(300))
 
@@ -59,7 +58,7 @@ def test_requests_are_a_few_a_file_and_one_or_so_a_row_group(store):
     features = numbered()
     fitted = fit(features, store.uri("train"))
     store.requests.clear()
-    loader = Loader(store.uri("train"), features, fitted, batch_size=300, workers=1)
+    loader = loader_of(store.uri("train"), features, fitted, batch_size=300, workers=1)
     opened = Counter(method for method, path in store.requests if "part-" in path)
     assert opened["HEAD"] <= 3 and 3 <= opened["GET"] <= 2 * 3
     store.requests.clear()

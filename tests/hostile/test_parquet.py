@@ -17,7 +17,7 @@ from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
-from tests.data.samples import equal
+from tests.data.samples import equal, loader_of
 from tests.hostile.parquet_files import base_rows, build
 
 CORPUS = yaml.safe_load(Path(__file__).with_name("parquet.yaml").read_text(encoding="utf-8"))
@@ -52,9 +52,7 @@ def trained(tmp_path_factory) -> Path:
 def batches(path: Path, copies: int = 1, skip: bool = False) -> tuple[list[Batch], Loader]:
     features = FeatureSchema.model_validate(FEATURES)
     fitted = fit(features, str(path))
-    loader = Loader(
-        str(path), features, fitted, batch_size=8 * copies, workers=0, on_bad_row="skip" if skip else "error"
-    )
+    loader = loader_of(str(path), features, fitted, batch_size=8 * copies, on_bad_row="skip" if skip else "error")
     return [batch for batch, _ in loader.batches()], loader
 
 

@@ -15,9 +15,8 @@ from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.files.source import open_source
 from interformer_rec.data.files.unify import widest
 from interformer_rec.data.fit import fit
-from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
-from tests.data.samples import equal
+from tests.data.samples import equal, loader_of
 from tests.hostile.parquet_files import base_rows, parse_type
 from tests.hostile.test_parquet import FEATURES, batches
 
@@ -131,9 +130,7 @@ def test_a_damaged_file_is_read_or_refused(tmp_path):
         Path(path).write_bytes(content)
         try:
             fit(features, str(path))
-            loader = Loader(
-                str(path), features, fitted, batch_size=8, workers=0, on_bad_row=random.choice(["skip", "error"])
-            )
+            loader = loader_of(str(path), features, fitted, batch_size=8, on_bad_row=random.choice(["skip", "error"]))
             list(loader.batches())
             list(loader.tables())
             open_source(str(path)).columns.whole(())

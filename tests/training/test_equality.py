@@ -8,9 +8,9 @@ import torch.distributed as dist
 
 from interformer_rec.data.collate import collate  # noqa: F401 - the real batches come through it
 from interformer_rec.data.fit import fit
-from interformer_rec.data.loader import Loader
 from interformer_rec.training.build import build_parallel
 from interformer_rec.training.pipeline import Pipeline
+from tests.data.samples import loader_of
 from tests.distributed.tiny import whole_state
 from tests.launch import on_one, on_ranks
 
@@ -21,7 +21,7 @@ EXACT_PLANS = ("table_wise", "row_wise", "data_parallel")
 def batches(settings, fitted, env):
     """This rank's share of every global batch: rows are read in file order in pieces of GLOBAL / world size."""
     share = GLOBAL // env.world_size
-    loader = Loader(settings.data.train, settings.features, fitted, batch_size=share)
+    loader = loader_of(settings.data.train, settings.features, fitted, batch_size=share)
     for number, (batch, cursor) in enumerate(loader.batches(0)):
         if number >= STEPS // 3 * env.world_size:
             return

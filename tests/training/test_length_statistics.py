@@ -5,15 +5,14 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 
 from interformer_rec.data.fit import fit
-from interformer_rec.data.loader import Loader
 from interformer_rec.training.length_statistics import LengthStatistics
-from tests.data.samples import every_kind_rows, with_max_length
+from tests.data.samples import every_kind_rows, loader_of, with_max_length
 
 
 def test_nothing_is_as_long_as_max_length_but_the_data(tmp_path):
     pq.write_table(every_kind_rows(), tmp_path / "a.parquet")
     features = with_max_length(2**31 - 1)
-    loader = Loader(str(tmp_path), features, fit(features, str(tmp_path)), batch_size=3)
+    loader = loader_of(str(tmp_path), features, fit(features, str(tmp_path)), batch_size=3)
     counted = LengthStatistics(features)
     for batch, _ in loader.batches():
         counted.add(batch, 0)

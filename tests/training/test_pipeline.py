@@ -12,10 +12,10 @@ import torch.distributed as dist
 
 from interformer_rec.config.run import RunConfig
 from interformer_rec.data.fit import fit
-from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.training.build import build_parallel
 from interformer_rec.training.pipeline import Pipeline
+from tests.data.samples import loader_of
 from tests.distributed.tiny import whole_state
 from tests.launch import on_one, on_ranks
 
@@ -51,7 +51,7 @@ def train(env: Environment, settings: RunConfig, folder: str, skipping: bool) ->
     files = [f"{folder}/bad"] if skipping else sorted(map(str, Path(folder, "good").iterdir()))
     losses = []
     for file in files:
-        loader = Loader(file, features, fitted, batch_size=BATCH if skipping else ROWS, **options)
+        loader = loader_of(file, features, fitted, batch_size=BATCH if skipping else ROWS, **options)
         for step in pipeline.run(loader.batches(), train=True):
             total = step.loss.clone()
             dist.all_reduce(total)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from interformer_rec.watchdog.verdict import Seen, accuse, judge, older
+from interformer_rec.watchdog.verdict import Seen, accuse, judge, older, prints
 
 
 def seen(rank: int, step: int = 40, doing: str = "training", idle: float = 31.0, **rest) -> Seen:
@@ -97,3 +97,20 @@ def test_of_many_culprits_three_are_named():
     assert [one.rank for one in verdict.ranks] == [127, 126, 125] and verdict.count == 128
     assert verdict.text.endswith("and 125 ranks more")
     assert accuse([replace(seen(0), state="done")], silent_after=3) is None
+
+
+@pytest.mark.parametrize(
+    "rank, beside, accused, first",
+    [
+        (1, [0], [], 0),
+        (1, [0], [1], 0),
+        (1, [2, 3], [], 1),
+        (3, [1, 2], [1], 2),
+        (2, [3], [2], 3),
+        (2, [3], [2, 3], 2),
+        (2, [], [2], 2),
+    ],
+)
+def test_one_rank_of_each_agent_prints_the_verdict(rank, beside, accused, first):
+    verdict = accuse([seen(n, quiet=9 if n in accused else 0) for n in range(4)], silent_after=3) if accused else None
+    assert prints(rank, beside, verdict) == first

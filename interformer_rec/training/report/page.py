@@ -32,7 +32,7 @@ METRICS = {
 }
 SPLITS = ("train", "valid", "test")
 BYTES = {"float32": 4, "float16": 2}  # of a weight
-DATA = {"rows": "rows", "files": "files", "bad_rows": "bad rows skipped"}
+DATA = {"rows": "rows", "bad_rows": "bad rows skipped"}
 
 
 def write_report(run_dir: Path) -> Path:

@@ -12,7 +12,7 @@ from interformer_rec.data.decode.decoder import Decoder
 from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
-from tests.data.samples import every_kind, every_kind_rows, numbered, with_column, write_numbered
+from tests.data.samples import every_kind, every_kind_rows, loader_of, numbered, with_column, write_numbered
 
 LISTS = FeatureSchema.model_validate(
     {
@@ -87,13 +87,13 @@ def test_lists_of_dictionaries_and_strings():
     assert events.lengths.tolist() == [2, 0, 2] and events.events[:, 0].tolist() == [2, 3, 0, 3]
 
 
-def loader_of(tmp_path, table: pa.Table, **options) -> Loader:
+def bad_loader(tmp_path, table: pa.Table, **options) -> Loader:
     pq.write_table(every_kind_rows(), tmp_path / "good.parquet")
     (tmp_path / "in").mkdir(exist_ok=True)
     both = pa.concat_tables([every_kind_rows(), table])
     pq.write_table(both, tmp_path / "in" / "bad.parquet", row_group_size=4)
     fitted = fit(every_kind(), str(tmp_path / "good.parquet"))
-    return Loader(str(tmp_path / "in"), every_kind(), fitted, batch_size=100, **options)
+    return loader_of(str(tmp_path / "in"), every_kind(), fitted, batch_size=100, **options)
 
 
 BAD = {
@@ -127,14 +127,14 @@ def test_a_bad_row_is_an_error_that_names_the_place(tmp_path, kind):
     table, column, row, message = bad_table(kind)
     place = rf"bad\.parquet', row group 1, row {row} of the file \(the first is 0\), column '{column}': "
     with pytest.raises(InputError, match=place + f".*{message}.*on_bad_row: skip"):
-        list(loader_of(tmp_path, table).batches())
+        list(bad_loader(tmp_path, table).batches())
 
 
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("shuffle_rows", [0, 100])
 def test_skipping_leaves_out_that_row_and_counts_it(tmp_path, caplog, kind, shuffle_rows):
     table, column, row, _message = bad_table(kind)
-    loader = loader_of(tmp_path, table, on_bad_row="skip", shuffle_rows=shuffle_rows)
+    loader = bad_loader(tmp_path, table, on_bad_row="skip", shuffle_rows=shuffle_rows)
     ((batch, _),) = loader.batches()
     ((reason, count),) = loader.bad_rows.items()
     assert (batch.rows, batch.loss_rows, count) == (7, 7.0, 1) and reason.startswith(f"{column}: ")
@@ -144,7 +144,7 @@ def test_skipping_leaves_out_that_row_and_counts_it(tmp_path, caplog, kind, shuf
 
 def test_the_rows_that_stay_are_whole_when_lists_of_others_differ(tmp_path):
     table = with_column(every_kind_rows(), "watch_hour", [[1, 2], [], [1, 9, 9], [4, 5]])
-    loader = loader_of(tmp_path, table, on_bad_row="skip")
+    loader = bad_loader(tmp_path, table, on_bad_row="skip")
     ((batch, _),) = loader.batches()
     hours = batch.sequences["watch.hour"]
     assert hours.lengths().tolist() == [2, 0, 1, 2, 0, 2] and hours.values().tolist() == [3, 4, 5, 6, 7, 5, 6]
@@ -158,7 +158,7 @@ def test_a_number_too_large_for_float32(tmp_path):
     features = every_kind()
     pq.write_table(every_kind_rows(), tmp_path / "good.parquet")
     pq.write_table(table, tmp_path / "bad.parquet")
-    loader = Loader(
+    loader = loader_of(
         str(tmp_path / "bad.parquet"), features, fit(features, str(tmp_path / "good.parquet")), batch_size=4
     )
     with pytest.raises(
@@ -172,7 +172,7 @@ def test_only_this_ranks_rows_are_counted(tmp_path):
     options = {"on_bad_row": "skip", "shuffle_rows": 100, "world_size": 3}
     counts = []
     for rank in range(3):
-        loader = loader_of(tmp_path, table, rank=rank, **options)
+        loader = bad_loader(tmp_path, table, rank=rank, **options)
         list(loader.batches())
         counts.append(sum(loader.bad_rows.values()))
     assert sum(counts) == 2
@@ -184,7 +184,7 @@ def test_a_batch_of_bad_rows_only_is_a_filler(tmp_path):
     pq.write_table(table, tmp_path / "bad.parquet")
     features = every_kind()
     fitted = fit(features, str(tmp_path / "good.parquet"))
-    loader = Loader(str(tmp_path / "bad.parquet"), features, fitted, batch_size=2, on_bad_row="skip")
+    loader = loader_of(str(tmp_path / "bad.parquet"), features, fitted, batch_size=2, on_bad_row="skip")
     assert [(b.rows, b.batch_size, b.loss_rows) for b, _ in loader.batches()] == [(0, 1, 1.0)] * 2
 
 
@@ -210,7 +210,7 @@ def test_a_column_of_the_wrong_type(tmp_path, kind):
     pq.write_table(with_column(every_kind_rows(), column, values, values.type), tmp_path / "wrong.parquet")
     fitted = fit(features, str(tmp_path / "good.parquet"))
     with pytest.raises(InputError, match=message) as caught:
-        Loader(str(tmp_path / "wrong.parquet"), features, fitted, batch_size=4)
+        loader_of(str(tmp_path / "wrong.parquet"), features, fitted, batch_size=4)
     assert "wrong.parquet" in str(caught.value) and repr(column) in str(caught.value)
 
 
@@ -220,4 +220,4 @@ def test_a_missing_column(tmp_path):
     with pytest.raises(
         InputError, match=r"column 'importance' is missing in '.*part-000\.parquet'. Its columns: row, "
     ):
-        Loader(path, features, fit(features, path), batch_size=4)
+        loader_of(path, features, fit(features, path), batch_size=4)

@@ -12,8 +12,8 @@ import pytest
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.decode.id_values import id_kind
 from interformer_rec.data.fit import fit
-from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
+from tests.data.samples import loader_of
 
 GOOD = [b"a", b"", "é".encode(), b"b\x00c", "😀".encode(), b"long " * 100]
 BAD = {"latin-1": b"caf\xe9", "surrogate": b"\xed\xa0\x80", "cut": "é".encode()[:1], "long": b"x" * 5000 + b"\xff"}
@@ -62,12 +62,12 @@ def test_a_string_that_is_not_utf8_is_a_bad_row(tmp_path, kind, type_, place, id
         r"bad\.parquet', row group 1, row 6 of the file .*column 'x': an id that is not valid UTF-8; the value is b'"
     )
     with pytest.raises(InputError, match=message) as caught:
-        list(Loader(path, features, fitted, batch_size=100, workers=0).batches())
+        list(loader_of(path, features, fitted, batch_size=100).batches())
     assert len(str(caught.value)) < 800
-    loader = Loader(path, features, fitted, batch_size=100, workers=0, on_bad_row="skip")
+    loader = loader_of(path, features, fitted, batch_size=100, on_bad_row="skip")
     ((batch, _),) = loader.batches()
     assert batch.rows == 7 and loader.bad_rows == {"x: an id that is not valid UTF-8": 1}
-    ((expected, _),) = Loader(good, features, plain, batch_size=100, workers=0).batches()
+    ((expected, _),) = loader_of(good, features, plain, batch_size=100).batches()
     for one, other in ((batch.sparse, expected.sparse), (batch.sequences, expected.sequences)):
         if len(one.keys()):
             assert one.values()[:6].tolist() == other.values().tolist()
@@ -80,7 +80,7 @@ def test_bytes_hash_like_the_string_that_they_are(tmp_path):
     for type_ in (pa.string(), pa.binary(), pa.large_binary(), pa.string_view(), pa.binary_view()):
         path = write(tmp_path / f"{type_}.parquet", GOOD, pa.binary(), "id") if "binary" in str(type_) else None
         path = path or write(tmp_path / f"{type_}.parquet", GOOD, type_, "id")
-        ((batch, _),) = Loader(path, features, fit(features, path), batch_size=100, workers=0).batches()
+        ((batch, _),) = loader_of(path, features, fit(features, path), batch_size=100).batches()
         rows.append(batch.sparse.values().tolist())
     assert all(row == rows[0] for row in rows)
 
@@ -115,7 +115,7 @@ def test_a_number_that_float32_does_not_hold_is_no_part_of_the_moments(tmp_path,
     kept = np.clip(kept, *steps["clip"]) if "clip" in steps else kept
     kept = np.copysign(np.log1p(np.abs(kept)), kept) if "log1p" in steps else kept
     assert fitted.moments["d"] == pytest.approx((kept.mean(), kept.std()))
-    loader = Loader(path, features, fitted, batch_size=10, workers=0, on_bad_row="skip")
+    loader = loader_of(path, features, fitted, batch_size=10, on_bad_row="skip")
     ((batch, _),) = loader.batches()
     assert batch.dense[:, 0].tolist() == pytest.approx(((kept - kept.mean()) / kept.std()).tolist(), rel=1e-5)
     assert sum(loader.bad_rows.values()) == (0 if fine else 1)
@@ -123,4 +123,4 @@ def test_a_number_that_float32_does_not_hold_is_no_part_of_the_moments(tmp_path,
         with pytest.raises(
             InputError, match=r"a\.parquet', row group 1, row 3 of the file .*column 'd': .*; the value is "
         ):
-            list(Loader(path, features, fitted, batch_size=10, workers=0).batches())
+            list(loader_of(path, features, fitted, batch_size=10).batches())

@@ -10,9 +10,8 @@ import pytest
 
 from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import fit
-from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
-from tests.data.samples import equal, every_kind, every_kind_rows
+from tests.data.samples import equal, every_kind, every_kind_rows, loader_of
 
 
 def retyped(table: pa.Table, **types: pa.DataType) -> pa.Table:
@@ -28,7 +27,7 @@ def write(folder: Path, *tables: pa.Table) -> str:
 
 def batches(path: str, shuffle_rows: int = 0, batch_size: int = 5) -> list:
     features = every_kind()
-    loader = Loader(path, features, fit(features, path), batch_size=batch_size, shuffle_rows=shuffle_rows, workers=0)
+    loader = loader_of(path, features, fit(features, path), batch_size=batch_size, shuffle_rows=shuffle_rows)
     return [batch for batch, _ in loader.batches()]
 
 
@@ -107,7 +106,7 @@ def test_the_ids_of_dates_timestamps_booleans_and_large_integers(tmp_path):
         )
         label = pa.array([0] * len(values))
         path = write(folder, *(pa.table({"x": pa.array(values, type_), "y": label}) for type_ in types))
-        loader = Loader(path, features, fit(features, path), batch_size=100, workers=0)
+        loader = loader_of(path, features, fit(features, path), batch_size=100)
         return next(loader.batches())[0].sparse.values().tolist()
 
     large = rows([2**63, 2**64 - 1, 7], pa.uint64())
@@ -146,8 +145,8 @@ def test_a_value_that_is_no_id_is_a_bad_row(tmp_path, kind):
     with pytest.raises(
         InputError, match=rf"0\.parquet', row group 0, row 1 of the file.*column 'x': an id that is {message}"
     ):
-        list(Loader(path, features, fitted, batch_size=4, workers=0).batches())
-    loader = Loader(path, features, fitted, batch_size=4, workers=0, on_bad_row="skip")
+        list(loader_of(path, features, fitted, batch_size=4).batches())
+    loader = loader_of(path, features, fitted, batch_size=4, on_bad_row="skip")
     assert [batch.rows for batch, _ in loader.batches()] == [1] and sum(loader.bad_rows.values()) == 1
 
 
@@ -176,7 +175,7 @@ def test_tables_have_one_schema_and_say_what_is_left_out(tmp_path, caplog):
     third = nulls(T, "city").drop_columns(["click"]).append_column("note", pa.array([2**40] * 4))
     path = write(tmp_path / "d", first, second, third.append_column("odd", T["age"]))
     features = every_kind()
-    loader = Loader(path, features, fit(features, write(tmp_path / "t", T)), batch_size=3, labels=False, workers=0)
+    loader = loader_of(path, features, fit(features, write(tmp_path / "t", T)), batch_size=3, labels=False)
     whole = pa.concat_tables([kept.table for _, kept in loader.tables()])
     assert whole.column_names == [*T.column_names, "note"]
     assert whole["candidate"].to_pylist() == T["candidate"].to_pylist() * 3 and whole["candidate"].type == pa.int64()
@@ -224,7 +223,7 @@ def test_hive_partitions_are_columns(tmp_path):
     plain = write(tmp_path / "plain", *flat)
     fitted = fit(features, path)
     assert fitted.table_rows == fit(features, plain).table_rows
-    one, other = (Loader(p, features, fitted, batch_size=100, workers=0) for p in (path, plain))
+    one, other = (loader_of(p, features, fitted, batch_size=100) for p in (path, plain))
     assert all(equal(a, b) for (a, _), (b, _) in zip(one.batches(), other.batches(), strict=True))
     tables = [pa.concat_tables([kept.table for _, kept in loader.tables()]) for loader in (one, other)]
     assert tables[0].select(["x", "day", "y", "hour"]).equals(tables[1].select(["x", "day", "y", "hour"]))

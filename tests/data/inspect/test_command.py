@@ -13,10 +13,10 @@ from interformer_rec.data.fit import fit
 from interformer_rec.data.inspect import profile
 from interformer_rec.data.inspect.column_names import feedback_rank, is_outcome, stem, user_rank, words
 from interformer_rec.data.inspect.command import inspect_folder
-from interformer_rec.data.loader import Loader
 from interformer_rec.data.recipes import ml_100k
 from interformer_rec.data.recipes.catalog import prepare
 from interformer_rec.errors import InputError
+from tests.data.samples import loader_of
 
 
 def _lists(generator: np.random.Generator, lengths: np.ndarray, values: np.ndarray | list) -> pa.Array:
@@ -157,7 +157,7 @@ def test_the_draft_feeds_the_real_data_path(drafted: tuple[str, RunConfig], tmp_
     config = load(saved)
     assert config.data.train is not None
     fitted = fit(config.features, config.data.train)
-    loader = Loader(config.data.train, config.features, fitted, batch_size=1000)
+    loader = loader_of(config.data.train, config.features, fitted, batch_size=1000)
     batches = [batch for batch, _ in loader.batches()]
     assert sum(batch.rows for batch in batches) == 3000
     assert batches[0].sequences.keys() == [lookup.key for lookup in config.features.jagged_lookups]

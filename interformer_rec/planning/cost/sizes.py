@@ -19,6 +19,7 @@ from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.run import RunConfig
 from interformer_rec.config.strict import LARGEST
 from interformer_rec.data.decode.arrays import lists
+from interformer_rec.data.decode.kinds import check_kinds
 from interformer_rec.data.files.source import Source, open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.errors import DamagedError, InputError
@@ -236,6 +237,7 @@ class _Found:
         path = redact(str(config.written(("data", "train"))))
         try:
             source = open_source(config.data.train or "", config.data.max_decoded_bytes)
+            check_kinds(source, self.features, labels=False)
             self.take_sample(source, f"sample of {path}")
             if self.rows.keys() != self.features.tables.keys():
                 self._rows(fit(self.features, source, config.data.workers).table_rows, f"fitted on {path}")

@@ -4,14 +4,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from interformer_rec.config.run import RunConfig, load
+from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.data.recipes import synthetic
 from interformer_rec.errors import InputError
-from interformer_rec.planning.cost.sizes import Lengths, find_sizes
+from interformer_rec.planning.cost.sizes import Lengths, find_sizes, sizes_of_job
 from tests.planning.cases import CONFIG
 
 
@@ -47,6 +49,30 @@ def test_sizes_of_real_files_are_what_is_in_them(data: Path):
 def test_lengths_are_cut_like_the_histories(data: Path):
     config = load(data / "config.yaml", ["features.sequences.0.max_length=5", f"training.out={data / 'run'}"])
     assert find_sizes(config).lengths["hist0"].max == 5
+
+
+def test_a_job_takes_fitted_rows_and_counts_lengths_in_the_first_row_groups(data: Path, tmp_path: Path):
+    config = load(data / "config.yaml", [f"training.out={data / 'run'}"])
+    source = open_source(config.data.train, None)
+    rows = fit(config.features, source).table_rows
+    sizes, assumed = sizes_of_job(config.features, rows, source), sizes_of_job(config.features, rows, None)
+    assert sizes.rows == assumed.rows == rows
+    assert sizes.lengths == find_sizes(config).lengths  # fewer rows than are counted at most
+    assert sizes.lengths["hist0"].mean < assumed.lengths["hist0"].mean == 20
+    for file in (data / "train").iterdir():
+        content = file.read_bytes()
+        (tmp_path / file.name).write_bytes(content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
+    damaged = open_source(str(tmp_path), None)  # whoever trains on these rows says so
+    assert sizes_of_job(config.features, rows, damaged).lengths == assumed.lengths
+
+
+def test_columns_that_are_no_lists_are_not_counted(tmp_path: Path):
+    columns = ("user", "city", "item_id", "words", "age", "item", "tag", "liked", "label")
+    pq.write_table(pa.table({name: ["1", "2"] for name in columns}), tmp_path / "text.parquet")
+    (tmp_path / "small.yaml").write_text(CONFIG.replace("{ids: hash, num_embeddings: 30}", "{ids: vocab}"))
+    config = load(tmp_path / "small.yaml", [f"data.train={tmp_path}/text.parquet"])
+    with pytest.raises(InputError, match=r"rows of 1 table.* not known: tag\. data\.train cannot be used: .*'age'"):
+        find_sizes(config)
 
 
 def test_the_user_comes_first_then_a_file_then_the_schema(small: RunConfig, tmp_path: Path):

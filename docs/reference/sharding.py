@@ -46,6 +46,7 @@ def chosen(pooled: bool, sharding: str) -> str:
     ranks = next(count for count in range(1, MANY) if not_automatic(sharding, width, count) is None)
     limits = [f"from rows of {width} floats: {not_automatic(sharding, width - 4, MANY)}"] if width > WIDTHS[0] else []
     limits += [f"from {ranks} ranks: {not_automatic(sharding, width, ranks - 1)}"] if ranks > 1 else []
+    limits += [f"not with Adam: {reason}"] if (reason := not_automatic(sharding, width, MANY, "adam")) else []
     return "; ".join(limits) or "yes"
 
 

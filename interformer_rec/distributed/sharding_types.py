@@ -1,9 +1,10 @@
 """Which sharding types and kernels a table may have. In: a kind of table, a device, a wish; out: types and kernels, or why not.
 
-Written once, for `train`, `plan`, plan files and docs/reference/sharding.md. TorchRec's sharders say what they support; the other rules
-are ours: data-parallel tables of an EmbeddingCollection crash in TorchRec 1.8.0, narrow rows are cut by columns and tables are sharded as
-grids only by wish, and one rank replicates nothing. `sharding.tables.X: T` that cannot be is an error; `sharding.default: T` holds for
-the tables that may have it, and the others, named, are planned as with auto.
+Written once, for `train`, `plan`, plan files and docs/reference/sharding.md. TorchRec's sharders say what they support;
+the other rules are ours: data-parallel tables of an EmbeddingCollection crash in TorchRec 1.8.0, narrow rows are cut by
+columns and tables are sharded as grids only by wish, one rank replicates nothing, and a replicated table's Adam is
+another optimizer. `sharding.tables.X: T` that cannot be is an error; `sharding.default: T` holds for the tables that
+may have it, and the others, named, are planned as with auto.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def not_possible(pooled: bool, sharding: str, device: str, kernel: str | None = 
     return None
 
 
-def not_automatic(sharding: str, dim: int, ranks: int) -> str | None:
-    """Why a possible type is chosen by wish only; None: the planner may choose it."""
+def not_automatic(sharding: str, dim: int, ranks: int, optimizer: str = "") -> str | None:
+    """Why a possible type is chosen by wish only; None: the planner may choose it. `optimizer`: of the tables."""
     if sharding == "grid_shard":
         return "by wish only, as in TorchRec's planner"
     if "column" in sharding and dim < 2 * MIN_COLUMN_SHARD:
@@ -48,6 +49,8 @@ def not_automatic(sharding: str, dim: int, ranks: int) -> str | None:
         return f"rows of {dim} floats would be cut into pieces under {MIN_COLUMN_SHARD}; by wish only"
     if sharding == "data_parallel" and ranks == 1:
         return "one rank has nobody to replicate for"
+    if sharding == "data_parallel" and optimizer == "adam":
+        return "torch's Adam goes on to move rows that no id reads, which the fused one does not; by wish only"
     return None
 
 

@@ -126,11 +126,12 @@ class TableKind:
     name: str
     pooled: bool
     dim: int
+    optimizer: str = ""  # of the tables
 
 
-def kinds_of(infos: Mapping[str, TableInfo]) -> dict[str, TableKind]:
-    """Of every table of a model."""
-    return {name: TableKind(name, info.pooled, info.config.embedding_dim) for name, info in infos.items()}
+def kinds_of(infos: Mapping[str, TableInfo], optimizer: str) -> dict[str, TableKind]:
+    """Of every table of a model; `optimizer`: of the tables."""
+    return {n: TableKind(n, info.pooled, info.config.embedding_dim, optimizer) for n, info in infos.items()}
 
 
 def load_wishes(path: str | None, sharding: ShardingConfig, tables: Mapping[str, TableKind]) -> Wishes:
@@ -187,7 +188,11 @@ def why_not(
         return f"constraints allow {', '.join(wanted)} only"
     if preferred and sharding != preferred:
         return f"sharding.default is {preferred}"
-    if not wanted and not preferred and (reason := not_automatic(sharding, table.dim, ranks)) is not None:
+    if (
+        not wanted
+        and not preferred
+        and (reason := not_automatic(sharding, table.dim, ranks, table.optimizer)) is not None
+    ):
         return reason
     if group is not None and sharding in EVERYWHERE:
         return f"constraints allow {group.label} only, and {sharding} is on all {ranks} ranks"

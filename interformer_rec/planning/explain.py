@@ -121,7 +121,7 @@ class _Judge:
     def rejected(self, chosen: ShardingOption) -> list[Rejected]:
         """Every option but the chosen one."""
         table, problem = self.problem.tables[chosen.name], self.problem
-        kind, group = TableKind(table.name, table.pooled, table.dim), problem.groups.get(table.name)
+        kind, group = TableKind(table.name, table.pooled, table.dim, table.optimizer), problem.groups.get(table.name)
         self._put(chosen, -1)  # its own place is free while its other options are tried
         found: list[Rejected] = []
         there = {(option.sharding_type, option.compute_kernel): option for option in self.options[chosen.name]}

@@ -199,7 +199,7 @@ class Problem:
     @property
     def kinds(self) -> list[TableKind]:
         """Of every table, for the wishes."""
-        return list(kinds_of(tables_of(self.model)).values())
+        return list(kinds_of(tables_of(self.model), self.config.optimizer.embedding.kind).values())
 
     @property
     def notes(self) -> list[str]:

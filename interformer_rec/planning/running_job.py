@@ -43,11 +43,13 @@ def plan_of_job(
     sharding, device = config.sharding, env.device.type
     if sharding.plan is not None:
         return load_plan(sharding.plan, task, env.world_size, env.local_world_size, device, sharding.tables), []
-    kinds = kinds_of(tables_of(task))
+    optimizer = config.optimizer.embedding.kind
+    kinds = kinds_of(tables_of(task), optimizer)
     wishes = load_wishes(None, sharding, kinds)
     note = without_default(kinds.values(), wishes, device, env.world_size, {})
     if sharding.planner == "torchrec":
-        plan = torchrec_plan(task, env, batch_size=config.data.batch_size, sharding=sharding)
+        batch_size = config.data.batch_size
+        plan = torchrec_plan(task, env, batch_size=batch_size, sharding=sharding, optimizer=optimizer)
     else:
         plan = env.on_main(lambda: _plan(config, task, rows, env, wishes, source))
     return plan, [] if note is None else [note]

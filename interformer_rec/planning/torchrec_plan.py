@@ -27,7 +27,7 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.sharding import TableInfo, sharders, tables_of
 from interformer_rec.errors import InputError
 from interformer_rec.host_memory import total_memory
-from interformer_rec.planning.constraints import allowed, kinds_of, load_wishes
+from interformer_rec.planning.constraints import TableKind, allowed, kinds_of, load_wishes
 from interformer_rec.text import size
 
 RESERVED = 0.15  # share of device memory kept free of tables: activations, communication buffers, fragmentation
@@ -36,21 +36,25 @@ NO_ROOM = (PlannerErrorType.INSUFFICIENT_STORAGE, PlannerErrorType.PARTITION, Pl
 DENSE_COPIES = 6  # weights, gradients, two Adam moments, DDP buckets, and one spare
 
 
-def torchrec_plan(model: nn.Module, env: Environment, *, batch_size: int, sharding: ShardingConfig) -> ShardingPlan:
-    """Made on rank 0, the same on every rank (collective).
+def torchrec_plan(
+    model: nn.Module, env: Environment, *, batch_size: int, sharding: ShardingConfig, optimizer: str = ""
+) -> ShardingPlan:
+    """Made on rank 0, the same on every rank (collective). `optimizer`: of the tables, if that matters.
 
     Raises InputError where a wish cannot be fulfilled or the tables do not fit.
     """
-    return env.on_main(lambda: _plan(model, env, batch_size, sharding))
+    return env.on_main(lambda: _plan(model, env, batch_size, sharding, optimizer))
 
 
-def _plan(model: nn.Module, env: Environment, batch_size: int, sharding: ShardingConfig) -> ShardingPlan:
+def _plan(
+    model: nn.Module, env: Environment, batch_size: int, sharding: ShardingConfig, optimizer: str
+) -> ShardingPlan:
     """On one rank. What goes wrong here is about the plan alone: no other rank is waited for."""
     infos = tables_of(model)
     planner = EmbeddingShardingPlanner(
         topology=_topology(env),
         batch_size=batch_size,
-        constraints=_constraints(infos, env, sharding),
+        constraints=_constraints(kinds_of(infos, optimizer), env, sharding),
         storage_reservation=HeuristicalStorageReservation(RESERVED, dense_tensor_estimate=dense_bytes(model)),
         debug=False,
     )
@@ -64,9 +68,9 @@ def _plan(model: nn.Module, env: Environment, batch_size: int, sharding: Shardin
 
 
 def _constraints(
-    infos: Mapping[str, TableInfo], env: Environment, sharding: ShardingConfig
+    kinds: Mapping[str, TableKind], env: Environment, sharding: ShardingConfig
 ) -> dict[str, ParameterConstraints]:
-    kinds, device = kinds_of(infos), env.device.type
+    device = env.device.type
     wishes = load_wishes(None, sharding, kinds)
     cached = sharding.host_cache is not None and device == "cuda"
     found = {}

@@ -45,6 +45,19 @@ def test_options_are_torchrecs_less_those_that_fail_or_make_no_sense():
     assert "data_parallel" not in allowed(POOLED, Wishes(), "cuda", 1)
 
 
+def test_adam_replicates_no_table_but_by_wish(tmp_path: Path):
+    kind = TableKind("p", True, 32, "adam")
+    assert set(allowed(POOLED, Wishes(), "cuda", 8)) - set(allowed(kind, Wishes(), "cuda", 8)) == {"data_parallel"}
+    assert allowed(kind, Wishes(tables={"p": TableWish(sharding=("data_parallel",))}), "cuda", 8) == {
+        "data_parallel": ["dense"]
+    }
+    found = {}
+    for optimizer in ("adam", "rowwise_adagrad"):
+        asked = problem(tmp_path, text=CONFIG + f"optimizer: {{embedding: {{kind: {optimizer}}}}}\n")
+        found[optimizer] = {option.sharding_type for option in asked.space()}
+    assert found["rowwise_adagrad"] - found["adam"] == {"data_parallel"}
+
+
 def test_torchrec_offers_no_type_that_is_missing_here():
     module: nn.Module = EmbeddingBagCollection(
         [EmbeddingBagConfig(name="t", embedding_dim=8, num_embeddings=4, feature_names=["t"])],

@@ -63,7 +63,7 @@ def asked(env: Environment) -> tuple[dict[str, Any], dict[str, Any], set[str]]:
     """What a job plans, what `interformer plan` would for the same cluster, and the dense blocks that were measured for it."""
     config = config_of()
     cluster = cluster_of_job(env)
-    wishes = load_wishes(None, config.sharding, kinds_of(tables_of(task_of(config))))
+    wishes = load_wishes(None, config.sharding, kinds_of(tables_of(task_of(config)), "rowwise_adagrad"))
     problem = Problem(config, cluster, env.world_size // cluster.devices_per_node, 16, find_sizes(config), wishes)
     placed = place(problem)
     here = planned(env)

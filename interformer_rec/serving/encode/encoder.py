@@ -32,7 +32,7 @@ class Encoder:
 
     def __init__(self, features: FeatureSchema, fitted: Fitted, signature: Signature) -> None:
         signature.check(features)
-        self._features, self._inputs = features, {one.name: one for one in signature.inputs}
+        self._inputs = {one.name: one for one in signature.inputs}
         self._ignores = signature.unknown == "ignored"
         self.types = signature.types
         maps, types = row_maps(features, fitted), self.types

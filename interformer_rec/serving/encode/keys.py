@@ -13,6 +13,8 @@ from interformer_rec.config.errors import nearest
 from interformer_rec.serving.encode.refusal import Refusal, shown
 from interformer_rec.serving.signature import Input
 
+LONG = 200  # characters, from which on a key is no misspelt one
+
 
 class Keys:
     """The inputs of one part of a request. `elsewhere`: keys that belong to another part, and its name."""
@@ -74,9 +76,8 @@ class Keys:
                 where = self._elsewhere[name]
                 raise Refusal(f"a key that belongs to {where}", "Write it there", part=part, field=name, row=row)
             if not self._ignores:
+                similar = nearest(name, list(self.names)) if len(name) < LONG else ""
                 cure = "Leave it out, or write the name of an input"
-                raise Refusal(
-                    f"a key that no input has{nearest(name, list(self.names))}", cure, part=part, field=name, row=row
-                )
+                raise Refusal(f"a key that no input has{similar}", cure, part=part, field=name, row=row)
         found = {name: given.get(name, absent) for name in self.names}
         return found | {name: given[name] for name in self._extra if name in given}

@@ -22,8 +22,9 @@ setup: ## .venv with everything that fits together
 demo: setup ## prepare MovieLens-100k, train, evaluate, write the report
 	@$(BIN)/python -m interformer_rec.demo.demo
 
+# Three workers on two cores: some tests wait for processes that they have started.
 test: setup ## the test suite, 2-rank tests included (ARGS="-k name" and so on)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## format, lint, types, architecture rules, links
 	@$(BIN)/ruff format --check .

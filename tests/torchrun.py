@@ -1,7 +1,7 @@
 """torchrun whose agent and ranks are forked from a process that has loaded torch: torch's own agent, without each process's imports.
 
 Where torch's agent starts a program, `Forked` takes the place of subprocess.Popen. A process is known by its name (`ps -o comm`):
-the job's for the agent, and JOB.RANK for a rank. tests/launch_ and tests/planning/score start torchrun as a user does.
+the job's for the agent, and JOB.RANK for a rank. tests/launch_ starts torchrun as a user does.
 
 python -m tests.torchrun OPTIONS -m MODULE ARGUMENTS    the same in a process of its own, for one that has to start on another host
 """

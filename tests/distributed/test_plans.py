@@ -8,6 +8,7 @@ from tests.launch import on_one, on_ranks
 
 PLANS = ("table_wise", "data_parallel", "row_wise", "column_wise")
 KINDS = ("sgd", "adagrad", "rowwise_adagrad")
+STEPS = 30
 
 
 def _trained(env, cases, steps):
@@ -25,8 +26,8 @@ def _trained(env, cases, steps):
 @pytest.fixture(scope="module")
 def results():
     cases = [(plan, kind) for plan in PLANS for kind in KINDS]
-    one = on_one(_trained, [("table_wise", kind) for kind in KINDS], 50)
-    return one, on_ranks(2, _trained, cases, 50)[0]
+    one = on_one(_trained, [("table_wise", kind) for kind in KINDS], STEPS)
+    return one, on_ranks(2, _trained, cases, STEPS)[0]
 
 
 def test_plans_are_what_was_asked_for(results):
@@ -49,7 +50,7 @@ def test_first_weights_do_not_depend_on_the_plan(results, plan):
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_and_two_ranks_train_alike(results, plan, kind):
-    """50 steps of the same global batches: B on one rank, 2 x B/2 on two."""
+    """The same global batches, B on one rank, 2 x B/2 on two."""
     one, two = results
     _, losses, state, _ = one["table_wise", kind]
     _, got_losses, got_state, _ = two[plan, kind]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch.distributed as dist
 
+from interformer_rec.config import run as config
 from interformer_rec.data.collate import collate  # noqa: F401 - the real batches come through it
 from interformer_rec.data.fit import fit
 from interformer_rec.training.build import build_parallel
@@ -13,9 +14,11 @@ from interformer_rec.training.pipeline import Pipeline
 from tests.data.samples import loader_of
 from tests.distributed.tiny import whole_state
 from tests.launch import on_one, on_ranks
+from tests.training.runs import SMALL
 
-STEPS, GLOBAL = 50, 64
+STEPS, GLOBAL = 30, 64
 EXACT_PLANS = ("table_wise", "row_wise", "data_parallel")
+OVERRIDES = ("model.embedding_dim=32", "optimizer.embedding.l2=0.01", "optimizer.dense.clip_norm=1.0")
 
 
 def batches(settings, fitted, env):
@@ -44,11 +47,16 @@ def train(env, settings):
     return first, losses[:STEPS], whole_state(env, parallel), dense, {row["sharding"] for row in parallel.plan}
 
 
+@pytest.fixture(scope="module")
+def one(synthetic, tmp_path_factory):
+    """What one rank comes to, whose plan does not matter."""
+    out = tmp_path_factory.mktemp("one") / "run"
+    return on_one(train, config.load(synthetic / "config.yaml", [*SMALL, *OVERRIDES, f"training.out={out}"]))
+
+
 @pytest.mark.parametrize("plan", EXACT_PLANS)
-def test_two_ranks_train_as_one(small, plan):
-    overrides = ["model.embedding_dim=32", "optimizer.embedding.l2=0.01", "optimizer.dense.clip_norm=1.0"]
-    one = on_one(train, small("sharding.default=table_wise", *overrides))
-    two = on_ranks(2, train, small(f"sharding.default={plan}", *overrides))[0]
+def test_two_ranks_train_as_one(one, small, plan):
+    two = on_ranks(2, train, small(f"sharding.default={plan}", *OVERRIDES))[0]
     assert plan in two[4]
     for name, array in one[0].items():
         np.testing.assert_array_equal(two[0][name], array, err_msg=f"first {name}")

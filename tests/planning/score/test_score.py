@@ -1,4 +1,4 @@
-"""Predictions against real runs: 2 and 4 processes, started as a user starts them."""
+"""Predictions against real runs: 2 and 4 processes, each with its own memory as a launcher starts it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from interformer_rec.planning.cost.cluster import load_cluster
 from interformer_rec.planning.score.command import score_run
 from interformer_rec.planning.score.measured_file import read_run
 from interformer_rec.planning.score.score import STEP, cluster_of, score, typical_steps
+from tests.forked import environment, free_port
 
 ROWS = {"rows": "3000", "files": "4", "fields": "3", "groups": "2", "max_length": "40,10", "vocab": "300", "seed": "5"}
 OPTIONS = [
@@ -36,12 +37,22 @@ def train(folder: Path, ranks: int, *overrides: str) -> Path:
     """A run of `ranks` processes on synthetic data below `folder`; returns its folder."""
     data, run = folder / "data", folder / "run"
     prepare("synthetic", str(data), None, ROWS)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    command = [*launch, "-m", "interformer_rec.cli", "train", str(data / "config.yaml"), "--set", f"training.out={run}"]
-    for pair in (*OPTIONS, *overrides):
-        command += ["--set", pair]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = ["-m", "interformer_rec.cli", "train", str(data / "config.yaml"), f"--set=training.out={run}"]
+    command += [f"--set={pair}" for pair in (*OPTIONS, *overrides)]
+    port = free_port()
+    started = [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env={**os.environ, **environment(rank, ranks, port), "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+    for process in started:
+        _, printed = process.communicate()
+        assert process.returncode == 0, printed[-3000:]
     return run
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
+import itertools
+import json
 import sys
 
 import pytest
 import torch
 import triton
 
+from benchmarks.kernels import compile_report
 from benchmarks.kernels.compile_report import attention_launches, launches
 from benchmarks.kernels.compiled import SHARED_LIMIT, Facts, compile_launch
 from interformer_rec.ops.triton.launch import Launch, written_down
@@ -60,6 +62,20 @@ def test_every_kernel_compiles_without_spills(capability: int, width: int) -> No
         check(compile_launch(launch, capability), width)
 
 
-def test_the_report_is_a_command() -> None:
-    command = [sys.executable, "-m", "benchmarks.kernels.compile_report", "--help"]
-    assert "--capability" in subprocess.check_output(command, text=True)
+def test_the_report_is_a_command(tmp_path, monkeypatch, capsys) -> None:
+    """Of the first two kernels: each is a line on the screen and a row of the file, as the compiler has found it."""
+    first = list(itertools.islice(launches(16, 90), 2))
+    monkeypatch.setattr(compile_report, "launches", lambda width, capability: iter(first))
+    command = ["compile_report", "--width", "16", "--capability", "90", "--json", str(tmp_path / "table.json")]
+    monkeypatch.setattr(sys, "argv", command)
+    compile_report.main()
+    table = json.loads((tmp_path / "table.json").read_text())
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    assert table["triton"] == triton.__version__
+    assert [row["kernel"] for row in rows] == ["rotate_kernel", "attention_forward_kernel"]
+    for row, (_, launch) in zip(rows, first, strict=True):
+        assert (row["width"], row["capability"], row["form"]) == (16, 90, "all")
+        facts = compile_launch(launch, 90)._asdict()
+        assert {name: row[name] for name in facts} == facts and facts["registers"] > 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 2 and "kernel attention_forward_kernel" in printed[1]

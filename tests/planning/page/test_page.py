@@ -21,7 +21,7 @@ from interformer_rec.planning.what_if import Outcome, sweep
 from tests.planning.cases import CONFIG, plan
 
 CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="draws the page in Chromium")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no program chromium on PATH, which draws the page")
 EVIL = "</script><script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\">"
 
 

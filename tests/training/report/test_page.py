@@ -42,7 +42,6 @@ def run_folder(folder: Path, labels: tuple[str, ...] = ("click",)) -> Path:
         "data.json": {
             "train": {
                 "rows": 1436609,
-                "files": 14,
                 "bad_rows": {"null label": 3, "nan": 4},
                 "path": "s3://me:secret@bucket/train",
             },
@@ -113,7 +112,6 @@ def test_every_section_of_a_finished_run(tmp_path: Path) -> None:
             "item popularity",
             "0.7061",
             "1,436,609",
-            "files",
             "\n7\n",
             "38.2",
             "2.1%",

@@ -33,10 +33,14 @@ LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash", ".sbatch": "bash",
 
 
 def on_config(config: Any) -> Any:
-    """MkDocs asks for the navigation: the decisions and the modules are listed here, the guides in mkdocs.yml."""
+    """MkDocs asks for the navigation: decisions and modules are listed here, guides in mkdocs.yml; those it lacks stand under More."""
     decisions = [f"decisions/{path.name}" for path in sorted((ROOT / "docs/decisions").glob("*.md"), key=_readme_first)]
     modules = [{folder or PACKAGE: page} for folder, page, _ in _api()]
-    config.nav = [*config.nav, {"Decisions": decisions}, {"Modules": modules}]
+    places = [
+        f"{folder}/{path.name}" for folder in ("guides", "reference") for path in (ROOT / "docs" / folder).glob("*.md")
+    ]
+    more = sorted(set(places) - set(_pages(config.nav)))
+    config.nav = [*config.nav, *([{"More": more}] if more else []), {"Decisions": decisions}, {"Modules": modules}]
     return config
 
 
@@ -68,6 +72,14 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return f"{match[1]}{os.path.relpath(_site(target), here)}{''.join(anchor)}{match[3]}"
 
     return _outside_code(markdown, lambda text: LINK.sub(led, text), _blocks)
+
+
+def _pages(entries: Any) -> list[str]:
+    """All pages of a navigation."""
+    if isinstance(entries, str):
+        return [entries]
+    parts = entries.values() if isinstance(entries, dict) else entries
+    return [page for part in parts for page in _pages(part)]
 
 
 def _readme_first(path: Path) -> tuple[bool, str]:

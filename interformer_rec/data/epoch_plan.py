@@ -1,12 +1,12 @@
 """Which rank reads which rows when, for one epoch. In: rows per row group, seed, epoch, world size; out: spans of rows per batch.
 
-Row groups, shuffled, are joined into units of at least `shuffle_rows` rows; inside a unit the rows are shuffled, with `balance` so that
-every batch has about as many events (balance.py). Laid end to end the units give one sequence of positions 0 .. rows-1, the same for
-every world size, and each rank gets a contiguous piece of it:
+Row groups, shuffled, are joined into shuffle buffers of at least `shuffle_rows` rows; inside a buffer the rows are shuffled, with
+`balance` so that every batch has about as many events (balance.py). Laid end to end the buffers give one sequence of positions
+0 .. rows-1, the same for every world size, and each rank gets a contiguous piece of it:
 
-    unit        0 0 0 0 0 | 1 1 1 1 | 2 2 2 2 2
+    buffer      0 0 0 0 0 | 1 1 1 1 | 2 2 2 2 2
     position    0 1 2 3 4   5 6 7 8   9 ...  13
-    rank of 3   0 0 0 0 0   1 1 1 1   1 2 2 2 2    (pieces differ by at most one row; unit 2 is decoded by ranks 1 and 2)
+    rank of 3   0 0 0 0 0   1 1 1 1   1 2 2 2 2    (pieces differ by at most one row; buffer 2 is decoded by ranks 1 and 2)
 
 So every row is read exactly once, and every rank knows, without asking, how many rows the others have in each step.
 """
@@ -33,9 +33,9 @@ MOST_RANKS = 1 << 20
 
 
 class Span(NamedTuple):
-    """Rows start .. stop-1 of a unit, counted in the unit's shuffled order."""
+    """Rows start .. stop-1 of a buffer, counted in the buffer's shuffled order."""
 
-    unit: int
+    buffer: int
     start: int
     stop: int
 
@@ -92,9 +92,7 @@ class Plan:
     seed: int
     epoch: int
     shuffle_rows: int
-    balance: (
-        str  # none, events: spread them evenly over a unit's rows, groups: keep their rows together; none in file order
-    )
+    balance: str  # none, events: spread them evenly over a buffer's rows, groups: keep their rows together; none in file order
     intervals: tuple[Interval, ...]
     first_step: int = 0  # steps done before this plan's first batch
     checksum: int = 0  # of the files' footers
@@ -104,8 +102,8 @@ class Plan:
         return zlib.crc32(np.ascontiguousarray(self.group_rows, "<i8").tobytes(), self.checksum)
 
     @cached_property
-    def units(self) -> list[np.ndarray]:
-        """Row groups of each unit, ascending inside a unit (rows are shuffled anyway; neighbours are read together)."""
+    def buffers(self) -> list[np.ndarray]:
+        """Row groups of each buffer, ascending inside a buffer (rows are shuffled anyway; neighbours are read together)."""
         count = len(self.group_rows)
         if not self.shuffle_rows:
             return [np.array([group]) for group in range(count)]
@@ -118,23 +116,23 @@ class Plan:
         return [np.sort(order[start:stop]) for start, stop in itertools.pairwise(cuts)]
 
     @cached_property
-    def unit_rows(self) -> np.ndarray:
-        """(units,) rows of each unit."""
-        return np.array([self.group_rows[unit].sum() for unit in self.units], np.int64)
+    def buffer_rows(self) -> np.ndarray:
+        """(buffers,) rows of each buffer."""
+        return np.array([self.group_rows[buffer].sum() for buffer in self.buffers], np.int64)
 
     @cached_property
-    def _unit_ends(self) -> np.ndarray:
-        return np.cumsum(self.unit_rows)
+    def _buffer_ends(self) -> np.ndarray:
+        return np.cumsum(self.buffer_rows)
 
-    def order(self, unit: int, events: np.ndarray | None = None, groups: np.ndarray | None = None) -> np.ndarray:
-        """(rows,) the unit's rows in the order they are read; file order without shuffling.
+    def order(self, buffer: int, events: np.ndarray | None = None, groups: np.ndarray | None = None) -> np.ndarray:
+        """(rows,) the buffer's rows in the order they are read; file order without shuffling.
 
-        `events` or `groups`: (rows,) of the unit's rows in file order, which a plan with that `balance` needs.
+        `events` or `groups`: (rows,) of the buffer's rows in file order, which a plan with that `balance` needs.
         """
-        rows = int(self.unit_rows[unit])
+        rows = int(self.buffer_rows[buffer])
         if not self.shuffle_rows:
             return np.arange(rows)
-        random = np.random.default_rng([self.seed, self.epoch, unit + 1])
+        random = np.random.default_rng([self.seed, self.epoch, buffer + 1])
         if self.balance == "none":
             return random.permutation(rows)
         if self.balance == "groups":
@@ -143,9 +141,9 @@ class Plan:
         assert events is not None and len(events) == rows
         return spread(events, random)
 
-    def draws(self, unit: int) -> np.random.Generator:
-        """Random numbers for a unit, the same in every epoch; not those of its shuffle."""
-        return np.random.default_rng([self.seed, unit])
+    def draws(self, buffer: int) -> np.random.Generator:
+        """Random numbers for a buffer, the same in every epoch; not those of its shuffle."""
+        return np.random.default_rng([self.seed, buffer])
 
     @cached_property
     def rank_rows(self) -> np.ndarray:
@@ -173,21 +171,21 @@ class Plan:
         stop = min(start + self.batch_size, int(self._cuts[rank + 1]))
         return list(self._spans(_slice(self.intervals, start, stop)))
 
-    def rank_units(self, rank: int) -> list[int]:
+    def rank_buffers(self, rank: int) -> list[int]:
         """Units that a rank reads from `first_step` on, in order."""
         start = min(int(self._cuts[rank]) + self.first_step * self.batch_size, int(self._cuts[rank + 1]))
         piece = _slice(self.intervals, start, int(self._cuts[rank + 1]))
-        return list(dict.fromkeys(span.unit for span in self._spans(piece)))
+        return list(dict.fromkeys(span.buffer for span in self._spans(piece)))
 
     def _spans(self, intervals: tuple[Interval, ...]) -> Iterator[Span]:
-        """Intervals of positions as pieces of units."""
+        """Intervals of positions as pieces of buffers."""
         for start, stop in intervals:
-            unit = int(np.searchsorted(self._unit_ends, start, side="right"))
+            buffer = int(np.searchsorted(self._buffer_ends, start, side="right"))
             while start < stop:
-                end = int(self._unit_ends[unit])
-                begin = end - int(self.unit_rows[unit])
-                yield Span(unit, start - begin, min(stop, end) - begin)
-                start, unit = end, unit + 1
+                end = int(self._buffer_ends[buffer])
+                begin = end - int(self.buffer_rows[buffer])
+                yield Span(buffer, start - begin, min(stop, end) - begin)
+                start, buffer = end, buffer + 1
 
     def cursor(self, step: int) -> Cursor:
         """The place after `step` batches of this plan."""

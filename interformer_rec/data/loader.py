@@ -1,7 +1,7 @@
 """Parquet files -> a stream of (Batch, Cursor) for one rank. In: a path, the schema and what was fitted; out: the same stream whatever
 the number of workers, and as many batches on every rank.
 
-`workers` threads decode units ahead (Arrow and numpy release the interpreter's lock), as many collate; the consumer puts them in order.
+`workers` threads decode buffers ahead (Arrow and numpy release the interpreter's lock), as many collate; the consumer puts them in order.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ DECODE_ROWS = 16_384  # read and decoded at a time
 BATCHES_AHEAD = 4  # collated and waiting, at least
 
 
-class _Unit(NamedTuple):
+class _Buffer(NamedTuple):
     columns: Columns
-    order: np.ndarray  # the unit's rows in the order they are read
+    order: np.ndarray  # the buffer's rows in the order they are read
     table: pa.Table | None  # all input columns, for prediction
 
 
@@ -140,10 +140,10 @@ class Loader:
             for reason, count in self.bad_rows.items():
                 log.warning("skipped %d row(s) of %s: %s", count, redact(self.source.path), reason)
 
-    def _decode(self, plan: Plan, unit: int, keep: list[str] | None) -> _Unit:
+    def _decode(self, plan: Plan, buffer: int, keep: list[str] | None) -> _Buffer:
         """A few row groups at a time, so that Arrow's memory is used again while it is in the cache."""
         parts, tables = [], []
-        for groups in _portions(plan.units[unit].tolist(), self.source.group_rows):
+        for groups in _portions(plan.buffers[buffer].tolist(), self.source.group_rows):
             if keep is None:
                 table = self.source.read(groups, self._columns, strings=True)
             else:
@@ -152,24 +152,24 @@ class Loader:
             parts.append(self._decoder(table, functools.partial(self.source.where_row, groups)))
         columns = join(parts)
         if self._sampler is not None and plan.epoch < self._data.pretraining_epochs:
-            columns = self._sampler(columns, plan.epoch, plan.draws(unit))
+            columns = self._sampler(columns, plan.epoch, plan.draws(buffer))
         histories = columns.jagged[: len(self._decoder.features.sequences)]
         counts = events(histories, len(columns.weights)) if plan.balance == "events" else None
-        order = plan.order(unit, counts, columns.groups)
-        return _Unit(columns, order, pa.concat_tables(tables) if tables else None)
+        order = plan.order(buffer, counts, columns.groups)
+        return _Buffer(columns, order, pa.concat_tables(tables) if tables else None)
 
-    def _collate(self, plan: Plan, step: int, pieces: list[tuple[_Unit, Span]]) -> _Made:
+    def _collate(self, plan: Plan, step: int, pieces: list[tuple[_Buffer, Span]]) -> _Made:
         chosen: list[Piece] = []
         kept: list[Kept] = []
         skipped: dict[str, tuple[int, str]] = {}
-        for unit, span in pieces:
-            rows = self._good_rows(plan, unit, span, skipped)
-            if unit.table is not None:  # then in file order
+        for buffer, span in pieces:
+            rows = self._good_rows(plan, buffer, span, skipped)
+            if buffer.table is not None:  # then in file order
                 good = np.zeros(span.stop - span.start, bool)
                 good[slice(None) if isinstance(rows, slice) else rows - span.start] = True
-                kept.append(Kept(unit.table.slice(span.start, len(good)), good))
+                kept.append(Kept(buffer.table.slice(span.start, len(good)), good))
             if isinstance(rows, slice) or len(rows):
-                chosen.append((unit.columns, rows))
+                chosen.append((buffer.columns, rows))
         layout, features, loss_rows = self._decoder.layout, self._decoder.features, plan.loss_rows(step)
         if chosen:
             batch = collate(layout, features, chosen, loss_rows)
@@ -179,15 +179,15 @@ class Loader:
             batch.loss_rows, batch.skipped = float(max(1, batch.rows)), skipped
         return _Made(batch, kept)
 
-    def _good_rows(self, plan: Plan, unit: _Unit, span: Span, skipped: dict[str, tuple[int, str]]) -> Rows:
+    def _good_rows(self, plan: Plan, buffer: _Buffer, span: Span, skipped: dict[str, tuple[int, str]]) -> Rows:
         """The span's rows without the bad ones, which are added to `skipped`; a slice where they lie in file order."""
-        bad = unit.columns.bad
+        bad = buffer.columns.bad
         if bad is None:
-            return unit.order[span.start : span.stop] if plan.shuffle_rows else slice(span.start, span.stop)
-        rows = unit.order[span.start : span.stop]
+            return buffer.order[span.start : span.stop] if plan.shuffle_rows else slice(span.start, span.stop)
+        rows = buffer.order[span.start : span.stop]
         codes = bad[rows]
         for code, count in zip(*np.unique(codes[codes > 0], return_counts=True), strict=True):
-            reason, example = unit.columns.reasons[code - 1]
+            reason, example = buffer.columns.reasons[code - 1]
             before, first = skipped.get(reason, (0, example))
             skipped[reason] = (before + int(count), first)
         return rows[codes == 0]
@@ -201,8 +201,8 @@ class Loader:
     def _ahead(self, plan: Plan, keep: list[str] | None) -> Iterator[tuple[int, _Made]]:
         """Decode and collate ahead. A worker's exception is raised where its batch would have come."""
         workers, ahead = self._data.workers, max(self._data.prefetch, self._data.workers)
-        units, steps = deque(plan.rank_units(self._rank)), iter(range(plan.first_step, plan.steps))
-        decoding: dict[int, Future[_Unit]] = {}
+        buffers, steps = deque(plan.rank_buffers(self._rank)), iter(range(plan.first_step, plan.steps))
+        decoding: dict[int, Future[_Buffer]] = {}
         made: deque[tuple[int, Future[_Made]]] = deque()
         decoders = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         collators = ThreadPoolExecutor(workers, thread_name_prefix="collate")
@@ -211,16 +211,16 @@ class Loader:
             while step is not None or made:
                 while step is not None and len(made) < BATCHES_AHEAD + workers:
                     spans = plan.batch(self._rank, step)
-                    while units and (len(decoding) <= ahead or (spans and spans[-1].unit not in decoding)):
-                        unit = units.popleft()
-                        decoding[unit] = decoders.submit(self._decode, plan, unit, keep)
-                    waited = [decoding[span.unit] for span in spans]
+                    while buffers and (len(decoding) <= ahead or (spans and spans[-1].buffer not in decoding)):
+                        buffer = buffers.popleft()
+                        decoding[buffer] = decoders.submit(self._decode, plan, buffer, keep)
+                    waited = [decoding[span.buffer] for span in spans]
                     if made and not all(future.done() and future.exception() is None for future in waited):
                         break  # there is a batch to hand out first
                     pieces = [(future.result(), span) for future, span in zip(waited, spans, strict=True)]
                     made.append((step, collators.submit(self._collate, plan, step, pieces)))
-                    for unit in [unit for unit in decoding if spans and unit < spans[-1].unit]:
-                        del decoding[unit]
+                    for buffer in [buffer for buffer in decoding if spans and buffer < spans[-1].buffer]:
+                        del decoding[buffer]
                     step = next(steps, None)
                 number, future = made.popleft()
                 yield number, future.result()

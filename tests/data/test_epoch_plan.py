@@ -19,8 +19,8 @@ def rows_of(plan: Plan, rank: int, step: int) -> list[int]:
     starts = np.cumsum(GROUP_ROWS) - GROUP_ROWS
     out = []
     for span in plan.batch(rank, step):
-        rows = np.concatenate([starts[g] + np.arange(GROUP_ROWS[g]) for g in plan.units[span.unit]])
-        out += rows[plan.order(span.unit, rows**2 % 97, rows % 13)[span.start : span.stop]].tolist()
+        rows = np.concatenate([starts[g] + np.arange(GROUP_ROWS[g]) for g in plan.buffers[span.buffer]])
+        out += rows[plan.order(span.buffer, rows**2 % 97, rows % 13)[span.start : span.stop]].tolist()
     return out
 
 
@@ -51,8 +51,8 @@ def test_every_row_is_read_once_and_every_rank_has_as_many_steps(world_size, shu
 def test_units_hold_at_least_shuffle_rows_and_do_not_depend_on_the_world_size():
     one = plan_epoch(GROUP_ROWS, batch_size=4, seed=1, shuffle_rows=20)
     many = plan_epoch(GROUP_ROWS, batch_size=9, world_size=5, seed=1, shuffle_rows=20)
-    assert (one.unit_rows[:-1] >= 20).all()
-    assert [u.tolist() for u in one.units] == [u.tolist() for u in many.units]
+    assert (one.buffer_rows[:-1] >= 20).all()
+    assert [u.tolist() for u in one.buffers] == [u.tolist() for u in many.buffers]
     assert flat(all_rows(one)) == flat(all_rows(many))
 
 
@@ -87,8 +87,8 @@ def test_a_cursor_resumes_the_same_batches(step, balance):
     other_epoch = plan_epoch(GROUP_ROWS, epoch=0, **options)
     resumed = other_epoch.remaining(cursor)
     assert all_rows(resumed) == [of_rank[step:] for of_rank in all_rows(plan)]
-    assert resumed.rank_units(0) == list(
-        dict.fromkeys(s.unit for k in range(step, plan.steps) for s in plan.batch(0, k))
+    assert resumed.rank_buffers(0) == list(
+        dict.fromkeys(s.buffer for k in range(step, plan.steps) for s in plan.batch(0, k))
     )
 
 

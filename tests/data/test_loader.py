@@ -192,11 +192,13 @@ def test_stopping_early_leaves_no_thread(path):
 
 
 def test_decoding_does_not_run_far_ahead(path, monkeypatch):
-    """Memory: units decoded and not yet used stay within prefetch, whatever the consumer's speed."""
+    """Memory: buffers decoded and not yet used stay within prefetch, whatever the consumer's speed."""
     loader = make(path, workers=1, prefetch=1, batch_size=2, shuffle_rows=1)
     decoded: list[int] = []
     decode = loader._decode
-    monkeypatch.setattr(loader, "_decode", lambda plan, unit, keep: decoded.append(unit) or decode(plan, unit, keep))
+    monkeypatch.setattr(
+        loader, "_decode", lambda plan, buffer, keep: decoded.append(buffer) or decode(plan, buffer, keep)
+    )
     stream = loader.batches()
     next(stream)
     time.sleep(0.1)

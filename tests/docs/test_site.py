@@ -41,18 +41,14 @@ def test_what_a_repository_shows_the_site_shows(page, text, led):
     assert shown(page, text) == led
 
 
-def navigation(entries) -> list[str]:
-    if isinstance(entries, str):
-        return [entries]
-    parts = entries.values() if isinstance(entries, dict) else entries
-    return [name for part in parts for name in navigation(part)]
-
-
 def test_every_guide_and_reference_has_a_place():
     text = re.sub(r"!!python\S*", "", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    there = navigation(yaml.safe_load(text)["nav"])
+    listed = yaml.safe_load(text)["nav"]
+    there = pages._pages(pages.on_config(SimpleNamespace(nav=listed)).nav)
     files = [f"{name}/{path.name}" for name in ("guides", "reference") for path in (ROOT / "docs" / name).glob("*.md")]
     assert len(there) == len(set(there)) and set(files) <= set(there)
+    fewer = pages.on_config(SimpleNamespace(nav=listed[1:])).nav
+    assert {"More": ["guides/first-model.md"]} in fewer  # one that mkdocs.yml lacks
 
 
 def test_every_module_has_a_page():

@@ -12,7 +12,7 @@ import numpy as np
 
 from interformer_rec.config.baselines import AnyModelConfig
 from interformer_rec.config.features import FeatureSchema, Lookup, SequenceGroup
-from interformer_rec.model.embedding.embedded import field_groups
+from interformer_rec.model.embedding.embedded import field_groups, table_dims
 from interformer_rec.model.sides import Side, both_sides
 
 FEWEST_PLACES = 2  # a graph is traced with more than one, so that it does not take one for a special case
@@ -29,8 +29,10 @@ class Reads:
     dense: tuple[str, ...]
     fields: dict[int, tuple[Lookup, ...]]  # width -> fields, in the order of embedded.field_groups; none empty
     groups: tuple[SequenceGroup, ...]
+    event_widths: tuple[int, ...]  # floats of an event of each `events_g`
     union: bool
-    together: bool  # every group needs as many places as the others (merge: masknet)
+    together: bool = False  # every group needs as many places as the others (merge: masknet)
+    fixed: bool = False  # every group has its max_length of places: a step of the graph for each of them (recurrence)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -50,6 +52,14 @@ class Reads:
         lengths = [group.max_length for group in self.groups]
         return (sum(lengths),) if self.union else tuple(lengths)
 
+    def places(self, counts_BG: np.ndarray) -> list[int]:
+        """T of each group, for histories of these lengths."""
+        if self.fixed:
+            return [max(FEWEST_PLACES, longest) for longest in self.longest]
+        if self.together:
+            return [places_of(counts_BG)] * len(self.groups)
+        return [places_of(counts) for counts in counts_BG.T]
+
 
 def is_split(model: AnyModelConfig) -> bool:
     """Whether one user's work serves all candidates of a request (model.split)."""
@@ -62,6 +72,9 @@ def reads_of(features: FeatureSchema, model: AnyModelConfig) -> tuple[Reads, ...
     groups = field_groups(features, model.embedding_dim, members)
     merge = model.sequence.merge if hasattr(model, "sequence") and len(features.sequences) > 1 else "separate"
 
+    dims = table_dims(features, model.embedding_dim, sets)
+    widths = tuple(sum(dims[column.table] for column in group.columns) for group in features.sequences)
+
     def side(mine: Side, sequences: tuple[SequenceGroup, ...]) -> Reads:
         dense = tuple(feature.name for feature, here in zip(features.dense, mine.dense, strict=True) if here)
         fields = {
@@ -69,7 +82,9 @@ def reads_of(features: FeatureSchema, model: AnyModelConfig) -> tuple[Reads, ...
             for width, lookups in groups.items()
         }
         kept = {width: lookups for width, lookups in fields.items() if lookups}
-        return Reads(dense, kept, sequences, merge == "union" and bool(sequences), merge == "masknet")
+        union = merge == "union" and bool(sequences)
+        read = widths[: 1 if union else len(sequences)]
+        return Reads(dense, kept, sequences, read, union, merge == "masknet", model.kind == "dien")
 
     user, candidate = both_sides(features, model.embedding_dim, is_split(model))
     whole = side(user, features.sequences)

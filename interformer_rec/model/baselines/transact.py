@@ -33,7 +33,7 @@ class ActionTransformer(nn.Module):
         """-> (B, self.width)."""
         layout = layout_of(events)
         candidates = candidate_BW[:, None].expand(-1, layout.width, -1)
-        mask = torch.cat([torch.ones_like(layout.mask[:, :1]), layout.mask[:, 1:]], dim=1)
+        mask = layout.mask | (torch.arange(layout.width, device=layout.mask.device) == 0)
         out = self.blocks(torch.cat([layout.pad(events.values), candidates], dim=2), mask)
         highest = out.masked_fill(~mask[:, :, None], torch.finfo(out.dtype).min).amax(1)
         newest = layout.newest(layout.unpad(out), self.newest)

@@ -43,7 +43,7 @@ class TransformerBlocks(nn.Module):
         """`mask_BT` is True at a sample's tokens, one at least, which come first; what comes out at padding means nothing."""
 
         def blocks(x: Tensor, rows: Tensor) -> Tensor:
-            hidden = ~mask_BT[rows, : x.shape[1]]
+            hidden = ~(mask_BT if x is x_BTW else mask_BT[rows, : x.shape[1]])
             for layer in self.layers:
                 x = layer(x, src_key_padding_mask=hidden)
             return x

@@ -72,7 +72,7 @@ def reads_of(features: FeatureSchema, model: AnyModelConfig) -> tuple[Reads, ...
     groups = field_groups(features, model.embedding_dim, members)
     merge = model.sequence.merge if hasattr(model, "sequence") and len(features.sequences) > 1 else "separate"
 
-    dims = table_dims(features, model.embedding_dim, sets)
+    dims = table_dims(features, model.embedding_dim, members)
     widths = tuple(sum(dims[column.table] for column in group.columns) for group in features.sequences)
 
     def side(mine: Side, sequences: tuple[SequenceGroup, ...]) -> Reads:

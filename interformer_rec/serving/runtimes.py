@@ -118,7 +118,8 @@ def write_onnx(program: ExportedProgram, path: Path, inputs: Sequence[str], outp
 def load_graph(runtime: Runtime, path: Path, inputs: Sequence[str], threads: int = 1) -> Graph:
     """A graph that `compile_graph` or `write_onnx` wrote."""
     if runtime == "aoti":
-        package = torch._inductor.aoti_load_package(str(path))
+        with _quiet():
+            package = torch._inductor.aoti_load_package(str(path))
         return lambda arrays: package(*map(torch.from_numpy, arrays)).numpy()
     onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
@@ -161,13 +162,15 @@ def _plain_attention() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters warn about their own insides."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Exporters warn about their own insides, and a package that it was compiled for less than this processor can."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

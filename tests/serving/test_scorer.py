@@ -27,7 +27,7 @@ OPTIONS = {
     "union": {"sequence": {"merge": "union"}},
     "masknet": {"sequence": {"merge": "masknet"}},
     "split": {"split": True},
-    "split, two sets, union": {"split": True, "embedding_sets": 2, "sequence": {"merge": "union"}},
+    "split, two sets, union": {"split": True, "ensemble_members": 2, "sequence": {"merge": "union"}},
     "din": {"kind": "din"},
     "dien": {"kind": "dien"},
     "fm": {"kind": "fm"},

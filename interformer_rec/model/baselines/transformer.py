@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -43,9 +45,22 @@ class TransformerBlocks(nn.Module):
         """`mask_BT` is True at a sample's tokens, one at least, which come first; what comes out at padding means nothing."""
 
         def blocks(x: Tensor, rows: Tensor) -> Tensor:
-            hidden = ~(mask_BT if x is x_BTW else mask_BT[rows, : x.shape[1]])
+            if torch.compiler.is_compiling():
+                return self._exported(x, mask_BT)
+            hidden = ~mask_BT[rows, : x.shape[1]]
             for layer in self.layers:
                 x = layer(x, src_key_padding_mask=hidden)
             return x
 
         return by_length(x_BTW, mask_BT.sum(1), blocks)
+
+    def _exported(self, x_BTW: Tensor, mask_BT: Tensor) -> Tensor:
+        """The layers in evaluation mode, written out: torch's attention reshapes its mask in a way that no graph of any length has."""
+        for layer in self.layers:
+            attention: Any = layer.self_attn
+            projected = F.linear(x_BTW, attention.in_proj_weight, attention.in_proj_bias)
+            q, k, v = (part.transpose(1, 2) for part in projected.unflatten(2, (3, attention.num_heads, -1)).unbind(2))
+            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_BT[:, None, None])
+            x_BTW = layer.norm1(x_BTW + attention.out_proj(attended.transpose(1, 2).flatten(2)))
+            x_BTW = layer.norm2(x_BTW + layer.linear2(layer.activation(layer.linear1(x_BTW))))
+        return x_BTW

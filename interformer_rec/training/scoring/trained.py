@@ -39,7 +39,7 @@ def evaluate(path: str, data: str | None = None, overrides: Sequence[str] = (), 
         raise InputError("--data is empty: name the files, or leave it out to evaluate on those of the run")
     files = data_to_evaluate(path, config, trust) if data is None else data
     with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
-        loader, pipeline = _restore(config, env, located, files)
+        loader, pipeline = restore(config, env, located, files)
         rows = SkippedRows(loader, config.data.max_bad_rows, "the files to evaluate on", env)
         metrics = run_evaluation(pipeline, rows, config.features, env).metrics
         return {"checkpoint": located.checkpoint.location, "data": files, **metrics, **_bad_rows(rows)}
@@ -66,7 +66,7 @@ def predict(
         columns = score_columns((label.name for label in config.features.labels), score_column, present)
         env.on_main(lambda: output.refuse_existing(env.world_size))
         env.on_main(lambda: output.refuse_among(data, env.world_size))
-        loader, pipeline = _restore(config, env, located, source, labels=False)
+        loader, pipeline = restore(config, env, located, source, labels=False)
         rows = SkippedRows(loader, config.data.max_bad_rows, "--data", env)
         written = write_scores(pipeline, rows, columns, output, env)
         return {"checkpoint": located.checkpoint.location, "data": data, "out": out, **written, **_bad_rows(rows)}
@@ -78,7 +78,7 @@ def _bad_rows(rows: SkippedRows) -> dict[str, Any]:
     return {"bad_rows": reasons} if reasons else {}
 
 
-def _restore(
+def restore(
     config: RunConfig, env: Environment, located: Located, data: str | Source, labels: bool = True
 ) -> tuple[Loader, Pipeline]:
     """The model of a run with the weights of a checkpoint (averaged, where it has an average), on this world size and plan, and its data.
@@ -87,7 +87,7 @@ def _restore(
     """
     require_same(env, {"checkpoint": located.candidates[0].location, **run_facts(config)})
     located.agree(env)
-    fitted = env.on_main(lambda: located.read(_unpacked))
+    fitted = env.on_main(lambda: located.read(fitted_of))
     located.agree(env)
     loader = eval_loader(config, data, env, fitted, labels)
     require_same(env, plan_facts({"--data": loader}))
@@ -101,7 +101,8 @@ def _restore(
     return loader, Pipeline(parallel, env, config.training.precision)
 
 
-def _unpacked(weights: Storage) -> Fitted:
+def fitted_of(weights: Storage) -> Fitted:
+    """What was learned of the training files, as a checkpoint has it. Raises InputError."""
     with tempfile.TemporaryDirectory() as temporary:
         unpack_features(weights, Path(temporary))
         return Fitted.load(temporary)

@@ -1,0 +1,127 @@
+"""`interformer export`: the artefact scores as predict does, whatever its tables and runtime, or nothing is published."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from interformer_rec.cli import main
+from interformer_rec.errors import InputError
+from interformer_rec.serving import artefact, runtimes
+from interformer_rec.serving import export as exporting
+from interformer_rec.serving.export import export
+from interformer_rec.training.scoring.trained import predict
+
+
+def test_the_artefact_is_whole_and_says_what_it_is(exported):
+    _, out, said = exported
+    version = artefact.open(str(out))
+    files = {str(path.relative_to(version.folder)) for path in version.folder.rglob("*") if path.is_file()}
+    tables = {table.file for table in version.contents.tables.values()}
+    assert (
+        tables
+        | {
+            "config.yaml",
+            "dense.safetensors",
+            "features/fitted.json",
+            "golden.jsonl",
+            "manifest.json",
+            "model_card.md",
+            "model.json",
+            "signature.json",
+        }
+        <= files
+    )
+    assert not any(name.endswith((".pt", ".pkl", ".pickle")) for name in files)
+    assert said["version"] == version.name
+    assert said["eager: largest logit difference"] <= 1e-5
+    assert abs(said["eager: change of AUC, label"]) < 1e-6
+    parts = {one.name: one.part for one in version.signature.inputs}
+    assert parts["item_id"] == parts["category"] == "candidate"
+    assert parts["hist0_item_id"] == "user"
+    assert [one.name for one in version.signature.outputs] == ["label", "again"]
+    card = (version.folder / "model_card.md").read_text(encoding="utf-8")
+    assert said["checkpoint"] in card and "largest logit difference" in card
+    assert "multiplications" in said["model.split would save"]
+
+
+def test_golden_requests_have_the_scores_of_predict(exported, tmp_path):
+    run, out, said = exported
+    golden = artefact.open(str(out)).golden()
+    predict(str(run), said["data"], str(tmp_path / "scores.parquet"))
+    scored = pq.read_table(tmp_path / "scores.parquet")
+    rows = {
+        json.dumps(row, default=str): at for at, row in enumerate(scored.select(list(golden[0]["row"])).to_pylist())
+    }
+    assert len(golden) == 32
+    for one in golden:
+        at = rows[json.dumps(one["row"], default=str)]
+        for task, score in one["scores"].items():
+            assert score == pytest.approx(scored[f"score_{task}"][at].as_py(), abs=2e-7)
+
+
+def test_a_second_version_stands_beside_the_first(began, tmp_path):
+    place = tmp_path / "served"
+    first = export(str(began[1]), str(place), runtime="eager")["version"]
+    checkpoint = next((began[1] / "checkpoints").glob("step-*"))
+    second = export(str(checkpoint), str(place), "fp16", runtime="eager", data=began[0]["data"]["valid"])["version"]
+    assert artefact.current(str(place)).version == second > first
+    assert {path.name for path in (place / "versions").iterdir()} == {first, second}
+    assert artefact.open(str(place), first).name == first
+    forms = {table.form for table in artefact.open(str(place)).signature.tables.values()}
+    assert forms == {"fp16"}
+
+
+def test_a_model_that_does_not_score_as_predict_is_not_published(began, tmp_path, monkeypatch):
+    place = tmp_path / "served"
+    export(str(began[1]), str(place), "int8", "eager")
+    before = (place / "current.json").read_bytes()
+    monkeypatch.setitem(exporting.BOUNDS, "int8", 1e-7)
+    with pytest.raises(
+        InputError, match=r"\(eager, int8 tables\) differs from interformer predict by .* Nothing was published"
+    ):
+        export(str(began[1]), str(place), "int8", "eager")
+    assert (place / "current.json").read_bytes() == before
+    assert len(list((place / "versions").iterdir())) == 1
+
+
+def test_onnx_scores_as_predict(began, tmp_path, capsys):
+    argv = ["export", str(began[1]), "--out", str(tmp_path / "served"), "--runtime", "onnx", "--json"]
+    assert main(argv) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["onnx: largest logit difference"] <= 1e-5
+    version = artefact.open(str(tmp_path / "served"))
+    assert version.preferred == "onnx"
+    assert (version.folder / "graphs" / "whole.onnx").exists()
+
+
+@pytest.mark.slow
+def test_compiled_graphs_score_as_predict(began, tmp_path):
+    said = export(str(began[1]), str(tmp_path / "served"), runtime="auto")
+    assert said["aoti: largest logit difference"] <= 1e-5
+    assert artefact.open(str(tmp_path / "served")).preferred == "aoti"
+
+
+def test_what_is_missing_here_is_named(began, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtimes, "COMPILERS", ("no-such-compiler",))
+    with pytest.raises(InputError, match="--runtime aoti needs a C\\+\\+ compiler"):
+        export(str(began[1]), str(tmp_path / "served"), runtime="aoti")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="one process"):
+        export(str(began[1]), str(tmp_path / "served"))
+    assert not (tmp_path / "served").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(began, tmp_path):
+    (tmp_path / "served").write_text("a file", encoding="utf-8")
+    with pytest.raises(InputError, match="cannot write"):
+        export(str(began[1]), str(tmp_path / "served"), runtime="eager")
+
+
+def test_every_trained_row_is_there(exported):
+    _, out, _ = exported
+    version = artefact.open(str(out))
+    for name, rows in version.fitted.table_rows.items():
+        assert version.contents.tables[name].rows == rows
+    assert np.isfinite(version.golden()[0]["scores"]["label"])

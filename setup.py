@@ -54,9 +54,10 @@ setup(
         "cpu": requirements("torch") + requirements("cpu"),
         "cuda": requirements("torch") + requirements("cuda") + requirements("torchrec"),
         "launch": requirements("launch"),
+        "serve": requirements("serve"),
         "bench": requirements("bench"),
         "docs": requirements("docs"),
-        "dev": [line for name in ("launch", "bench", "docs", "dev") for line in requirements(name)],
+        "dev": [line for name in ("launch", "serve", "bench", "docs", "dev") for line in requirements(name)],
     },
     entry_points={
         "console_scripts": ["interformer=interformer_rec.cli:main"],

@@ -17,8 +17,8 @@ VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 STAMP = os.path.join(VENV, "interformer-install.json")
 OLDEST, NEWEST = (3, 10), (3, 13)
-# What a checkout has beside the set of its variant: the launcher, and what tests and benchmarks need.
-EXTRAS = ("-r", "requirements/launch.txt", "-r", "requirements/dev.txt")
+# What a checkout has beside the set of its variant: the launcher, what serves a model, and what tests and benchmarks need.
+EXTRAS = ("-r", "requirements/launch.txt", "-r", "requirements/serve.txt", "-r", "requirements/dev.txt")
 
 
 class SetupError(Exception):

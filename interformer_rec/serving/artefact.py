@@ -29,7 +29,7 @@ from interformer_rec.data.fit import Fitted
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import conform, json_object, own_name
 from interformer_rec.model.build import build_model
-from interformer_rec.model.embedding.sets import EmbeddingSets
+from interformer_rec.model.embedding.ensemble import EmbeddingEnsemble
 from interformer_rec.serving.contents import Contents
 from interformer_rec.serving.halves import halves
 from interformer_rec.serving.rectangle import Reads, reads_of
@@ -141,7 +141,7 @@ def _graphs(
 def dense_part(folder: Path, config: RunConfig, members: int) -> torch.nn.Module:
     """The model of dense.safetensors in evaluation mode. Raises DamagedError where they do not fit each other."""
     model = build_model(config.features, config.model)
-    if isinstance(model, EmbeddingSets):
+    if isinstance(model, EmbeddingEnsemble):
         model.begin_epoch(members - 1)
     storage = Storage.open(folder)
     file = TensorFile(storage, DENSE, entry_of(folder / DENSE))

@@ -19,7 +19,7 @@ from interformer_rec.checkpoint.tensor_file import Part
 from interformer_rec.config.run import RunConfig
 from interformer_rec.data.fit import Fitted
 from interformer_rec.distributed.lookup.tables import Shard
-from interformer_rec.model.embedding.sets import EmbeddingSets
+from interformer_rec.model.embedding.ensemble import EmbeddingEnsemble
 from interformer_rec.serving.artefact import (
     CARD,
     CONFIG,
@@ -108,7 +108,7 @@ def write_contents(
 
 def trained_members(model: nn.Module) -> int:
     """Members of an ensemble that answer; 1 for a single model."""
-    return model.begun if isinstance(model, EmbeddingSets) else 1
+    return model.begun if isinstance(model, EmbeddingEnsemble) else 1
 
 
 def write_config(folder: Path, config: bytes, features: Path) -> None:

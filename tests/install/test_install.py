@@ -39,12 +39,12 @@ def names(lines: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("variant", ["cpu", "cuda"])
-def test_make_setup_installs_the_launcher(install, monkeypatch, variant):
+def test_make_setup_installs_the_launcher_and_the_server(install, monkeypatch, variant):
     steps: list[tuple[str, ...]] = []
     monkeypatch.setattr(install, "run", lambda *command: steps.append(command))
     install.install(variant, fresh=False)
     files = [word for word in steps[0] if word.endswith(".txt")]
-    assert files == [f"requirements/{variant}.txt", "requirements/launch.txt", "requirements/dev.txt"]
+    assert files == [f"requirements/{name}.txt" for name in (variant, "launch", "serve", "dev")]
     assert all((ROOT / name).is_file() for name in files)
 
 
@@ -54,6 +54,13 @@ def test_the_check_that_ends_set_up_runs(install, monkeypatch):
     monkeypatch.setattr(install, "run", lambda *command: steps.append(command))
     install.install("cpu", fresh=False)
     exec(compile(steps[-1][-1], "the last step of set-up", "exec"), {})
+
+
+def test_what_serves_is_an_extra_and_no_requirement(metadata):
+    wanted = {"onnx", "onnxscript", "onnxruntime", "starlette", "uvicorn", "orjson", "prometheus-client"}
+    assert names(metadata["extras_require"]["serve"]) == wanted
+    assert wanted <= names(metadata["extras_require"]["dev"])
+    assert not wanted & names(metadata["install_requires"])
 
 
 def test_torchx_is_an_extra_and_no_requirement(metadata):

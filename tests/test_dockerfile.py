@@ -143,7 +143,7 @@ def test_rule(rule):
 
 
 def test_installs_with_the_steps_of_install_py(monkeypatch):
-    """The same pip commands as `make setup VARIANT=cuda`, without launch.txt, serve.txt and dev.txt, and with the package copied, not linked."""
+    """The same pip commands as `make setup VARIANT=cuda`, without launch.txt, serve.txt and dev.txt; the package is copied, not linked."""
     spec = importlib.util.spec_from_file_location("install", ROOT / "requirements" / "install.py")
     assert spec is not None and spec.loader is not None
     install = importlib.util.module_from_spec(spec)

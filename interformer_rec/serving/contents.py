@@ -13,11 +13,11 @@ from interformer_rec.serving.tables import Form
 Size = Annotated[int, Field(ge=1, lt=1 << 48)]
 
 
-class _Strict(BaseModel):
+class _Written(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class StoredTable(_Strict):
+class StoredTable(_Written):
     """One embedding table's file, tables/NUMBER.safetensors."""
 
     file: str
@@ -26,7 +26,7 @@ class StoredTable(_Strict):
     width: Size  # floats a row
 
 
-class Contents(_Strict):
+class Contents(_Written):
     """model.json."""
 
     format: Literal[1] = 1

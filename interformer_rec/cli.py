@@ -31,7 +31,9 @@ from interformer_rec.planning.arguments import (
     given,
 )
 from interformer_rec.redaction import forget, redact
+from interformer_rec.serving.arguments import add_export_arguments
 from interformer_rec.strict_json import finite
+from interformer_rec.training.scoring.arguments import add_config_arguments, add_scoring_arguments, add_trust_argument
 
 # The only place where a command meets its code.
 CALLS = {
@@ -211,7 +213,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="one JSON object instead of tables")
 
     one = add(config, "Check a run config and print it with every default filled in.")
-    _config_arguments(one)
+    add_config_arguments(one)
 
     one = add(inspect, "Draft a schema from a folder of Parquet files.")
     one.add_argument("path", metavar="PATH", help="a folder, file, glob or URI")
@@ -225,20 +227,20 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="an option of the recipe")
 
     one = add(train, "Train. Writes a run folder: config, metrics, checkpoints, report.")
-    _config_arguments(one)
+    add_config_arguments(one)
     one.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run")
 
     add_plan_arguments(add(plan, "Plan the tables' sharding for a cluster: memory, time, reasons. No GPU needed."))
     add_diff_arguments(add(plan_diff, "What differs between two plan files."))
     one = add(plan_score, "A plan's prediction beside what a run measured; --out writes the calibrated cluster.")
     add_score_arguments(one)
-    _trust_argument(one)
+    add_trust_argument(one)
 
     one = add(evaluate, "Metrics of a trained model.")
-    _scoring_arguments(one, "Parquet files with labels; default: the test data of the run", required=False)
+    add_scoring_arguments(one, "Parquet files with labels; default: the test data of the run", required=False)
 
     one = add(predict, "Parquet in, Parquet out, with a score column.")
-    _scoring_arguments(one, "Parquet files, labels not needed", required=True)
+    add_scoring_arguments(one, "Parquet files, labels not needed", required=True)
     one.add_argument(
         "--out", metavar="PATH", required=True, help="path or URI: a .parquet file, or a folder (a part a rank)"
     )
@@ -246,44 +248,10 @@ def parser() -> argparse.ArgumentParser:
         "--score-column", metavar="NAME", default="score_{label}", help="{label} is a label's name; score_{label}"
     )
 
-    _export_arguments(add(export, "A run becomes an artefact that `interformer serve` answers with."))
+    one = add(export, "A run becomes an artefact that answers without the training code, and scores as predict does.")
+    add_export_arguments(one)
+    add_trust_argument(one)
     return root
-
-
-def _export_arguments(one: argparse.ArgumentParser) -> None:
-    one.add_argument("path", metavar="RUN_OR_CHECKPOINT")
-    one.add_argument(
-        "--out", metavar="DIR", required=True, help="a folder or URI; versions/ID/ and current.json go there"
-    )
-    tables = "how rows are stored; int8: a fourth of the memory, AUC changes in the sixth digit"
-    one.add_argument("--tables", choices=("fp32", "fp16", "int8"), default="fp32", help=tables)
-    runtimes = "what runs the graphs; auto: AOTInductor where a C++ compiler is found, and ONNX where it is installed"
-    one.add_argument("--runtime", choices=("auto", "aoti", "onnx", "eager"), default="auto", help=runtimes)
-    isa = "instruction set of compiled graphs; native: this machine's, which others may lack"
-    one.add_argument("--isa", choices=("x86-64-v3", "native"), default="x86-64-v3", help=isa)
-    data = "Parquet files with labels whose scores are compared with predict's; default: the test data of the run"
-    one.add_argument("--data", metavar="PATH", help=data)
-    one.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    _trust_argument(one)
-
-
-def _scoring_arguments(one: argparse.ArgumentParser, data: str, required: bool) -> None:
-    one.add_argument("path", metavar="RUN_OR_CHECKPOINT")
-    one.add_argument("--data", metavar="PATH", required=required, help=data)
-    one.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    about = "how rows are read and scored, for example data.on_bad_row=skip"
-    one.add_argument("--set", metavar="A.B=C", action="append", default=[], help=about)
-    _trust_argument(one)
-
-
-def _trust_argument(command: argparse.ArgumentParser) -> None:
-    about = "this run is mine: fill ${NAME} in its config from the environment, open whatever it names"
-    command.add_argument("--trust-run", action="store_true", help=about)
-
-
-def _config_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/")
-    command.add_argument("--set", metavar="A.B=C", action="append", default=[], help="override one value of the config")
 
 
 def joined(argv: list[str]) -> list[str]:

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel
 
 from docs.reference import sharding
+from docs.reference.plan_json import ESTIMATES, OF_A_RUN
 from docs.reference.run_folder import CHECKPOINT, FILES, METRICS, RECORDS, split_of
 from interformer_rec.config.baselines import AnyModelConfig
 from interformer_rec.config.model import PRESETS, ModelConfig
 from interformer_rec.config.run import RunConfig
 from interformer_rec.planning.constraints import Wishes
-from interformer_rec.planning.cost.cluster import Cluster
+from interformer_rec.planning.cost.cluster import Cluster, Efficiency
 
 FOLDER = Path(__file__).parent
 UNBOUNDED = 2**31 - 1  # a maximum from here on says nothing to a reader
@@ -253,10 +254,28 @@ def sharding_page() -> str:
     return "\n".join(parts) + "\n"
 
 
+def plan_keys() -> dict[str, str]:
+    """Every key of a plan file -> its meaning; the assumptions are the cluster's."""
+    assumed = {f"assumptions.{name}": field.description or "" for name, field in Efficiency.model_fields.items()}
+    return {**OF_A_RUN, **ESTIMATES, **assumed}
+
+
+def plan_page() -> str:
+    """docs/reference/plan.md."""
+    about = prose(
+        "`interformer plan --out FILE` writes a plan and `--json` prints it; `interformer train` writes one as plan.json of the run",
+        "folder, which has the keys marked `run` only. `sharding.plan`, `interformer plan diff` and `--statistics` read it",
+        "([guide](../guides/planning.md)). Names in capitals stand for those of a table, a list of ids, an item.",
+    )
+    rows = [f"| `{key}` | {'run' if key in OF_A_RUN else ''} | {meaning} |" for key, meaning in plan_keys().items()]
+    return "\n".join(["# Keys of a plan file\n", about, "| key | in a run | meaning |\n|---|---|---|", *rows]) + "\n"
+
+
 PAGES = {
     "config.md": config_page,
     "cluster.md": cluster_page,
     "constraints.md": constraints_page,
+    "plan.md": plan_page,
     "presets.md": presets_page,
     "run-folder.md": run_folder_page,
     "sharding.md": sharding_page,
@@ -269,7 +288,7 @@ def missing() -> list[str]:
     found += [key for model in model_kinds() for key in keys(model, f"{model.__name__}: model.")]
     found += [key._replace(path=f"cluster: {key.path}") for key in keys(Cluster)]
     found += [key._replace(path=f"constraints: {key.path}") for key in keys(Wishes)]
-    return [key.path for key in found if not key.meaning]
+    return [key.path for key in found if not key.meaning] + [key for key, meaning in plan_keys().items() if not meaning]
 
 
 if __name__ == "__main__":

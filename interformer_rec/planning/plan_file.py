@@ -1,18 +1,7 @@
 """A plan as a JSON file. In: a Placed, or a run; out: JSON that anything can read, a PlanFile read back, what differs between two.
 
-`interformer plan --out` writes it, and `interformer train` as plan.json of the run folder, whoever made the plan: that one has the
-first four lines, where tables lie, and notes. Keys (format 1):
-    format, version, name    1; the package's version that wrote it; the run's name
-    fingerprint              what the plan is for: tables {name: {rows, dim, dtype, pooled}}, ranks, ranks_per_node, device
-    cluster, nodes, batch_size, reserve
-    tables                   {name: {sharding, kernel, shards: [[rank, row, column, rows, columns], ...], ms, ids_per_row,
-                             device_bytes, host_bytes, kept_on, rejected: [{sharding, kernel, reason, slowest_ms, all_ms}]}}
-    step                     milliseconds by item, `total`, `bottleneck`, samples_per_second
-    notes                    sentences, for example about tables that cannot have the type of sharding.default
-    search                   slowest_rank_ms, bound_ms (TorchRec's estimate), seconds
-    memory                   capacity, reserved, moment; peak, and items by moment: bytes of every rank
-    statistics               tables and sequences, as in a run's data.json: the file works as --statistics of another plan
-    sources, assumptions     where sizes are from; efficiencies
+`interformer plan --out` writes it, and `interformer train` as plan.json of the run folder, whoever made the plan: that one has no
+estimates. docs/reference/plan.md says what each key means.
 """
 
 from __future__ import annotations
@@ -76,7 +65,7 @@ class PlanFile(_Loose):
 
 
 def to_dict(placed: Placed, reports: list[TableReport] | None = None) -> dict[str, Any]:
-    """JSON-able, keys as in the module's text; `reports` from explain, made here if not given."""
+    """JSON-able, keys as in docs/reference/plan.md; `reports` from explain, made here if not given."""
     problem, memory = placed.problem, placed.memory
     reports = explain(placed) if reports is None else reports
     by_name = {report.name: report for report in reports}

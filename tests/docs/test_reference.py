@@ -5,12 +5,16 @@ import torch
 import torch.distributed as dist
 
 from docs.reference import make
+from docs.reference.plan_json import paths
 from docs.reference.run_folder import METRICS, split_of
 from interformer_rec.distributed.sharding_types import HOST_KERNELS, KERNELS, SHARDING_TYPES, not_possible
 from interformer_rec.errors import InputError
 from interformer_rec.metrics.evaluation import EvalMetrics, WindowMetrics
+from interformer_rec.planning.answer import place
 from interformer_rec.planning.constraints import TableKind, TableWish, Wishes, allowed
+from interformer_rec.planning.plan_file import to_dict
 from interformer_rec.training.window import Window
+from tests.planning.cases import problem
 
 
 @pytest.mark.parametrize("name", make.PAGES)
@@ -69,6 +73,14 @@ def test_sharding_page_says_when_the_planner_chooses_a_type():
         "from 2 ranks: one rank has nobody to replicate for" in page
         and "by wish only, as in TorchRec's planner" in page
     )
+
+
+def test_plan_page_names_every_key_of_a_plan(tmp_path):
+    """Of one with a calibrated cluster, host memory and rejected options; and every key that the page names is there."""
+    placed = place(problem(tmp_path, hardware={"efficiency": {"fixed_ms": 1.0}}))
+    content = to_dict(placed)
+    assert set(paths(content)) == set(make.plan_keys())
+    assert set(make.OF_A_RUN) <= set(make.plan_keys())
 
 
 def test_run_folder_names_every_metric():

@@ -1,7 +1,8 @@
 """Host memory beside tensors: the loader's rows. In: run config, sizes; out: bytes on a rank. Counted where the host is the device (CPU).
 
 The loader keeps whole shuffle units decoded, in the smallest integers that hold a table's rows (data/decode/decoder.py), and decodes
-the next one while training goes on. Arrow brings every id as int64.
+the next one while training goes on. Arrow brings every id as int64. History pre-training draws its events from a whole unit at once
+(data/history_pretraining.py), which takes several numbers an event.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from interformer_rec.planning.cost.sizes import Sizes
 
 LONG, SINGLE, LIST = 8, 4, 16  # bytes of an int64 and a float32; of a row's length and offset of a list
 WORK = 1.5  # a portion as Arrow brings it, and columns of it under way
+DRAWING = (
+    5 * LONG
+)  # bytes an event of the history that is drawn from, while events of one user are found and sorted; measured
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,11 @@ def loader_bytes(config: RunConfig, sizes: Sizes, ranks: int, train_rows: int | 
         rows = min(kept * unit, train_rows)
     portion = min(DECODE_ROWS, unit)
     joined = unit * decoded if unit > DECODE_ROWS else 0.0
+    drawn_from = data.history_pretraining
+    drawing = DRAWING * unit * sizes.of_lookup(drawn_from.history).mean if drawn_from else 0.0
     return LoaderBytes(
         decoded=round(rows * decoded),
-        decoding=round(joined + WORK * portion * raw),
+        decoding=round(joined + max(WORK * portion * raw, drawing)),
         batches_ahead=BATCHES_AHEAD + data.workers,
     )
 

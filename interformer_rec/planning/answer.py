@@ -14,7 +14,6 @@ from interformer_rec.planning.cost.memory import RankMemory, rank_memory
 from interformer_rec.planning.cost.timing import StepTime, step_time
 from interformer_rec.planning.question import Problem
 from interformer_rec.planning.search.errors import NoPlan
-from interformer_rec.planning.search.rank_groups import Group
 from interformer_rec.planning.search.search import search
 from interformer_rec.planning.search.together import bundle, unbundle
 from interformer_rec.planning.table_plan import TablePlan
@@ -43,11 +42,6 @@ class Placed:
         """Of the whole job."""
         return 1000 * self.problem.batch_size * self.problem.ranks / self.time.total
 
-    @property
-    def loads(self) -> np.ndarray:
-        """(ranks,) TorchRec's estimate of every rank's tables, ms."""
-        return rank_loads(self.options, self.problem.ranks)
-
 
 def rank_loads(options: Sequence[ShardingOption], ranks: int) -> np.ndarray:
     """(ranks,) summed shard times of placed options, ms."""
@@ -58,18 +52,6 @@ def rank_loads(options: Sequence[ShardingOption], ranks: int) -> np.ndarray:
     return loads
 
 
-def find(
-    space: list[ShardingOption],
-    topology: Topology,
-    together: Sequence[Sequence[str]] = (),
-    groups: Mapping[str, Group] | None = None,
-) -> tuple[list[ShardingOption], float, float, float]:
-    """Options with ranks, slowest rank's ms, lower bound in ms, seconds: all that stands between this and the search."""
-    bundled, members = bundle(space, together)
-    solution = search(bundled, topology, groups=groups)
-    return unbundle(solution.options, members), solution.perf, solution.bound, solution.seconds
-
-
 def place(problem: Problem) -> Placed:
     """The best plan found. Raises DoesNotFit with numbers where the tables do not fit, InputError where a wish is impossible."""
     spent = 0.0
@@ -78,18 +60,23 @@ def place(problem: Problem) -> Placed:
             topology = problem.topology(exchange)
         except InputError as error:
             raise DoesNotFit(str(error)) from None
+        space, members = bundle(problem.space(exchange), problem.wishes.together)
         try:
-            options, perf, bound, seconds = find(
-                problem.space(exchange), topology, problem.wishes.together, problem.groups
-            )
+            found = search(space, topology, groups=problem.groups)
         except NoPlan as error:
             raise DoesNotFit(_no_plan(problem, str(error))) from error
-        spent += seconds
-        capacity = (problem.cluster.device_bytes, problem.cluster.host_bytes)
-        memory = rank_memory(options, problem.tables, problem.job, problem.constant, capacity)
+        spent += found.seconds
+        options = unbundle(found.options, members)
+        memory = _memory(problem, options)
         if exchange or memory.peak.max() <= problem.usable:
-            return Placed(problem, options, topology, memory, step_time(problem, options), perf, bound, spent, exchange)
+            time = step_time(problem, options)
+            return Placed(problem, options, topology, memory, time, found.perf, found.bound, spent, exchange)
     raise AssertionError("unreachable: the second round returns or raises")
+
+
+def _memory(problem: Problem, options: Sequence[ShardingOption]) -> RankMemory:
+    capacity = (problem.cluster.device_bytes, problem.cluster.host_bytes)
+    return rank_memory(options, problem.tables, problem.job, problem.constant, capacity)
 
 
 def placed_of_plan(problem: Problem, plan: Mapping[str, TablePlan]) -> Placed:
@@ -98,11 +85,10 @@ def placed_of_plan(problem: Problem, plan: Mapping[str, TablePlan]) -> Placed:
     Memory may exceed the device. Raises InputError where a table lacks or is cut unlike TorchRec cuts it.
     """
     options = list(problem.options_of(plan).values())
-    capacity = (problem.cluster.device_bytes, problem.cluster.host_bytes)
-    memory = rank_memory(options, problem.tables, problem.job, problem.constant, capacity)
     perf = float(rank_loads(options, problem.ranks).max(initial=0.0))
     topology = problem.cluster.topology(problem.nodes)
-    return Placed(problem, options, topology, memory, step_time(problem, options), perf, 0.0, 0.0, False)
+    time = step_time(problem, options)
+    return Placed(problem, options, topology, _memory(problem, options), time, perf, 0.0, 0.0, False)
 
 
 def _no_plan(problem: Problem, why: str) -> str:

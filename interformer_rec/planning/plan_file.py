@@ -22,6 +22,7 @@ from interformer_rec.planning.answer import Placed
 from interformer_rec.planning.explain import TableReport, explain, what_would_help
 from interformer_rec.planning.table_plan import TablePlan
 from interformer_rec.storage import read_file, write_file
+from interformer_rec.text import ranges
 
 FORMAT = 1
 RUN = "the run's machines"  # in place of a cluster's name
@@ -199,10 +200,4 @@ def diff(first: str, second: str) -> dict[str, Any]:
 def _where(table: TablePlan | None) -> str:
     if table is None:
         return "-"
-    ranks = sorted({shard[0] for shard in table.shards})
-    spread = (
-        f"{ranks[0]}..{ranks[-1]}"
-        if len(ranks) > 4 and ranks == list(range(ranks[0], ranks[-1] + 1))
-        else str(ranks)[1:-1]
-    )
-    return f"{table.sharding}/{table.kernel} on {spread}"
+    return f"{table.sharding}/{table.kernel} on {ranges({shard[0] for shard in table.shards})}"

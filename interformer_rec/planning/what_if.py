@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from interformer_rec.config.strict import LARGEST
@@ -79,21 +79,23 @@ def fewest_nodes(problem: Problem, most: int | None = None) -> Placed:
     """The plan on the fewest nodes of this cluster that hold the tables. Raises DoesNotFit where `most` are too few."""
     limit = most or max(1, min(problem.cluster.max_nodes, MOST_RANKS // problem.cluster.devices_per_node))
     low, nodes = 0, min(_least_nodes(problem), limit)
-    while True:  # doubling, then halving the gap
-        found = _attempt(problem.changed(nodes=nodes))
-        if found is not None:
-            break
+    while (found := _attempt(problem.changed(nodes=nodes))) is None:
         if nodes >= limit:
             place(problem.changed(nodes=nodes))  # raises, with its numbers
         low, nodes = nodes, min(2 * nodes, limit)
-    while nodes - low > 1:
-        middle = (low + nodes) // 2
-        smaller = _attempt(problem.changed(nodes=middle))
-        if smaller is None:
+    return _fewest(low, nodes, found, lambda count: problem.changed(nodes=count))[1]
+
+
+def _fewest(low: int, high: int, found: Placed, question: Callable[[int], Problem]) -> tuple[int, Placed]:
+    """The smallest number above `low` whose question has a plan, by halving; that of `high` is `found`."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        placed = _attempt(question(middle))
+        if placed is None:
             low = middle
         else:
-            found, nodes = smaller, middle
-    return found
+            high, found = middle, placed
+    return high, found
 
 
 def _least_nodes(problem: Problem) -> int:
@@ -166,20 +168,13 @@ def _in_host_memory(problem: Problem) -> Iterator[Change]:
         }
         return problem.changed(wishes=problem.wishes.model_copy(update={"tables": {**problem.wishes.tables, **moved}}))
 
-    low, high = 0, len(by_size)
-    best = _attempt(cached(high))
-    if best is None:
+    everything = _attempt(cached(len(by_size)))
+    if everything is None:
         return
-    while high - low > 1:
-        middle = (low + high) // 2
-        placed = _attempt(cached(middle))
-        if placed is None:
-            low = middle
-        else:
-            best, high = placed, middle
-    names = ", ".join(table.name for table in by_size[:high][:5]) + (", ..." if high > 5 else "")
+    count, best = _fewest(0, len(by_size), everything, cached)
+    names = ", ".join(table.name for table in by_size[:count][:5]) + (", ..." if count > 5 else "")
     yield Change(
-        f"keep {high} table(s) in host memory, cached on the device (kernels: [fused_uvm_caching]): {names}", best
+        f"keep {count} table(s) in host memory, cached on the device (kernels: [fused_uvm_caching]): {names}", best
     )
 
 

@@ -244,9 +244,19 @@ class _Found:
         except InputError as error:
             self.why = f"data.train cannot be used: {error}."
 
-    def take_sample(self, source: Source, name: str, rows: int = SAMPLE_ROWS) -> None:
+    def take_sample(self, source: Source, name: str, most: int = SAMPLE_ROWS) -> None:
+        """Lengths in the first `most` rows' row groups, after truncation, of lists that are not known yet; a null list is empty."""
         wanted = [name for name in self.lists if name not in self.lengths]
-        self._lengths(_sample(source, self.features, wanted, rows), name)
+        if not wanted:
+            return
+        columns = {group.name: group.columns[0].column for group in self.features.sequences}
+        columns |= {bag.name: bag.column for bag in self.features.bags}
+        names = list(dict.fromkeys(columns[name] for name in wanted))
+        source.require(names)
+        enough = int(np.searchsorted(np.cumsum(source.group_rows), most)) + 1
+        table = source.read(list(range(min(enough, len(source.group_rows)))), names)
+        lengths = {name: lists(table[columns[name]]).lengths.astype(np.float64) for name in wanted}
+        self._lengths({n: Lengths.of(np.minimum(counts, self.lists[n])) for n, counts in lengths.items()}, name)
 
     def take_assumptions(self) -> None:
         capped = {n: t.special_rows + t.num_embeddings for n, t in self.features.tables.items() if t.num_embeddings}
@@ -265,29 +275,3 @@ class _Found:
         for name, value in lengths.items():
             if name in self.lists and name not in self.lengths:
                 self.lengths[name], self.sources[f"lengths of {name}"] = value, source
-
-
-def _sample(source: Source, features: FeatureSchema, wanted: list[str], most: int) -> dict[str, Lengths]:
-    """List lengths in the first `most` rows' row groups, after truncation; a null list is empty."""
-    columns: dict[str, tuple[str, int | None]] = {
-        group.name: (group.columns[0].column, group.max_length) for group in features.sequences
-    }
-    columns |= {bag.name: (bag.column, None) for bag in features.bags}
-    wanted = [name for name in wanted if name in columns]
-    if not wanted:
-        return {}
-    groups, rows = [], 0
-    for group in range(len(source.group_rows)):
-        groups.append(group)
-        rows += int(source.group_rows[group])
-        if rows >= most:
-            break
-    names = list(dict.fromkeys(columns[name][0] for name in wanted))
-    source.require(names)
-    table = source.read(groups, names)
-    counted = {}
-    for name in wanted:
-        column, longest = columns[name]
-        counts = lists(table[column]).lengths.astype(np.float64)
-        counted[name] = Lengths.of(np.minimum(counts, longest) if longest else counts)
-    return counted

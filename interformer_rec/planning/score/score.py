@@ -203,11 +203,11 @@ def _memory_rows(run: Run, memory: RankMemory) -> tuple[Row, ...]:
     )
 
 
-def typical_steps(run: Run) -> dict[str, np.ndarray]:
-    """Stage -> (ranks,) ms, and STEP: means of the middle half of the measured steps, by how long they took. Empty without time."""
+def typical_steps(run: Run) -> dict[str, np.ndarray] | None:
+    """Stage -> (ranks,) ms, and STEP: means of the middle half of the measured steps, by how long they took. None without time."""
     times = [rank.time for rank in run.measured.by_rank if rank.time is not None]
     if len(times) < run.measured.ranks:
-        return {}
+        return None
     order = np.argsort(np.mean([time.step for time in times], axis=0))
     quarter = len(order) // 4
     chosen = order[quarter : len(order) - quarter]
@@ -218,7 +218,7 @@ def typical_steps(run: Run) -> dict[str, np.ndarray]:
 
 def _time_rows(run: Run, placed: Placed) -> tuple[Row, ...]:
     typical = typical_steps(run)
-    if not typical:
+    if typical is None:
         return ()
     predicted = placed.time.items
     rows = []

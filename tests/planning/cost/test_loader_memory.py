@@ -60,13 +60,12 @@ def test_drawing_events_takes_what_is_counted(rows: Path):
     path.write_text(CONFIG, encoding="utf-8")
     config = load(path, [f"data.train={rows}"])
     fitted = fit(config.features, str(rows))
-    options = {"batch_size": 64, "shuffle_rows": 1_000_000, "history_pretraining": config.data.history_pretraining}
-    loader = Loader(str(rows), config.features, fitted, **options)
+    loader = Loader(str(rows), config.features, fitted, config.data, seed=0)
     plan = loader._plan(0)
-    (unit,) = plan.rank_units(0)
+    (buffer,) = plan.rank_buffers(0)
     tracemalloc.start()
     try:
-        loader._decode(plan, unit, None)
+        loader._decode(plan, buffer, None)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -20,8 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from interformer_rec import __version__
-from interformer_rec.error_text import paragraph, print_in_any_locale, readable, say, write_torchruns_file
-from interformer_rec.errors import InputError
+from interformer_rec.errors import InputError, paragraph, print_in_any_locale, readable, say, write_torchruns_file
+from interformer_rec.files import finite
 from interformer_rec.planning.arguments import (
     Asked,
     Output,
@@ -32,7 +32,6 @@ from interformer_rec.planning.arguments import (
 )
 from interformer_rec.redaction import forget, redact
 from interformer_rec.serving.arguments import add_export_arguments
-from interformer_rec.strict_json import finite
 from interformer_rec.training.scoring.arguments import add_config_arguments, add_scoring_arguments, add_trust_argument
 
 # The only place where a command meets its code.

@@ -10,12 +10,14 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from interformer_rec.errors import DamagedError
+from interformer_rec.redaction import redact
 
 LONGEST_NAME = 255  # bytes of one component; what ext4, XFS and S3 tools take
 LARGEST_JSON = 64 << 20  # bytes; a manifest of 60 TB in pieces of 16 MiB has 40 MB
@@ -109,9 +111,29 @@ def conform(content: dict[str, Any], model: type[M], source: str) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(map(str, first["loc"])) or "(top level)"
-        raise DamagedError(f"{source} cannot be read: {key:.200}: {first['msg']}") from None
+        raise DamagedError(f"{source} cannot be read: {first_problem(error)}") from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first key that does not fit, and why. For files that this project writes; config/errors.py is for what a user writes."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    key = ".".join(map(str, first["loc"])) or "(top level)"
+    return f"{key:.200}: {first['msg']}"
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN: an undefined metric (an AUC without a positive, say) becomes null. NumPy scalars become Python's.
+
+    Text loses its credentials (redaction.py): everything that is saved or printed as JSON goes through here.
+    """
+    if isinstance(value, Mapping):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(part) for part in value]
+    if isinstance(value, str):
+        return redact(value)
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -20,10 +20,10 @@ PACKAGE = "interformer_rec"
 # Lowest first. Modules and folders in one row do not import each other; a module imports only from rows above its own.
 ORDER = [
     ["redaction"],
-    ["errors", "strict_json", "text"],
-    ["filesystem", "files", "host_memory", "error_text", "strict_yaml", "html"],
+    ["errors", "text"],
+    ["filesystem", "files", "host_memory", "strict_yaml", "html"],
     ["storage", "install"],
-    ["mirror", "config"],
+    ["config"],
     ["batch"],
     ["metrics", "ops"],
     ["data", "model"],

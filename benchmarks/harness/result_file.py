@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from interformer_rec.errors import InputError
-from interformer_rec.strict_json import finite
+from interformer_rec.files import finite
 
 
 def write_result(path: str | None, result: dict[str, Any], done: bool = True) -> None:

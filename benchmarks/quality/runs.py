@@ -28,14 +28,13 @@ import pyarrow.parquet as pq
 import torch
 
 from interformer_rec.config import run as run_config
-from interformer_rec.config.run import RunConfig
+from interformer_rec.config.run import HIGHER_IS_BETTER, RunConfig
 from interformer_rec.errors import InputError
-from interformer_rec.strict_json import finite
+from interformer_rec.files import finite
 from interformer_rec.training import run
 from interformer_rec.training.folder.run_folder import RunFolder
 from interformer_rec.training.non_finite_loss import NonFiniteLoss
 from interformer_rec.training.scoring import trained
-from interformer_rec.training.stopping import HIGHER_IS_BETTER
 
 RESULT, SCORES, LOG = "result.json", "scores.parquet", "log.txt"
 AGAIN_SECONDS = 2.0  # between the signals that a worker sends itself once its parent is gone

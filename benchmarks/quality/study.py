@@ -25,9 +25,8 @@ from benchmarks.quality.search import Found, search
 from benchmarks.quality.sets import Dataset, System
 from benchmarks.quality.statistics import Scored, check_same_rows, mean_and_spread, percentiles, resampled, t_interval
 from interformer_rec.config import run as run_config
-from interformer_rec.config.run import RunConfig
+from interformer_rec.config.run import HIGHER_IS_BETTER, RunConfig
 from interformer_rec.errors import InputError
-from interformer_rec.training.stopping import HIGHER_IS_BETTER
 
 METRICS = ("auc", "gauc", "logloss", "ne", "calibration")
 TUNING_SEED = 1_000_000  # no final seed

@@ -17,8 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from interformer_rec.checkpoint.manifest import Manifest, small_file
 from interformer_rec.errors import DamagedError
-from interformer_rec.files import conform, json_object
-from interformer_rec.strict_json import finite
+from interformer_rec.files import conform, finite, json_object
 
 FILE = "evaluated.json"
 

@@ -32,9 +32,9 @@ from interformer_rec.checkpoint.touched_rows import TouchedRows
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.state import dense_parameters, local_state
+from interformer_rec.files import finite
 from interformer_rec.install import stack
 from interformer_rec.storage import Storage, patiently
-from interformer_rec.strict_json import finite
 
 FULL_ABOVE = 0.5  # share of a shard's rows above which an incremental checkpoint holds all of them
 

@@ -129,6 +129,9 @@ class CheckpointConfig(Strict):
     on_error: Literal["stop", "continue"] = Field("stop", description="when a checkpoint cannot be written")
 
 
+HIGHER_IS_BETTER = {"auc": True, "gauc": True, "logloss": False, "ne": False}  # metrics that training can monitor
+
+
 class TrainingConfig(Strict):
     """How long, how precise, and what is watched."""
 
@@ -141,7 +144,7 @@ class TrainingConfig(Strict):
     eval_every_steps: Count | None = Field(None, description="also evaluate every N steps; always at an epoch's end")
     monitor: str = Field(
         "auc",
-        description="metric of the validation set (of the first label): auc, gauc, logloss, ne; logloss where rows define no other",
+        description=f"metric of the validation set (of the first label): {', '.join(HIGHER_IS_BETTER)}; logloss where rows define no other",
     )
     pairwise_loss_weight: Weight = Field(
         0.0,
@@ -160,8 +163,8 @@ class TrainingConfig(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
-        if self.monitor not in ("auc", "gauc", "logloss", "ne"):
-            raise ValueError(f"monitor {self.monitor!r} is not one of auc, gauc, logloss, ne")
+        if self.monitor not in HIGHER_IS_BETTER:
+            raise ValueError(f"monitor {self.monitor!r} is not one of {', '.join(HIGHER_IS_BETTER)}")
         return self
 
 

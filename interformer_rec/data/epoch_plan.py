@@ -26,6 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from interformer_rec.data.balance import spread, together
 from interformer_rec.errors import DamagedError, InputError
+from interformer_rec.files import first_problem
 
 Interval = tuple[int, int]  # positions start .. stop-1 of the epoch's sequence
 MOST_ROWS = 1 << 62
@@ -66,10 +67,8 @@ class Cursor:
         try:
             cursor = _CURSOR.validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            raise DamagedError(
-                f"the place in the epoch that a checkpoint holds cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-            ) from None
+            problem = first_problem(error)
+            raise DamagedError(f"the place in the epoch that a checkpoint holds cannot be read: {problem}") from None
         edges = [edge for interval in cursor.intervals for edge in interval]
         rising = all(first <= second for first, second in itertools.pairwise([0, *edges, MOST_ROWS]))
         counts = all(0 <= count < MOST_ROWS for count in (cursor.epoch, cursor.step, cursor.shuffle_rows))

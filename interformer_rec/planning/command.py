@@ -17,6 +17,7 @@ from rich.markup import escape
 from interformer_rec.config.run import load
 from interformer_rec.config.strict import LARGEST
 from interformer_rec.errors import InputError
+from interformer_rec.files import finite
 from interformer_rec.model.embedding.embedded import table_dims
 from interformer_rec.planning import plan_file, terminal
 from interformer_rec.planning.answer import DoesNotFit, Placed, place
@@ -29,7 +30,6 @@ from interformer_rec.planning.page.page import write_page, write_refusal
 from interformer_rec.planning.question import Problem
 from interformer_rec.planning.what_if import Outcome, fewest_nodes, parse_sweep, smallest_changes, sweep
 from interformer_rec.redaction import redact
-from interformer_rec.strict_json import finite
 
 NAMED = 20  # names in a message
 

@@ -18,6 +18,7 @@ from interformer_rec.config.run import RunConfig
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.errors import InputError
+from interformer_rec.files import first_problem
 from interformer_rec.planning.answer import Placed
 from interformer_rec.planning.explain import TableReport, explain, what_would_help
 from interformer_rec.planning.table_plan import TablePlan
@@ -171,10 +172,8 @@ def read_plan(path: str) -> PlanFile:
     try:
         return PlanFile.model_validate_json(read_file(path, "plan"))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "(file)"
         raise InputError(
-            f"{path!r} is not a plan of format {FORMAT}: {where}: {first['msg']}. Write it again with `interformer plan --out`"
+            f"{path!r} is not a plan of format {FORMAT}: {first_problem(error)}. Write it again with `interformer plan --out`"
         ) from None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from interformer_rec.config.run import RunConfig
+from interformer_rec.config.run import HIGHER_IS_BETTER, RunConfig
 from interformer_rec.data.files.source import Source
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.loader import Loader
@@ -17,7 +17,6 @@ from interformer_rec.errors import InputError
 from interformer_rec.model.embedding.embedded import row_init_scale, table_dims
 from interformer_rec.model.task import build_task
 from interformer_rec.planning.running_job import plan_of_job
-from interformer_rec.training.stopping import HIGHER_IS_BETTER
 
 
 def build_parallel(

@@ -12,10 +12,10 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
+from interformer_rec.config.run import HIGHER_IS_BETTER
 from interformer_rec.distributed.best_so_far import BestSoFar
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-HIGHER_IS_BETTER = {"auc": True, "gauc": True, "logloss": False, "ne": False}
 
 
 class StopRequest:

@@ -6,9 +6,10 @@ import math
 import pytest
 
 from interformer_rec.config.optimizer import Schedule
+from interformer_rec.config.run import HIGHER_IS_BETTER
 from interformer_rec.distributed.best_so_far import BestSoFar
 from interformer_rec.distributed.optimizer import LearningRate
-from interformer_rec.training.stopping import HIGHER_IS_BETTER, Progress
+from interformer_rec.training.stopping import Progress
 
 # Evaluations of a run whose metric rises or falls to its best at the fourth, then stalls.
 VALUES = {

@@ -14,10 +14,10 @@ from typing import Any
 from markupsafe import Markup
 
 from interformer_rec.errors import InputError
+from interformer_rec.files import finite
 from interformer_rec.html import environment as html
 from interformer_rec.planning.cost.sizes import by_source
 from interformer_rec.storage import write_file
-from interformer_rec.strict_json import finite
 
 HERE = Path(__file__).parent
 ITEM_BYTES = {"float32": 4, "float16": 2}

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from interformer_rec.files import finite
 from interformer_rec.planning.score.calibration import calibrate, write_cluster
 from interformer_rec.planning.score.measured_file import read_run
 from interformer_rec.planning.score.score import STEP, Row, Score, cluster_of, score
 from interformer_rec.planning.terminal import grid
 from interformer_rec.redaction import redact
-from interformer_rec.strict_json import finite
 
 MIB = 1 << 20
 

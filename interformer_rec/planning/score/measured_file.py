@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from interformer_rec.config.found import at_home, run_folder_config
 from interformer_rec.config.run import RunConfig
 from interformer_rec.errors import InputError
+from interformer_rec.files import first_problem
 from interformer_rec.planning.plan_file import read_plan
 from interformer_rec.planning.table_plan import TablePlan
 from interformer_rec.redaction import redact
@@ -123,10 +124,7 @@ def read_run(path: str, trust: bool = False) -> Run:
     except InputError:
         raise
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            f"{where!r} is not of format {FORMAT}: {'.'.join(map(str, first['loc'])) or '(file)'}: {first['msg']}"
-        ) from None
+        raise InputError(f"{where!r} is not of format {FORMAT}: {first_problem(error)}") from None
     except (OSError, pa.ArrowException, ValueError, RecursionError) as error:
         raise InputError(f"run {path!r} cannot be read: {error}") from None
     if len(measured.by_rank) != measured.ranks:

@@ -20,14 +20,13 @@ from interformer_rec.config.found import read_config, require_open, run_folder_c
 from interformer_rec.config.run import RunConfig
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import DamagedError, InputError
-from interformer_rec.files import json_object, refuse_link_out, write_whole
-from interformer_rec.mirror import Mirror
+from interformer_rec.files import finite, json_object, refuse_link_out, write_whole
 from interformer_rec.redaction import redact
 from interformer_rec.storage import Storage
-from interformer_rec.strict_json import finite
 from interformer_rec.training.folder.located import Located, require_one
 from interformer_rec.training.folder.lock import RunLock, RunLost
 from interformer_rec.training.folder.lock_file import ERRORS
+from interformer_rec.training.folder.mirror import Mirror
 from interformer_rec.training.folder.writing import writing
 
 T = TypeVar("T")

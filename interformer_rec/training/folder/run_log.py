@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
+from interformer_rec.files import finite
 from interformer_rec.redaction import redact
-from interformer_rec.strict_json import finite
 from interformer_rec.training.folder.writing import CannotWrite, writing
 
 LOG_FILE = "metrics.jsonl"

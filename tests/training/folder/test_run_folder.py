@@ -19,12 +19,12 @@ from interformer_rec.checkpoint.write import SaveError
 from interformer_rec.config.run import RunConfig
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
-from interformer_rec.mirror import Mirror
 from interformer_rec.planning.score.command import score_run
 from interformer_rec.storage import Storage
 from interformer_rec.training import run
 from interformer_rec.training.folder.lock import RunLock, RunLost, whoami
 from interformer_rec.training.folder.lock_file import NAME
+from interformer_rec.training.folder.mirror import Mirror
 from interformer_rec.training.folder.run_folder import RunFolder
 from interformer_rec.training.scoring import trained
 from interformer_rec.training.trainer import Trainer

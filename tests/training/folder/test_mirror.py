@@ -10,8 +10,8 @@ import fsspec
 import pytest
 
 from interformer_rec.errors import DamagedError
-from interformer_rec.mirror import Mirror
 from interformer_rec.storage import Storage
+from interformer_rec.training.folder.mirror import Mirror
 
 
 @pytest.fixture

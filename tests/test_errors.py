@@ -7,8 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from interformer_rec.error_text import paragraph, readable
-from interformer_rec.errors import InputError
+from interformer_rec.errors import InputError, paragraph, readable
 from tests.training.runs import CLI
 
 CONFIG = Path(__file__).parents[1] / "configs" / "ml_100k.yaml"

@@ -1,4 +1,4 @@
-"""How the report writes values. In: what JSON holds, None and NaN included; out: text, – where there is no number."""
+"""How values are written. In: numbers, for the report what JSON holds, None and NaN included; out: text, – where there is no number."""
 
 from __future__ import annotations
 
@@ -80,3 +80,15 @@ def duration(value: Any) -> str:
     minutes, seconds = divmod(round(found), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def clock(duration: float) -> str:
+    """Seconds as 1:02:03."""
+    minutes, rest = divmod(round(duration), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def seconds(duration: float) -> str:
+    """Seconds as such, as limits are written."""
+    return f"{duration:.0f} s" if duration >= 10 else f"{duration:.1f} s"

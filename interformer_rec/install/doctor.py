@@ -21,6 +21,7 @@ from rich.table import Table
 from interformer_rec import __version__, host_memory
 from interformer_rec.install import fbgemm, stack
 from interformer_rec.install.probe import STEPS
+from interformer_rec.text import size
 
 OTHERS = ("triton", "torchx", "pyarrow", "numpy", "pydantic", "scikit-learn", "tensorboard")
 # Loading torch and TorchRec takes 3-10 s from a warm disk, a minute from a cold network one.
@@ -179,8 +180,8 @@ def _show_versions(console: Console, facts: dict[str, Any], verdict: stack.Verdi
     console.print(table)
     here = facts["machine"]
     console.print(
-        f"{here['platform']}; {here['cores']} cores; {_gib(here['memory_bytes'])} of memory, "
-        f"{_gib(here['memory_free_bytes'])} free; NVIDIA driver: {'yes' if here['nvidia_driver'] else 'no'}"
+        f"{here['platform']}; {here['cores']} cores; {size(here['memory_bytes'])} of memory, "
+        f"{size(here['memory_free_bytes'])} free; NVIDIA driver: {'yes' if here['nvidia_driver'] else 'no'}"
     )
     console.print("Releases that fit together; InterFormer is tested with the first row:")
     known = Table()
@@ -203,7 +204,7 @@ def _show_probe(console: Console, steps: dict[str, dict[str, Any]]) -> None:
     for index, device in enumerate(steps["devices"].get("devices", ())):
         console.print(
             f"       GPU {index}: {device['name']}, compute capability {device['capability']}, "
-            f"{_gib(device['total_bytes'])}, {_gib(device['free_bytes'])} free"
+            f"{size(device['total_bytes'])}, {size(device['free_bytes'])} free"
         )
 
 
@@ -211,7 +212,10 @@ def _show_operators(console: Console, found: dict[str, Any]) -> None:
     """One row an operator."""
     if not found:
         return
-    console.print("Where the operators run; under torch.compile and torch.export: where one is part of a single graph:")
+    console.print(
+        "Where the operators run on jagged histories; under torch.compile and torch.export: where one is part of a single graph. "
+        "On histories padded to a rectangle all of them are plain torch, and are exported:"
+    )
     if found["no_kernels"]:
         console.print(f"  without Triton kernels: {found['no_kernels']}", highlight=False, markup=False)
     shown = Table()
@@ -250,7 +254,3 @@ def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value is None else str(value)
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"

@@ -39,20 +39,18 @@ class _Place(torch.autograd.Function):
 
 
 class _Take(torch.autograd.Function):
-    """x at `rows` (each once) put at `places` of a tensor of zeros with `total` rows; the gradient puts them back."""
+    """x at `rows` (each once); the gradient puts them back."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: Tensor, places: Tensor | None, total: int) -> Tensor:
-        ctx.save_for_backward(rows, places)
+    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
         ctx.size = x.shape[0]
-        taken = x.index_select(0, rows)
-        return taken if places is None else x.new_zeros(total, *x.shape[1:]).index_copy_(0, places, taken)
+        return x.index_select(0, rows)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        rows, places = ctx.saved_tensors
-        grad = grad if places is None else grad.index_select(0, places)
-        return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(0, rows, grad.contiguous()), None, None, None
+        (rows,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(0, rows, grad.contiguous()), None
 
 
 def place_rows(values_E: Tensor, rows: Tensor, total: int) -> Tensor:
@@ -63,7 +61,7 @@ def place_rows(values_E: Tensor, rows: Tensor, total: int) -> Tensor:
 @runs(**IN_GRAPHS)
 def take_rows(values_E: Tensor, rows: Tensor) -> Tensor:
     """values_E[rows]; the rows are all different."""
-    return _Take.apply(values_E, rows, None, rows.numel())
+    return _Take.apply(values_E, rows)
 
 
 def gather_rows(values_E: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
@@ -161,7 +159,8 @@ class JaggedLayout:
         if takes_row_kernels(values_J):
             return TakeSummary.apply(values_J, self.token_offsets, self.group_ends, self.cls, recent)
         rows, places, total = self._summary_rows(recent)
-        taken = _Take.apply(values_J, rows, places, total)
+        taken = take_rows(values_J, rows)
+        taken = taken if places is None else place_rows(taken, places, total)
         return taken.view(self.batch_size, -1, *values_J.shape[1:])
 
     def _summary_rows(self, recent: int) -> tuple[Tensor, Tensor | None, int]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from interformer_rec.text import seconds
+
 # Collective activities: a rank in one of them most likely waits for a rank that is not.
 WAITS_FOR_OTHERS = frozenset({"training", "exchanging metrics", "evaluating"})
 NAMED = 3  # of 128 culprits nobody reads more
@@ -120,11 +122,6 @@ def prints(rank: int, beside: Iterable[int], accused: Verdict | None) -> int:
 def older(seen: Seen, quiet: float) -> Seen:
     """What a beat held, `quiet` seconds after it was received: no step has begun since, as far as is known."""
     return replace(seen, quiet=quiet, idle=seen.idle + quiet)
-
-
-def seconds(duration: float) -> str:
-    """A duration for people."""
-    return f"{duration:.0f} s" if duration >= 10 else f"{duration:.1f} s"
 
 
 def _verdict(kind: str, found: list[Seen]) -> Verdict:

@@ -23,8 +23,9 @@ from types import TracebackType
 import psutil
 
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.text import seconds
 from interformer_rec.watchdog.heartbeat import LEAVE_SECONDS, Beat, Channel
-from interformer_rec.watchdog.verdict import Seen, Verdict, accuse, judge, older, prints, seconds
+from interformer_rec.watchdog.verdict import Seen, Verdict, accuse, judge, older, prints
 
 SHORTEST, LONGEST = 0.1, 1.0  # seconds between two beats,
 MANY = 256  # up to so many ranks; of more, each beats more slowly, as rank 0 reads them all

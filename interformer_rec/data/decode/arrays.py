@@ -36,10 +36,14 @@ def flat(column: pa.ChunkedArray) -> tuple[np.ndarray, Mask]:
         return parts[0]
     if not parts:
         return np.zeros(0, _dtype(column.type)), None
-    values = np.concatenate([values for values, _ in parts])
-    if all(null is None for _, null in parts):
-        return values, None
-    return values, np.concatenate([np.zeros(len(v), bool) if null is None else null for v, null in parts])
+    return np.concatenate([values for values, _ in parts]), joined([(null, len(values)) for values, null in parts])
+
+
+def joined(parts: list[tuple[Mask, int]]) -> Mask:
+    """Masks of so many values each, one after another."""
+    if all(mask is None for mask, _ in parts):
+        return None
+    return np.concatenate([np.zeros(count, bool) if mask is None else mask for mask, count in parts])
 
 
 def _dtype(type_: pa.DataType) -> np.dtype:
@@ -90,9 +94,7 @@ def lists(column: pa.ChunkedArray) -> Lists:
         return Lists(starts, lengths, null, pa.chunked_array([values]))
     if not parts:
         return Lists(np.zeros(0, np.int64), np.zeros(0, np.int64), None, pa.chunked_array([], value_type))
-    nulls = None
-    if any(part[2] is not None for part in parts):
-        nulls = np.concatenate([np.zeros(len(p[0]), bool) if p[2] is None else p[2] for p in parts])
+    nulls = joined([(part[2], len(part[0])) for part in parts])
     starts, lengths = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
     return Lists(starts, lengths, nulls, pa.chunked_array([p[3] for p in parts], value_type))
 

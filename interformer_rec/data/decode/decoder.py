@@ -20,7 +20,7 @@ from interformer_rec.config.features import (
     IdFeature,
     SequenceGroup,
 )
-from interformer_rec.data.decode.arrays import Lists, Mask, flat, lists, times
+from interformer_rec.data.decode.arrays import Lists, Mask, flat, joined, lists, times
 from interformer_rec.data.decode.bad_rows import BadRows
 from interformer_rec.data.decode.columns import Columns
 from interformer_rec.data.decode.dense import transform
@@ -102,7 +102,7 @@ class Decoder:
             return np.full(len(ids), MISSING_ROW, map_.type)
         if kind == "string":
             read = strings(ids)
-            invalid = _joined_masks([(part.wrong, len(part.indices)) for part in read])
+            invalid = joined([(part.wrong, len(part.indices)) for part in read])
             _report(ids, invalid, bounds, column, NOT_UTF8, CURE_UTF8, bad)
             return _rows_of_strings(read, map_)
         values, null, wrong, what = integers(ids)
@@ -187,12 +187,6 @@ def _besides(mask: Mask, null: Mask) -> Mask:
     return mask if mask is None or null is None else mask & ~null
 
 
-def _joined_masks(parts: list[tuple[Mask, int]]) -> Mask:
-    if all(mask is None for mask, _ in parts):
-        return None
-    return np.concatenate([np.zeros(count, bool) if mask is None else mask for mask, count in parts])
-
-
 def _report(
     ids: pa.ChunkedArray, wrong: Mask, bounds: Lists | None, column: str, what: str, cure: str, bad: BadRows
 ) -> None:
@@ -225,7 +219,7 @@ def _group_keys(column: pa.ChunkedArray, name: str, bad: BadRows) -> np.ndarray:
     """(rows,) int64: integers as they are, strings hashed; all nulls share NULL_GROUP."""
     if id_kind(column.type) == "string":
         read = strings(column)
-        _report(column, _joined_masks([(p.wrong, len(p.indices)) for p in read]), None, name, NOT_UTF8, CURE_UTF8, bad)
+        _report(column, joined([(p.wrong, len(p.indices)) for p in read]), None, name, NOT_UTF8, CURE_UTF8, bad)
         keys = [np.append(hash_strings(p.distinct).view(np.int64), NULL_GROUP).take(p.indices) for p in read]
         parts = [(key, part.null) for key, part in zip(keys, read, strict=True)]
     else:

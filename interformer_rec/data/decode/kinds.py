@@ -13,6 +13,7 @@ from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.decode.arrays import is_list
 from interformer_rec.data.decode.id_values import NULL_KIND, id_kind
 from interformer_rec.data.files.source import Source
+from interformer_rec.data.files.unify import is_number
 from interformer_rec.errors import InputError
 
 IDS = "integers or strings (or dates, timestamps, decimals without a fraction, booleans)"
@@ -127,13 +128,7 @@ def _is_list(type_: pa.DataType) -> bool:
 
 
 def _is_number(type_: pa.DataType) -> bool:
-    return (
-        pa.types.is_integer(type_)
-        or pa.types.is_floating(type_)
-        or pa.types.is_boolean(type_)
-        or pa.types.is_decimal(type_)
-        or pa.types.is_null(type_)
-    )
+    return is_number(type_) or pa.types.is_null(type_)
 
 
 def _is_time(type_: pa.DataType) -> bool:

@@ -66,7 +66,8 @@ def bare(type_: pa.DataType) -> pa.DataType:
     return bare(type_.storage_type) if isinstance(type_, pa.BaseExtensionType) else type_
 
 
-def _is_number(type_: pa.DataType) -> bool:
+def is_number(type_: pa.DataType) -> bool:
+    """Integers, floats, decimals and booleans."""
     return (
         pa.types.is_boolean(type_)
         or pa.types.is_integer(type_)
@@ -141,7 +142,7 @@ def _maps(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
 
 
 _JOINS = (
-    (_is_number, _numbers),
+    (is_number, _numbers),
     (lambda type_: is_text(type_) or is_bytes(type_), _strings),
     (pa.types.is_date, lambda a, b: pa.date32()),
     (pa.types.is_timestamp, _times),

@@ -23,6 +23,7 @@ from rich.table import Column
 
 from interformer_rec.files import finite
 from interformer_rec.redaction import redact
+from interformer_rec.text import clock
 from interformer_rec.training.folder.writing import CannotWrite, writing
 
 LOG_FILE = "metrics.jsonl"
@@ -103,7 +104,7 @@ class RunLog:
         elif now >= self._next_line or step >= self.total_steps():
             self._next_line = now + PLAIN_SECONDS
             pace = (now - first_time) / (step - first_step) if step > first_step else math.nan
-            eta = f"  ETA {_duration(pace * (self.total_steps() - step))}" if math.isfinite(pace) else ""
+            eta = f"  ETA {clock(pace * (self.total_steps() - step))}" if math.isfinite(pace) else ""
             self._say(f"epoch {record['epoch']}  step {step}/{self.total_steps()}  {said}{eta}")
 
     def evaluation(self, split: str, record: dict[str, Any]) -> None:
@@ -205,9 +206,3 @@ def _said(record: dict[str, Any]) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) and math.isfinite(value) else "undefined"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"

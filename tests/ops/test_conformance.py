@@ -30,7 +30,9 @@ class Backend(NamedTuple):
     has: Callable[[Runs], bool]
     check: Callable[..., None]
     options: tuple[Any, ...] = ()
-    interpreted: bool = False  # in the process in which Triton interprets
+    interpreted: bool = (
+        False  # in the process in which Triton interprets; what traces too, so that one process alone loads Dynamo
+    )
     gpu: bool = False
 
 
@@ -55,11 +57,15 @@ BACKENDS = {
         ("auto", "cuda"),
         gpu=True,
     ),
-    "compile": Backend({F32: (ANY,)}, lambda runs: runs.compiled == "plain", conformance.check_compiled, ("torch",)),
+    "compile": Backend(
+        {F32: (ANY,)}, lambda runs: runs.compiled == "plain", conformance.check_compiled, ("torch",), interpreted=True
+    ),
     "compile, kernel": Backend(
         {F32: (ANY,)}, lambda runs: runs.compiled == "kernel", conformance.check_compiled, ("triton",), interpreted=True
     ),
-    "export": Backend({F32: (ANY,)}, lambda runs: runs.exported == "plain", conformance.check_exported, ("torch",)),
+    "export": Backend(
+        {F32: (ANY,)}, lambda runs: runs.exported == "plain", conformance.check_exported, ("torch",), interpreted=True
+    ),
     "export, kernel": Backend(
         {F32: (ANY,)}, lambda runs: runs.exported == "kernel", conformance.check_exported, ("triton",), interpreted=True
     ),

@@ -38,7 +38,6 @@ from interformer_rec.serving.runtimes import SUFFIX, Isa, Runtime, compile_graph
 from interformer_rec.serving.signature import Signature, signature_of
 from interformer_rec.serving.tables import Form, parts_of
 from interformer_rec.storage import Storage
-from interformer_rec.strict_json import finite
 
 
 def version_name(checkpoint: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,17 +54,16 @@ def kill_after_first_result(argv: list[str], out: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.quality", *argv], cwd=ROOT, env=environment, stdout=subprocess.PIPE
     )
-    deadline = time.monotonic() + 120
     while not results(out):
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)  # its workers share the pipe: it closes when the last of them has ended
+    process.communicate(timeout=300)  # its workers share the pipe: it closes when the last of them has ended
 
 
 def test_study_from_search_to_report(ratings, tmp_path, monkeypatch, capsys):
     """Killed while it searches, resumed without a test file, finished with one, repeated for nothing."""
-    out = tmp_path / "out"
+    out, ratings = tmp_path / "out", shutil.copytree(ratings, tmp_path / "ratings")
     hidden = ratings / "hidden.parquet"
     (ratings / "test.parquet").rename(hidden)
     kill_after_first_result(arguments(ratings, out), out)

@@ -25,6 +25,7 @@ from interformer_rec.batch import Batch
 from interformer_rec.checkpoint.manifest import Manifest
 from interformer_rec.config.found import data_to_evaluate
 from interformer_rec.config.run import RunConfig
+from interformer_rec.data.fit import Fitted
 from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import process_group
 from interformer_rec.distributed.lookup.tables import local_shards
@@ -32,11 +33,14 @@ from interformer_rec.errors import InputError
 from interformer_rec.model.task import CTRTask
 from interformer_rec.serving import artefact, write
 from interformer_rec.serving.contents import Contents
+from interformer_rec.serving.encode.encoder import Encoder
+from interformer_rec.serving.encode.stated import stated
 from interformer_rec.serving.rectangle import is_split, reads_of
 from interformer_rec.serving.rows_of_batch import inputs_of, part_of
 from interformer_rec.serving.runtimes import Isa, Runtime, has_compiler, refuse
 from interformer_rec.serving.saving import split_saving
 from interformer_rec.serving.scorer import Scorer, probabilities
+from interformer_rec.serving.signature import signature_of
 from interformer_rec.serving.tables import Form
 from interformer_rec.storage import Storage
 from interformer_rec.training.folder.located import Located
@@ -55,7 +59,8 @@ GOLDEN_ROWS = 32
 class Compared:
     """Rows of the run's data with the scores of predict."""
 
-    rows: list[dict[str, Any]]  # raw: the golden ones
+    encoder: Encoder  # of requests
+    rows: list[dict[str, Any]]  # the golden ones, as requests state them
     golden: np.ndarray  # their places among all
     logits: np.ndarray  # (N, tasks)
     labels: np.ndarray  # (N, tasks)
@@ -84,7 +89,7 @@ def export(
     files = data_to_evaluate(path, config, trust) if data is None else data
     with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
         loader, pipeline = restore(config, env, located, files)
-        compared = _scored(pipeline, loader, config)
+        compared = _scored(pipeline, loader, _encoder(config, fitted_of(located.checkpoint)))
         name = write.version_name(located.checkpoint.name)
         with _folder(place, name) as folder:
             contents = _write(folder, name, config, located, pipeline, tables, runtimes, isa)
@@ -123,7 +128,12 @@ def _has_onnx() -> bool:
     return all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
 
 
-def _scored(pipeline: Pipeline, loader: Loader, config: RunConfig) -> Compared:
+def _encoder(config: RunConfig, fitted: Fitted) -> Encoder:
+    assert fitted.meaning is not None
+    return Encoder(config.features, fitted, signature_of(fitted.meaning))
+
+
+def _scored(pipeline: Pipeline, loader: Loader, encoder: Encoder) -> Compared:
     """The first ROWS rows with what predict's path says of them."""
     logits, labels, weights, batches, tables, total = [], [], [], [], [], 0
     stream = itertools.takewhile(lambda _: total < ROWS, loader.tables())
@@ -140,8 +150,10 @@ def _scored(pipeline: Pipeline, loader: Loader, config: RunConfig) -> Compared:
         raise InputError("the files to compare on have no row that can be scored: name others with --data PATH")
     every = pa.concat_tables(tables)
     golden = np.unique(np.linspace(0, total - 1, min(GOLDEN_ROWS, total)).astype(int))
-    rows = every.select(list(config.features.columns(labels=False))).take(pa.array(golden)).to_pylist()
-    return Compared(rows, golden, np.concatenate(logits), np.concatenate(labels), np.concatenate(weights), batches)
+    rows = stated(every.take(pa.array(golden)), encoder.types)
+    return Compared(
+        encoder, rows, golden, np.concatenate(logits), np.concatenate(labels), np.concatenate(weights), batches
+    )
 
 
 @contextmanager
@@ -197,12 +209,13 @@ def _write(
 
 
 def _compare(folder: Path, contents: Contents, config: RunConfig, compared: Compared, form: Form) -> dict[str, Any]:
-    """Largest difference and AUC's change over all runtimes. Raises InputError above the bound."""
+    """Largest difference, of rows and of golden requests, and AUC's change over all runtimes. Raises InputError above the bound."""
     facts: dict[str, Any] = {"rows compared": len(compared.logits), "bound on a logit's difference": BOUNDS[form]}
     for runtime in contents.runtimes or ("eager",):
         scorer = artefact.scorer_of(folder, contents, config, runtime, threads=torch.get_num_threads())
         logits = _logits(scorer, config, compared)
-        difference = float(np.abs(logits - compared.logits).max())
+        asked = scorer(compared.encoder.score(compared.rows)) - compared.logits[compared.golden]
+        difference = float(max(np.abs(logits - compared.logits).max(), np.abs(asked).max()))
         facts[f"{runtime}: largest logit difference"] = difference
         facts |= {f"{runtime}: change of AUC, {task}": value for task, value in _auc_change(config, compared, logits)}
         if not difference <= BOUNDS[form]:

@@ -118,9 +118,9 @@ def write_config(folder: Path, config: bytes, features: Path) -> None:
 
 
 def write_golden(folder: Path, rows: Sequence[dict[str, Any]], scores: np.ndarray, tasks: Sequence[str]) -> None:
-    """golden.jsonl: raw rows with the probabilities that `interformer predict` gives them."""
+    """golden.jsonl: requests with the probabilities that `interformer predict` gives them."""
     lines = [
-        json.dumps({"row": finite(row), "scores": dict(zip(tasks, map(float, found), strict=True))}, default=str)
+        json.dumps({"row": row, "scores": dict(zip(tasks, map(float, found), strict=True))}, allow_nan=False)
         for row, found in zip(rows, scores, strict=True)
     ]
     (folder / GOLDEN).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -10,8 +11,12 @@ from interformer_rec.cli import main
 from interformer_rec.errors import InputError
 from interformer_rec.serving import artefact, runtimes
 from interformer_rec.serving import export as exporting
+from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.export import export
+from interformer_rec.serving.scorer import probabilities
+from interformer_rec.training import run
 from interformer_rec.training.scoring.trained import predict
+from tests.training.runs import settings
 
 
 def test_the_artefact_is_whole_and_says_what_it_is(exported):
@@ -125,3 +130,44 @@ def test_every_trained_row_is_there(exported):
     for name, rows in version.fitted.table_rows.items():
         assert version.contents.tables[name].rows == rows
     assert np.isfinite(version.golden()[0]["scores"]["label"])
+
+
+def test_golden_requests_are_requests(tmp_path):
+    """Of types that JSON has not, with a group that is no input, and with text that looks like a credential."""
+    rows = 40
+    table = pa.table(
+        {
+            "day": pa.array(np.arange(rows) % 5, pa.int32()).cast(pa.date32()),
+            "seen": pa.array(np.arange(rows) * 10**9 + 1000, pa.timestamp("ns", "UTC")),
+            "account": pa.array(np.arange(rows) % 7).cast(pa.decimal128(20, 0)),
+            "place": [f"password=secret{i % 4}" for i in range(rows)],
+            "open": [i % 3 == 0 for i in range(rows)],
+            "price": pa.array(np.arange(rows) / 7, pa.float32()),
+            "past": pa.array([[b"x", None, b"\xc3\xa9"][: i % 4] for i in range(rows)], pa.list_(pa.binary())),
+            "user": [f"u{i % 3}" for i in range(rows)],
+            "label": np.arange(rows) % 2,
+        }
+    )
+    for name in ("train", "valid"):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    tree = {
+        "name": "types",
+        "data": {name: str(tmp_path / f"{name}.parquet") for name in ("train", "valid")},
+        "features": {
+            "tables": {name: {} for name in ("day", "seen", "account", "place", "open", "event")},
+            "ids": ["day", "seen", "account", "place", "open"],
+            "dense": [{"name": "price", "standardise": True}],
+            "sequences": [{"name": "past", "max_length": 2, "columns": [{"name": "event", "column": "past"}]}],
+            "labels": ["label"],
+            "group": "user",
+        },
+    }
+    assert run.train(settings(tree, tmp_path / "run", "training.max_steps=2", "training.checkpoint.every_steps=2")) == 0
+    said = export(str(tmp_path / "run"), str(tmp_path / "served"), runtime="eager")
+    assert said["eager: largest logit difference"] <= 1e-5
+    version = artefact.open(str(tmp_path / "served"))
+    golden, encoder = version.golden(), Encoder(version.config.features, version.fitted, version.signature)
+    assert golden[0]["row"].keys() == encoder.types.keys() and "user" not in encoder.types
+    assert {one["row"]["place"] for one in golden} == {f"password=secret{i}" for i in range(4)}
+    found = probabilities(version.scorer()(encoder.score([one["row"] for one in golden])))
+    assert found[:, 0] == pytest.approx([one["scores"]["label"] for one in golden], abs=1e-6)

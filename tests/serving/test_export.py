@@ -74,7 +74,7 @@ def test_a_second_version_stands_beside_the_first(began, tmp_path):
     assert artefact.current(str(place)).version == second > first
     assert {path.name for path in (place / "versions").iterdir()} == {first, second}
     assert artefact.open(str(place), first).name == first
-    forms = {table.form for table in artefact.open(str(place)).signature.tables.values()}
+    forms = {table.form for table in artefact.open(str(place)).contents.tables.values()}
     assert forms == {"fp16"}
 
 

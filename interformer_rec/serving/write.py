@@ -19,7 +19,6 @@ from interformer_rec.checkpoint.tensor_file import Part
 from interformer_rec.config.run import RunConfig
 from interformer_rec.data.fit import Fitted
 from interformer_rec.distributed.lookup.tables import Shard
-from interformer_rec.files import finite
 from interformer_rec.model.embedding.ensemble import EmbeddingEnsemble
 from interformer_rec.serving.artefact import (
     CARD,

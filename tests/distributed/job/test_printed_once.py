@@ -104,8 +104,9 @@ def test_torchruns_summary_has_the_message_of_every_rank(job, tmp_path):
 
 def test_commands_of_one_process_do_not_wait_for_ranks(tmp_path):
     """WORLD_SIZE may be set where one process checks a config."""
-    (ended,) = run([environment(0, 4, free_port())], cli.main, ["config", str(tmp_path / "none.yaml")])
-    assert ended.code == 2 and ended.seconds < 5 and ended.printed.count("none.yaml") == 1
+    command = ["config", str(tmp_path / "none.yaml")]
+    (ended,) = run([environment(0, 4, free_port())], cli.main, command)  # which kills a process that waits
+    assert ended.code == 2 and ended.printed.count("none.yaml") == 1
 
 
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])

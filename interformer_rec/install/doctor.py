@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from interformer_rec import __version__, host_memory
-from interformer_rec.install import fbgemm, stack
+from interformer_rec.install import fbgemm, graphs, stack
 from interformer_rec.install.probe import STEPS
 from interformer_rec.text import size
 
@@ -109,6 +109,7 @@ def machine(found: stack.Installed) -> dict[str, Any]:
         "memory_bytes": host_memory.total_memory(),
         "memory_free_bytes": host_memory.free_memory(),
         "nvidia_driver": found.gpu,
+        "export_runtimes": list(graphs.automatic()),
     }
 
 
@@ -183,6 +184,7 @@ def _show_versions(console: Console, facts: dict[str, Any], verdict: stack.Verdi
         f"{here['platform']}; {here['cores']} cores; {size(here['memory_bytes'])} of memory, "
         f"{size(here['memory_free_bytes'])} free; NVIDIA driver: {'yes' if here['nvidia_driver'] else 'no'}"
     )
+    console.print(graphs.sentence(), highlight=False)
     console.print("Releases that fit together; InterFormer is tested with the first row:")
     known = Table()
     for name in ("torch", "torchrec", "fbgemm-gpu(-cpu)"):

@@ -28,7 +28,7 @@ PACKAGE = "fbgemm_gpu"
 DRIVER_LIBRARIES = ("libnvidia-ml.so", "libcuda.so", "libnvidia-ptxjitcompiler.so", "libnvidia-nvvm.so")
 NEED_NO_TORCH = ("doctor", "config", "inspect", "data")
 WORKS_WITHOUT = (*NEED_NO_TORCH, "plan", "plan diff", "plan score")
-NEEDS_IT = ("train", "evaluate", "predict")
+NEEDS_IT = ("train", "evaluate", "predict", "export")
 
 
 def missing_library(error: str) -> str | None:

@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import process_group
 from interformer_rec.distributed.lookup.tables import local_shards
 from interformer_rec.errors import InputError
+from interformer_rec.install import graphs
 from interformer_rec.model.task import CTRTask
 from interformer_rec.serving import artefact, write
 from interformer_rec.serving.contents import Contents
@@ -37,7 +37,7 @@ from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.encode.stated import stated
 from interformer_rec.serving.rectangle import is_split, reads_of
 from interformer_rec.serving.rows_of_batch import inputs_of, part_of
-from interformer_rec.serving.runtimes import Isa, Runtime, has_compiler, refuse
+from interformer_rec.serving.runtimes import RUNTIMES, Isa, Runtime, refuse
 from interformer_rec.serving.saving import split_saving
 from interformer_rec.serving.scorer import Scorer, probabilities
 from interformer_rec.serving.signature import signature_of
@@ -110,22 +110,18 @@ def _runtimes(runtime: str, config: RunConfig) -> tuple[Runtime, ...]:
     """Those that graphs are made for; the modules themselves need none."""
     if runtime == "eager":
         return ()
-    if runtime == "aoti" and not has_compiler():
+    if runtime == "aoti" and graphs.compiler() is None:
         raise InputError(
-            "--runtime aoti needs a C++ compiler (g++ or clang++), and none is on PATH: install one, or use onnx"
+            f"--runtime aoti needs a C++ compiler ({', '.join(graphs.COMPILERS)}), and none is on PATH: install one, or use onnx"
         )
-    if runtime == "onnx" and not _has_onnx():
+    missing = graphs.missing_for_onnx()
+    if runtime == "onnx" and missing:
         raise InputError(
-            "--runtime onnx needs the packages onnx, onnxscript and onnxruntime: pip install 'interformer-rec[serve]'"
+            f"--runtime onnx needs the packages {', '.join(missing)}, which are not installed: pip install 'interformer-rec[serve]'"
         )
     refuse(reads_of(config.features, config.model), config.model.kind)
-    if runtime != "auto":
-        return (runtime,)  # type: ignore[return-value]
-    return (*(("aoti",) if has_compiler() else ()), *(("onnx",) if _has_onnx() else ()))  # type: ignore[arg-type,return-value]
-
-
-def _has_onnx() -> bool:
-    return all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
+    chosen = graphs.automatic() if runtime == "auto" else (runtime,)
+    return tuple(one for one in RUNTIMES if one in chosen)
 
 
 def _encoder(config: RunConfig, fitted: Fitted) -> Encoder:

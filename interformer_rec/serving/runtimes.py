@@ -7,7 +7,6 @@ machine that exports: `-march=native` elsewhere is an illegal instruction. ONNX 
 from __future__ import annotations
 
 import logging
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,15 +26,9 @@ from interformer_rec.serving.scorer import Graph
 Runtime = Literal["aoti", "onnx", "eager"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 Isa = Literal["x86-64-v3", "native"]
-COMPILERS = ("g++", "clang++", "c++")
 MOST_STEPS = 128  # of a recurrence: each is written out in the graph
 SUFFIX: dict[Runtime, str] = {"aoti": ".pt2", "onnx": ".onnx"}
 _ROWS = 1 << 24  # that a graph takes at once, at most
-
-
-def has_compiler() -> bool:
-    """Whether AOTInductor can compile here."""
-    return any(shutil.which(name) for name in COMPILERS)
 
 
 def refuse(reads: Sequence[Reads], kind: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from interformer_rec.cli import main
 from interformer_rec.errors import InputError
-from interformer_rec.serving import artefact, runtimes
+from interformer_rec.install import graphs
+from interformer_rec.serving import artefact
 from interformer_rec.serving import export as exporting
 from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.export import export
@@ -109,9 +110,12 @@ def test_compiled_graphs_score_as_predict(began, tmp_path):
 
 
 def test_what_is_missing_here_is_named(began, tmp_path, monkeypatch):
-    monkeypatch.setattr(runtimes, "COMPILERS", ("no-such-compiler",))
-    with pytest.raises(InputError, match="--runtime aoti needs a C\\+\\+ compiler"):
+    monkeypatch.setattr(graphs, "COMPILERS", ("no-such-compiler",))
+    with pytest.raises(InputError, match=r"--runtime aoti needs a C\+\+ compiler \(no-such-compiler\)"):
         export(str(began[1]), str(tmp_path / "served"), runtime="aoti")
+    monkeypatch.setattr(graphs, "ONNX", ("no_such_package", "onnx"))
+    with pytest.raises(InputError, match="--runtime onnx needs the packages no_such_package, which"):
+        export(str(began[1]), str(tmp_path / "served"), runtime="onnx")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="one process"):
         export(str(began[1]), str(tmp_path / "served"))

@@ -75,6 +75,7 @@ def test_what_needs_fbgemm_names_the_library_and_the_rest_works_without_it(block
         ("train", config),
         ("evaluate", tmp_path),
         ("predict", tmp_path, "--data", tmp_path, "--out", tmp_path / "scores.parquet"),
+        ("export", tmp_path, "--out", tmp_path / "served"),
         ("config", config),
         ("inspect", tmp_path / "rows.parquet"),
         ("data", "synthetic", "--out", tmp_path / "data", "--set", "rows=200"),
@@ -106,7 +107,7 @@ def test_the_doctor_names_the_library_and_what_works(tmp_path, monkeypatch, caps
     assert "libnvidia-ml.so.1 is missing, a part of the NVIDIA driver" in report["problems"][0]
     assert report["commands"] == {
         "work": ["doctor", "config", "inspect", "data", "plan", "plan diff", "plan score"],
-        "do not work": ["train", "evaluate", "predict"],
+        "do not work": ["train", "evaluate", "predict", "export"],
     }
     assert not any("uninstall" in line for line in report["cure"])
     assert "do not reinstall" in report["cure"][0]

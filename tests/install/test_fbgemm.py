@@ -75,7 +75,6 @@ def test_what_needs_fbgemm_names_the_library_and_the_rest_works_without_it(block
         ("train", config),
         ("evaluate", tmp_path),
         ("predict", tmp_path, "--data", tmp_path, "--out", tmp_path / "scores.parquet"),
-        ("export", tmp_path, "--out", tmp_path / "served"),
         ("config", config),
         ("inspect", tmp_path / "rows.parquet"),
         ("data", "synthetic", "--out", tmp_path / "data", "--set", "rows=200"),

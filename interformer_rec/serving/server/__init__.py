@@ -1,0 +1,1 @@
+"""An exported model answers requests over HTTP."""

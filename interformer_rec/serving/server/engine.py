@@ -1,0 +1,138 @@
+"""What a batch of requests costs: states from the cache or the user's graph, then one call for all candidates. In: asks; out: scores.
+
+Legend: R users, C candidates, K tokens of a state, d channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from interformer_rec.serving.request import Inputs, Rows
+from interformer_rec.serving.server.cache import StateCache, digest, digest_of_key
+from interformer_rec.serving.server.joining import cut, join, join_owners, join_rows
+
+
+class Scorer(Protocol):
+    """An exported model: its tables and its graphs."""
+
+    @property
+    def split(self) -> bool:
+        """Whether a user's state is made apart from the candidates."""
+        ...
+
+    def states(self, users: Rows) -> np.ndarray:
+        """(R, K, d) float32; split models alone."""
+        ...
+
+    def candidates(self, states: np.ndarray, candidates: Rows, owners: np.ndarray) -> np.ndarray:
+        """(C, tasks) probabilities; split models alone."""
+        ...
+
+    def score(self, inputs: Inputs) -> np.ndarray:
+        """(C, tasks) probabilities."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The work of one request, made of ids of `version`.
+
+    `users` None: the client gave `key` alone; the state that it stands for must be in the cache.
+    """
+
+    version: str
+    scorer: Scorer
+    users: Rows | None
+    candidates: Rows
+    owners: np.ndarray
+    key: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Candidates, one at least: a request without any costs its user."""
+        return max(1, self.candidates.count)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of one request."""
+
+    values: np.ndarray  # (C, tasks) probabilities
+    cached: bool  # whether the user's state was in the cache
+
+
+class UnknownKeyError(Exception):
+    """The client gave a key without the user's inputs, and the cache does not hold it."""
+
+
+class Engine:
+    """Scores batches; the scoring thread alone calls it."""
+
+    def __init__(self, cache: StateCache) -> None:
+        self._cache = cache
+
+    def __call__(self, asks: Sequence[Ask]) -> list[Scores | Exception]:
+        """The results in order. Requests of different versions are scored apart: their ids are of different vocabularies."""
+        results: list[Scores | Exception] = [UnknownKeyError() for _ in asks]
+        for version in dict.fromkeys(ask.version for ask in asks):
+            mine = [i for i, ask in enumerate(asks) if ask.version == version]
+            found = self._version([asks[i] for i in mine])
+            for i, result in zip(mine, found, strict=True):
+                results[i] = result
+        return results
+
+    def _version(self, asks: Sequence[Ask]) -> Sequence[Scores | Exception]:
+        scorer = asks[0].scorer
+        if not scorer.split:
+            return self._whole(scorer, asks)
+        states = self._states(scorer, asks)
+        known = [(ask, state) for ask, (state, _) in zip(asks, states, strict=True) if state is not None]
+        if known:
+            values = scorer.candidates(
+                np.concatenate([state for _, state in known]),
+                join_rows([ask.candidates for ask, _ in known]),
+                join_owners([ask.owners for ask, _ in known], [len(state) for _, state in known]),
+            )
+            parts = iter(cut(values, [ask.candidates.count for ask, _ in known]))
+        return [Scores(next(parts), cached) if state is not None else UnknownKeyError() for state, cached in states]
+
+    def _whole(self, scorer: Scorer, asks: Sequence[Ask]) -> Sequence[Scores | Exception]:
+        known = [(ask, ask.users) for ask in asks if ask.users is not None]
+        if known:
+            values = scorer.score(join([Inputs(users, ask.candidates, ask.owners) for ask, users in known]))
+            parts = iter(cut(values, [ask.candidates.count for ask, _ in known]))
+        return [Scores(next(parts), False) if ask.users is not None else UnknownKeyError() for ask in asks]
+
+    def _states(self, scorer: Scorer, asks: Sequence[Ask]) -> list[tuple[np.ndarray | None, bool]]:
+        """Each request's states (R, K, d) and whether they were in the cache; None: a key alone that is not there.
+
+        A request of one user is looked for in the cache; independent rows (R = C) are not.
+        """
+        keys = [self._key(ask) for ask in asks]
+        found = [None if key is None else self._cache.get(key) for key in keys]
+        # two requests of one user in a batch need one state
+        missing = {
+            key if key is not None else i: users
+            for i, (key, state, users) in enumerate(zip(keys, found, (ask.users for ask in asks), strict=True))
+            if state is None and users is not None
+        }
+        if missing:
+            made = cut(scorer.states(join_rows(list(missing.values()))), [users.count for users in missing.values()])
+        fresh = dict(zip(missing, made, strict=True)) if missing else {}
+        for key, state in fresh.items():
+            if isinstance(key, bytes):
+                self._cache.put(key, state[0])
+        return [
+            (state[None], True) if state is not None else (fresh.get(key if key is not None else i), False)
+            for i, (key, state) in enumerate(zip(keys, found, strict=True))
+        ]
+
+    @staticmethod
+    def _key(ask: Ask) -> bytes | None:
+        if ask.key is not None:
+            return digest_of_key(ask.version, ask.key)
+        return digest(ask.version, ask.users) if ask.users is not None and ask.users.count == 1 else None

@@ -1,0 +1,131 @@
+"""The Open Inference Protocol, version 2 (https://github.com/kserve/open-inference-protocol): tensors in, tensors out.
+
+Rows are independent. An input of one value a row is a tensor of shape [N]. An input of a list a row has shape [N, T]; its parameter
+`lengths`, a list of N numbers, says how many of each row's T are there, and without it all T are. Text, dates and times are BYTES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from interformer_rec.serving.server.answers import Refused
+from interformer_rec.serving.signature import Input
+
+PLATFORM = "interformer_rec"
+DATATYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP32", "FP64", "BYTES")
+
+
+def element_type(type_: pa.DataType) -> tuple[pa.DataType, bool]:
+    """Arrow's type of an input's values, and whether it is a list a row."""
+    is_list = pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
+    return (type_.value_type, True) if is_list else (type_, False)
+
+
+def datatype(type_: pa.DataType) -> str:
+    """The protocol's word for an Arrow type: the widest of its kind."""
+    if pa.types.is_boolean(type_):
+        return "BOOL"
+    if pa.types.is_integer(type_):
+        return "INT64"
+    return "FP64" if pa.types.is_floating(type_) or pa.types.is_decimal(type_) else "BYTES"
+
+
+def metadata(name: str, versions: list[str], types: Mapping[str, pa.DataType], outputs: list[str]) -> dict[str, Any]:
+    """The answer of GET /v2/models/NAME."""
+    inputs = []
+    for column, type_ in types.items():
+        element, is_list = element_type(type_)
+        inputs.append({"name": column, "datatype": datatype(element), "shape": [-1, -1] if is_list else [-1]})
+    found = [{"name": output, "datatype": "FP32", "shape": [-1]} for output in outputs]
+    return {"name": name, "versions": versions, "platform": PLATFORM, "inputs": inputs, "outputs": found}
+
+
+def columns(
+    body: Mapping[str, Any], inputs: Mapping[str, Input], types: Mapping[str, pa.DataType]
+) -> dict[str, list[Any]]:
+    """The tensors of a request as a list of values a column. Raises Refused."""
+    tensors = body.get("inputs")
+    if not isinstance(tensors, list) or not tensors:
+        raise _wrong("inputs: must be a list of tensors", "inputs")
+    found: dict[str, list[Any]] = {}
+    for i, tensor in enumerate(tensors):
+        name = tensor.get("name") if isinstance(tensor, dict) else None
+        if not isinstance(name, str):
+            raise _wrong(f"inputs[{i}]: must be an object with a name, shape, datatype and data", f"inputs[{i}]")
+        if name in found:
+            raise _wrong(f"the input {name[:80]!r} is there twice", name)
+        if name not in inputs:
+            raise _wrong(f"the model has no input {name[:80]!r}; it has {', '.join(inputs)}", name)
+        _, is_list = element_type(types[name])
+        found[name] = _column(tensor, name, is_list)
+    return found
+
+
+def _column(tensor: Mapping[str, Any], name: str, is_list: bool) -> list[Any]:
+    shape, data = tensor.get("shape"), tensor.get("data")
+    if tensor.get("datatype") not in DATATYPES:
+        raise _wrong(f"{name}: the datatype must be one of {', '.join(DATATYPES)}", name)
+    rank = 2 if is_list else 1
+    if not isinstance(shape, list) or len(shape) != rank or not all(type(size) is int and size >= 0 for size in shape):
+        raise _wrong(f"{name}: the shape must be {'[rows, most events]' if is_list else '[rows]'}", name)
+    if not isinstance(data, list):
+        raise _wrong(f"{name}: data must be a list", name)
+    flat = (
+        [value for row in data for value in row]
+        if any(isinstance(row, list) for row in data) and all(isinstance(row, list) for row in data)
+        else data
+    )
+    if len(flat) != int(np.prod(shape, dtype=object)):
+        raise _wrong(f"{name}: {len(flat)} values are no tensor of shape {shape}", name)
+    if not is_list:
+        return flat
+    rows, places = shape
+    parameters = tensor.get("parameters")
+    lengths = parameters.get("lengths") if isinstance(parameters, dict) else None
+    if lengths is None:
+        lengths = [places] * rows
+    if (
+        not isinstance(lengths, list)
+        or len(lengths) != rows
+        or not all(type(length) is int and 0 <= length <= places for length in lengths)
+    ):
+        raise _wrong(f"{name}: the parameter lengths must be {rows} numbers from 0 to {places}", name)
+    return [flat[i * places : i * places + length] for i, length in enumerate(lengths)]
+
+
+def outputs(body: Mapping[str, Any], name: str, version: str, tasks: list[str], scores: np.ndarray) -> dict[str, Any]:
+    """The answer of an inference: scores (N, tasks), those that the request names or all. Raises Refused."""
+    wanted = tasks
+    if body.get("outputs") is not None:
+        asked = body["outputs"]
+        if not isinstance(asked, list) or not all(isinstance(one, dict) and one.get("name") in tasks for one in asked):
+            raise _wrong(f"outputs: must be a list of objects with a name, of {', '.join(tasks)}", "outputs")
+        wanted = [one["name"] for one in asked] or tasks
+    found = [
+        {
+            "name": task,
+            "datatype": "FP32",
+            "shape": [len(scores)],
+            "data": np.ascontiguousarray(scores[:, tasks.index(task)]),
+        }
+        for task in wanted
+    ]
+    content: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": found}
+    if isinstance(body.get("id"), str):
+        content["id"] = body["id"]
+    return content
+
+
+def check_id(body: Mapping[str, Any]) -> None:
+    """Raises Refused where the request's own id is no text, or a long one."""
+    found = body.get("id")
+    if found is not None and (not isinstance(found, str) or len(found) > 256):
+        raise _wrong("id: must be text of at most 256 characters", "id")
+
+
+def _wrong(message: str, field: str) -> Refused:
+    return Refused(400, "bad_request", message, field=field[:80])

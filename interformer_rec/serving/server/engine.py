@@ -7,34 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from interformer_rec.serving.request import Inputs, Rows
+from interformer_rec.serving.scorer import Scorer, probabilities
 from interformer_rec.serving.server.cache import StateCache, digest, digest_of_key
 from interformer_rec.serving.server.joining import cut, join, join_owners, join_rows
-
-
-class Scorer(Protocol):
-    """An exported model: its tables and its graphs."""
-
-    @property
-    def split(self) -> bool:
-        """Whether a user's state is made apart from the candidates."""
-        ...
-
-    def states(self, users: Rows) -> np.ndarray:
-        """(R, K, d) float32; split models alone."""
-        ...
-
-    def candidates(self, states: np.ndarray, candidates: Rows, owners: np.ndarray) -> np.ndarray:
-        """(C, tasks) probabilities; split models alone."""
-        ...
-
-    def score(self, inputs: Inputs) -> np.ndarray:
-        """(C, tasks) probabilities."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -92,19 +71,19 @@ class Engine:
         states = self._states(scorer, asks)
         known = [(ask, state) for ask, (state, _) in zip(asks, states, strict=True) if state is not None]
         if known:
-            values = scorer.candidates(
-                np.concatenate([state for _, state in known]),
+            logits = scorer.logits(
                 join_rows([ask.candidates for ask, _ in known]),
                 join_owners([ask.owners for ask, _ in known], [len(state) for _, state in known]),
+                states=np.concatenate([state for _, state in known]),
             )
-            parts = iter(cut(values, [ask.candidates.count for ask, _ in known]))
+            parts = iter(cut(probabilities(logits), [ask.candidates.count for ask, _ in known]))
         return [Scores(next(parts), cached) if state is not None else UnknownKeyError() for state, cached in states]
 
     def _whole(self, scorer: Scorer, asks: Sequence[Ask]) -> Sequence[Scores | Exception]:
         known = [(ask, ask.users) for ask in asks if ask.users is not None]
         if known:
-            values = scorer.score(join([Inputs(users, ask.candidates, ask.owners) for ask, users in known]))
-            parts = iter(cut(values, [ask.candidates.count for ask, _ in known]))
+            logits = scorer(join([Inputs(users, ask.candidates, ask.owners) for ask, users in known]))
+            parts = iter(cut(probabilities(logits), [ask.candidates.count for ask, _ in known]))
         return [Scores(next(parts), False) if ask.users is not None else UnknownKeyError() for ask in asks]
 
     def _states(self, scorer: Scorer, asks: Sequence[Ask]) -> list[tuple[np.ndarray | None, bool]]:

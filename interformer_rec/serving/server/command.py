@@ -1,0 +1,33 @@
+"""`interformer serve`: an exported model and options come in; the process answers requests until a signal ends it; an exit code goes out."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pydantic import ValidationError
+
+from interformer_rec.config.errors import explain
+from interformer_rec.errors import InputError
+from interformer_rec.serving import artefact
+from interformer_rec.serving.server import log
+from interformer_rec.serving.server.opening import opened
+from interformer_rec.serving.server.settings import Settings
+from interformer_rec.serving.server.workers import run
+
+
+def serve(options: dict[str, Any]) -> int:
+    """`options`: fields of Settings. Raises InputError, before anything listens where that is possible."""
+    try:
+        settings = Settings(**options)
+    except ValidationError as error:
+        raise InputError(f"the options of serve:\n{explain(error, Settings)}") from None
+    settings.token()
+    artefact.current(settings.path)
+    for path, option in ((settings.tls_cert, "--tls-cert"), (settings.tls_key, "--tls-key")):
+        if path is not None and not os.access(path, os.R_OK):
+            raise InputError(f"{option} {path}: there is no such file, or it cannot be read")
+    if settings.open_to_others:
+        message = f"anybody who reaches {settings.host} can ask this model: give --token-file, or listen on 127.0.0.1"
+        log.line("warning", message=message)
+    return run(settings, opened)

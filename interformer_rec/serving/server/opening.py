@@ -1,0 +1,78 @@
+"""A version becomes one that may answer: opened, checked, and asked its golden requests. In: an exported model's folder; out: Served."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from interformer_rec.errors import DamagedError
+from interformer_rec.serving import artefact
+from interformer_rec.serving.encode.encoder import Encoder
+from interformer_rec.serving.encode.refusal import Refusal
+from interformer_rec.serving.scorer import Scorer, probabilities
+from interformer_rec.serving.server.settings import Settings
+from interformer_rec.serving.server.versions import Served
+from interformer_rec.serving.signature import Signature
+
+CLOSE = 1e-5  # of a golden probability: another processor adds in another order
+SHOWN = 5  # candidates of the example request
+
+
+def opened(settings: Settings) -> tuple[Callable[[], str], Callable[[str], Served]]:
+    """What Versions needs: the version that current.json names, and how one is opened."""
+    return lambda: artefact.current(settings.path).version, lambda version: load(settings.path, version)
+
+
+def load(path: str, version: str) -> Served:
+    """Raises InputError where a file is damaged, or a golden request is not scored as it was when the model was exported."""
+    found = artefact.open(path, version)
+    scorer = found.scorer()
+    encoder = Encoder(found.config.features, found.fitted, found.signature)
+    golden = found.golden()
+    check(encoder, scorer, golden, version)
+    began = time.perf_counter()
+    check(encoder, scorer, golden, version)  # the first time maps pages and starts threads
+    features = found.config.features
+    return Served(
+        version=version,
+        name=found.config.name,
+        scorer=scorer,
+        encoder=encoder,
+        signature=found.signature,
+        types=found.signature.types,
+        histories=tuple(
+            tuple(dict.fromkeys([*(column.column for column in group.columns), *([group.timestamp] if group.timestamp else [])]))
+            for group in features.sequences
+        ),
+        example=example(found.signature, [one["row"] for one in golden]),
+        card=found.card(),
+        golden_seconds=time.perf_counter() - began,
+    )
+
+
+def check(encoder: Encoder, scorer: Scorer, golden: Sequence[Mapping[str, Any]], version: str) -> None:
+    """Raises DamagedError unless the golden requests have the scores that they had at the export."""
+    if not golden:
+        raise DamagedError(f"version {version} has no golden requests: export it again")
+    try:
+        scores = probabilities(scorer(encoder.score([one["row"] for one in golden])))
+        wanted = np.array([[one["scores"][task] for task in scorer.tasks] for one in golden])
+    except (Refusal, KeyError, TypeError, IndexError) as error:
+        raise DamagedError(f"version {version} cannot answer its golden requests: {error}. Export it again") from None
+    apart = np.abs(scores - wanted)
+    if not np.all(apart <= CLOSE):
+        row, task = np.unravel_index(np.argmax(np.where(np.isnan(apart), np.inf, apart)), apart.shape)
+        raise DamagedError(
+            f"version {version} scores golden request {row} as {scores[row, task]:.6f} for {scorer.tasks[task]}, and was exported with "
+            f"{wanted[row, task]:.6f}: the files do not belong together, or this machine computes otherwise. Export it again"
+        )
+
+
+def example(signature: Signature, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A request of golden rows: the first one's user, and the candidates of the first few."""
+    mine = {one.name for one in signature.inputs if one.part == "user"}
+    user = {name: value for name, value in rows[0].items() if name in mine}
+    return {"user": user, "candidates": [{k: v for k, v in row.items() if k not in mine} for row in rows[:SHOWN]]}

@@ -32,6 +32,7 @@ from interformer_rec.planning.arguments import (
 )
 from interformer_rec.redaction import forget, redact
 from interformer_rec.serving.arguments import add_export_arguments
+from interformer_rec.serving.server.arguments import add_serve_arguments
 from interformer_rec.training.scoring.arguments import add_config_arguments, add_scoring_arguments, add_trust_argument
 
 # The only place where a command meets its code.
@@ -48,6 +49,7 @@ CALLS = {
     "evaluate": "interformer_rec.training.scoring.trained:evaluate",
     "predict": "interformer_rec.training.scoring.trained:predict",
     "export": "interformer_rec.serving.export:export",
+    "serve": "interformer_rec.serving.server.command:serve",
     "plan": "interformer_rec.planning.command:plan",
     "plan diff": "interformer_rec.planning.command:compare",
     "plan score": "interformer_rec.planning.score.command:score_run",
@@ -62,6 +64,7 @@ BEFORE = {
     "evaluate": ("interformer_rec.install.fbgemm:require",),
     "predict": ("interformer_rec.install.fbgemm:require",),
     "export": ("interformer_rec.install.fbgemm:require",),
+    "serve": ("interformer_rec.install.fbgemm:require",),
     "plan": ("interformer_rec.install.fbgemm:plan_without",),
     "plan diff": ("interformer_rec.install.fbgemm:plan_without",),
     "plan score": ("interformer_rec.install.fbgemm:plan_without",),
@@ -139,6 +142,11 @@ def export(args: argparse.Namespace) -> int:
     )
     show("export", written, as_json=args.json)
     return 0
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Answer requests until a signal ends it."""
+    return call("serve", {name: value for name, value in vars(args).items() if name not in ("run", "command", "debug")})
 
 
 def plan(args: argparse.Namespace) -> int:
@@ -250,6 +258,8 @@ def parser() -> argparse.ArgumentParser:
     one = add(export, "A run becomes an artefact that answers without the training code, and scores as predict does.")
     add_export_arguments(one)
     add_trust_argument(one)
+
+    add_serve_arguments(add(serve, "Answer requests over HTTP with an exported model."))
     return root
 
 

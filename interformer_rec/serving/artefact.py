@@ -91,6 +91,10 @@ class Version:
         lines = (self.folder / GOLDEN).read_text(encoding="utf-8").splitlines()
         return [json_object(line.encode(), str(self.folder / GOLDEN)) for line in lines]
 
+    def card(self) -> str:
+        """The model card, Markdown."""
+        return (self.folder / CARD).read_text(encoding="utf-8")
+
     def scorer(self, runtime: Runtime | None = None, threads: int = 1) -> Scorer:
         """Ready to answer; `runtime`: another one than the artefact's first. Raises InputError where its graphs are not there."""
         return scorer_of(self.folder, self.contents, self.config, runtime or self.preferred, threads)

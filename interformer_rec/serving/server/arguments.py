@@ -1,4 +1,4 @@
-"""Options of `interformer serve`. In: an argparse parser; out: parsed arguments, a field of Settings each. Needs neither torch nor pydantic."""
+"""Options of `interformer serve`. In: a parser; out: a field of Settings each. Needs neither torch nor pydantic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`interformer serve`: an exported model and options come in; the process answers requests until a signal ends it; an exit code goes out."""
+"""`interformer serve`: an exported model and options come in; requests are answered until a signal; an exit code goes out."""
 
 from __future__ import annotations
 

@@ -44,7 +44,11 @@ def load(path: str, version: str) -> Served:
         signature=found.signature,
         types=found.signature.types,
         histories=tuple(
-            tuple(dict.fromkeys([*(column.column for column in group.columns), *([group.timestamp] if group.timestamp else [])]))
+            tuple(
+                dict.fromkeys(
+                    [*(column.column for column in group.columns), *([group.timestamp] if group.timestamp else [])]
+                )
+            )
             for group in features.sequences
         ),
         example=example(found.signature, [one["row"] for one in golden]),

@@ -30,23 +30,27 @@ Opened = Callable[[Settings], tuple[Callable[[], str], Callable[[str], Served]]]
 KEEP_ALIVE = 30  # seconds that an idle connection stays open
 
 
+def _nothing() -> None:
+    return None
+
+
 class Worker(uvicorn.Server):
     """uvicorn's server with an end in two steps."""
 
     def __init__(self, config: uvicorn.Config, service: Service, started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._service, self._started = service, started
+        self.service, self._started = service, started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
         self._running = asyncio.get_running_loop()
         await super().startup(sockets=sockets)
-        log.line("ready", version=self._service.versions.current.version)
+        log.line("ready", version=self.service.versions.current.version)
         self._started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal begins the end, the second one shortens it."""
-        service = self._service
+        service = self.service
         if service.draining or sig == signal.SIGINT:
             service.draining = self.should_exit = True
             return
@@ -56,21 +60,16 @@ class Worker(uvicorn.Server):
         self._running.call_soon_threadsafe(self._later)
 
     def _later(self) -> None:
-        self._running.call_later(self._service.settings.drain_seconds, self._exit)
+        self._running.call_later(self.service.settings.drain_seconds, self._exit)
 
     def _exit(self) -> None:
         self.should_exit = True
 
 
-def serve(
-    settings: Settings, listener: socket.socket, opened: Opened, started: Callable[[], None] = lambda: None
-) -> int:
-    """Answer requests on `listener` until a signal ends it; `started` is called when it does. Raises InputError at the start alone."""
+def made(settings: Settings, opened: Opened, started: Callable[[], None]) -> Worker:
+    """A server whose version is open and has scored its golden requests. Raises InputError."""
     meters = Meters()
     service = Service(settings, Versions(*opened(settings), meters), meters)
-    handler = log.JsonHandler()
-    logging.getLogger("uvicorn").handlers[:] = [handler]
-    logging.getLogger("uvicorn").propagate = False
     config = uvicorn.Config(
         application(service, _following(service)),
         http=limited(settings.connections),
@@ -86,11 +85,17 @@ def serve(
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
     )
-    try:
-        Worker(config, service, started).run([listener])
-    finally:
-        service.draining = True
-        service.mark()
+    return Worker(config, service, started)
+
+
+def serve(settings: Settings, listener: socket.socket, opened: Opened, started: Callable[[], None] = _nothing) -> int:
+    """Answer requests on `listener` until a signal ends it; `started` is called when it does. Raises InputError at the start alone."""
+    logger = logging.getLogger("uvicorn")
+    logger.handlers[:], logger.propagate = [log.JsonHandler()], False
+    worker = made(settings, opened, started)
+    worker.run([listener])
+    worker.service.draining = True
+    worker.service.mark()
     return 0
 
 

@@ -19,7 +19,7 @@ from interformer_rec.serving.encode.arrow import ArrowColumns
 from interformer_rec.serving.encode.keys import Keys
 from interformer_rec.serving.encode.refusal import Refusal, shown
 from interformer_rec.serving.encode.side import Origin, SideColumns
-from interformer_rec.serving.request import Inputs, Side
+from interformer_rec.serving.request import Inputs, Rows, Side
 from interformer_rec.serving.signature import Signature, columns_by_side
 
 MOST_KEYS = 64  # sets of columns that users have given for all candidates, kept
@@ -68,6 +68,11 @@ class Encoder:
         of_user = read_user(users, 1, Origin(USER, numbered=False))
         of_candidates = read_candidates(columns, count, Origin(CANDIDATES, shared=shared))
         return Inputs(of_user, of_candidates, np.zeros(count, np.int64))
+
+    def candidates(self, candidates: Any) -> Rows:
+        """Candidates of a user whose state is known: a list of objects or an object of lists. Raises Refusal."""
+        columns, count = self._of_rows(candidates, self._keys_of_candidates(frozenset()), CANDIDATES)
+        return self._json[1](columns, count, Origin(CANDIDATES))
 
     def score(self, rows: Any) -> Inputs:
         """Independent rows: a list of objects, an object of lists or an Arrow table. Raises Refusal."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import orjson
 from starlette.responses import Response
 
@@ -29,5 +30,7 @@ class Refused(Exception):
 
 def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """`content` as JSON; numpy arrays are lists of numbers."""
-    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    body = orjson.dumps(
+        content, np.ndarray.tolist, orjson.OPT_SERIALIZE_NUMPY
+    )  # the list of an array that is no whole piece
     return Response(body, status, headers=dict(headers or {}), media_type="application/json")

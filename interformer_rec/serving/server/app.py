@@ -19,7 +19,7 @@ from interformer_rec.serving.server.admission import Deadline
 from interformer_rec.serving.server.answers import Refused, answer
 from interformer_rec.serving.server.openapi import description
 from interformer_rec.serving.server.page import page
-from interformer_rec.serving.server.service import Service
+from interformer_rec.serving.server.service import Service, ask_of
 from interformer_rec.serving.server.versions import Served
 
 Lifespan = Callable[[Starlette], Any]
@@ -113,7 +113,7 @@ class Routes:
         encoded = service.encoded(lambda: served.encoder.score(columns), columns, "rows")
         tasks = [one.name for one in served.signature.outputs]
         open_inference.outputs(body, served.name, served.version, tasks, np.zeros((0, len(tasks)), np.float32))
-        found = await service.values(served, encoded, deadline)
+        found = await service.values(ask_of(served, encoded), deadline)
         return answer(open_inference.outputs(body, served.name, served.version, tasks, found.value.values))
 
     async def explain(self, request: Request, deadline: Deadline) -> Response:
@@ -127,12 +127,12 @@ class Routes:
         base = service.encoded(lambda: served.encoder.rank(body["user"], candidates), candidates, "candidates")
         rows = [explain.whole_row(body["user"], one, served.signature.inputs) for one in candidates]
         found = [explain.variants(served.signature, served.histories, row) for row in rows]
-        scores = (await service.values(served, base, deadline)).value.values[:, 0]
+        scores = (await service.values(ask_of(served, base), deadline)).value.values[:, 0]
         names = [left for left, _ in found[0]]
         without = np.empty((len(rows), len(names)), np.float32)
         for i, tried in enumerate(found):
             inputs = service.encoded(partial(served.encoder.score, [row for _, row in tried]), [], "rows")
-            without[i] = (await service.values(served, inputs, deadline)).value.values[:, 0]
+            without[i] = (await service.values(ask_of(served, inputs), deadline)).value.values[:, 0]
         task = served.signature.outputs[0].name
         content = {
             "task": task,

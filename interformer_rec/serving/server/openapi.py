@@ -40,11 +40,14 @@ def description(served: Served, settings: Settings) -> dict[str, Any]:
     rank = {
         "user": _object(served, of_user, [one for one in of_user if one.part == "user"]),
         "candidates": _rows(served, of_candidate, settings.max_candidates),
-        "user_key": {"type": "string", "description": "says: the user's inputs are those last sent with this key"},
+        "user_key": {
+            "type": "string",
+            "description": "stands for the user's inputs that were last sent with it: they need not be sent again",
+        },
     }
     scored = "probabilities for each task, in the order of the request"
     paths = {
-        "/v1/rank": _post("Rank one user's candidates", rank | limit, ["user", "candidates"], served.example, scored),
+        "/v1/rank": _post("Rank one user's candidates", rank | limit, ["candidates"], served.example, scored),
         "/v1/score": _post(
             "Score independent rows",
             {"rows": _rows(served, both, settings.max_candidates)} | limit,

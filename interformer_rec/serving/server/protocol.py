@@ -11,6 +11,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEADER_SECONDS = 5.0
+LAST_SECONDS = 0.2  # that a new connection has for its first request when the server ends
 HEADER_BYTES = 32 * 1024  # of a request's line and headers
 HEADERS = 100
 _FULL = (
@@ -33,6 +34,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._header_bytes = self._header_count = 0
         self._slow: asyncio.TimerHandle | None = None
+        self._fresh = True
         if len(self.connections) > self.most_connections:
             transport.write(_FULL)
             transport.close()
@@ -80,6 +82,14 @@ class LimitedProtocol(HttpToolsProtocol):
         """The body's end."""
         if self.cycle is not None:
             super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """At the server's end. A connection that was accepted a moment ago gets the time to bring its request."""
+        if self.cycle is None and not self.transport.is_closing() and self._fresh:
+            self._fresh = False
+            self.loop.call_later(LAST_SECONDS, self.shutdown)
+        else:
+            super().shutdown()
 
     def _fits(self, size: int, count: int) -> bool:
         self._header_bytes += size

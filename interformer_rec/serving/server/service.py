@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from starlette.requests import Request
@@ -13,18 +13,19 @@ from starlette.responses import Response
 
 from interformer_rec import __version__
 from interformer_rec.serving.encode.refusal import Refusal
-from interformer_rec.serving.request import Inputs
+from interformer_rec.serving.request import Inputs, Rows
 from interformer_rec.serving.server import log
 from interformer_rec.serving.server.admission import Deadline, Gate
 from interformer_rec.serving.server.answers import Refused, answer
 from interformer_rec.serving.server.batcher import Batcher, ClosedError, LateError, Scored
 from interformer_rec.serving.server.cache import StateCache
-from interformer_rec.serving.server.engine import Ask, Engine, Scores
+from interformer_rec.serving.server.engine import Ask, Engine, Scores, UnknownKeyError
 from interformer_rec.serving.server.meters import Meters
 from interformer_rec.serving.server.settings import Settings
 from interformer_rec.serving.server.versions import Served, Versions
 
 KEY_CHARACTERS = 256  # of a client's key
+Encoded = TypeVar("Encoded", Inputs, Rows)
 Handler = Callable[[Request, Deadline], Awaitable[Response]]
 
 
@@ -117,30 +118,33 @@ class Service:
             log.line("request", path=route, status=response.status_code, ms=ms, error=kind, trace=trace)
 
     async def rank(self, request: Request, deadline: Deadline) -> Response:
-        """POST /v1/rank: one user, N candidates."""
-        body = await self.body(request, deadline, ("user", "candidates"), ("user_key", "deadline_ms"))
-        key, served = body.get("user_key"), self.versions.current
+        """POST /v1/rank: one user, N candidates. A key that the client gave before stands for the user's inputs."""
+        body = await self.body(request, deadline, ("candidates",), ("user", "user_key", "deadline_ms"))
+        key, candidates, served = body.get("user_key"), body["candidates"], self.versions.current
         if key is not None and (type(key) is not str or not 0 < len(key) <= KEY_CHARACTERS):
             raise Refused(
                 400, "bad_request", f"user_key: must be text of 1 to {KEY_CHARACTERS} characters", field="user_key"
             )
-        inputs = self.encoded(
-            lambda: served.encoder.rank(body["user"], body["candidates"]), body["candidates"], "candidates"
-        )
-        return await self._scored(served, inputs, deadline, key, order=True)
+        if key is None and "user" not in body:
+            message = "the request lacks 'user': give the user's inputs, or the user_key of an earlier request"
+            raise Refused(400, "bad_request", message, field="user")
+        if "user" in body:
+            inputs = self.encoded(lambda: served.encoder.rank(body["user"], candidates), candidates, "candidates")
+            ask = Ask(served.version, served.scorer, inputs.users, inputs.candidates, inputs.owners, key)
+        else:
+            rows = self.encoded(lambda: served.encoder.candidates(candidates), candidates, "candidates")
+            ask = Ask(served.version, served.scorer, None, rows, np.zeros(rows.count, np.int64), key)
+        return await self._scored(served, ask, deadline, order=True)
 
     async def score(self, request: Request, deadline: Deadline) -> Response:
         """POST /v1/score: independent rows."""
         body = await self.body(request, deadline, ("rows",), ("deadline_ms",))
         served = self.versions.current
         inputs = self.encoded(lambda: served.encoder.score(body["rows"]), body["rows"], "rows")
-        return await self._scored(served, inputs, deadline, None, order=False)
+        return await self._scored(served, ask_of(served, inputs), deadline, order=False)
 
-    async def values(
-        self, served: Served, inputs: Inputs, deadline: Deadline, key: str | None = None
-    ) -> Scored[Scores]:
+    async def values(self, ask: Ask, deadline: Deadline) -> Scored[Scores]:
         """Scores of encoded inputs. Raises Refused where they come too late."""
-        ask = Ask(served.version, served.scorer, inputs.users, inputs.candidates, inputs.owners, key)
         try:
             future = self.batcher.submit(ask, ask.size, deadline.at)
         except ClosedError:
@@ -150,6 +154,9 @@ class Service:
         except LateError:
             message = f"the scores were not ready within {deadline.milliseconds:g} ms"
             raise Refused(504, "late", message) from None
+        except UnknownKeyError:
+            message = "no state of this user_key is kept here: send the request again, with the user's inputs"
+            raise Refused(409, "unknown_key", message, field="user_key") from None
         self.meters.candidates.inc(ask.size)
         self.meters.stage("wait", found.waited)
         self.meters.stage("score", found.took)
@@ -171,7 +178,7 @@ class Service:
         deadline.shorten(body.get("deadline_ms"))
         return body
 
-    def encoded(self, encode: Callable[[], Inputs], rows: Any, what: str) -> Inputs:
+    def encoded(self, encode: Callable[[], Encoded], rows: Any, what: str) -> Encoded:
         """Inputs of the request. Raises Refused: 413 above --max-candidates, before any is looked at; 400 with the place of a bad value."""
         began = time.monotonic()
         self.check_count(rows, what)
@@ -201,11 +208,9 @@ class Service:
             message = f"{max(sizes)} {what} in one request, at most {most} (--max-candidates): send several requests"
             raise Refused(413, "many_candidates", message)
 
-    async def _scored(
-        self, served: Served, inputs: Inputs, deadline: Deadline, key: str | None, order: bool
-    ) -> Response:
+    async def _scored(self, served: Served, ask: Ask, deadline: Deadline, order: bool) -> Response:
         encoded = time.monotonic()
-        found = await self.values(served, inputs, deadline, key)
+        found = await self.values(ask, deadline)
         began = time.monotonic()
         scores = found.value.values
         content: dict[str, Any] = {
@@ -226,6 +231,11 @@ class Service:
         response = answer(content)
         self.meters.stage("write", time.monotonic() - began)
         return response
+
+
+def ask_of(served: Served, inputs: Inputs) -> Ask:
+    """The work of independent rows, or of a request whose user has no key."""
+    return Ask(served.version, served.scorer, inputs.users, inputs.candidates, inputs.owners)
 
 
 def milliseconds(**seconds: float) -> Mapping[str, float]:

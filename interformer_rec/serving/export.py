@@ -93,9 +93,11 @@ def export(
         name = write.version_name(located.checkpoint.name)
         with _folder(place, name) as folder:
             contents = _write(folder, name, config, located, pipeline, tables, runtimes, isa)
-            found = _compare(folder, contents, config, compared, tables)
+            found, golden = _compare(folder, contents, config, compared, tables)
             facts = {"checkpoint": located.checkpoint.location, "data": files, **found, **_saving(config)}
-            _describe(folder, config, contents, compared, facts)
+            tasks = [label.name for label in config.features.labels]
+            write.write_golden(folder, compared.rows, probabilities(golden), tasks)
+            write.write_card(folder, config, contents, facts)
             artefact.publish(place, folder, name, artefact.declare(folder))
     return {"version": name, "out": place.location, "runtimes": ", ".join(runtimes) or "eager", **facts}
 
@@ -204,14 +206,19 @@ def _write(
     )
 
 
-def _compare(folder: Path, contents: Contents, config: RunConfig, compared: Compared, form: Form) -> dict[str, Any]:
-    """Largest difference, of rows and of golden requests, and AUC's change over all runtimes. Raises InputError above the bound."""
+def _compare(
+    folder: Path, contents: Contents, config: RunConfig, compared: Compared, form: Form
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Largest difference, of rows and of golden requests, and AUC's change over all runtimes; the golden requests' logits by the preferred
+    runtime. Raises InputError above the bound."""
+    answers: list[np.ndarray] = []
     facts: dict[str, Any] = {"rows compared": len(compared.logits), "bound on a logit's difference": BOUNDS[form]}
     for runtime in contents.runtimes or ("eager",):
         scorer = artefact.scorer_of(folder, contents, config, runtime, threads=torch.get_num_threads())
         logits = _logits(scorer, config, compared)
-        asked = scorer(compared.encoder.score(compared.rows)) - compared.logits[compared.golden]
-        difference = float(max(np.abs(logits - compared.logits).max(), np.abs(asked).max()))
+        answers.append(scorer(compared.encoder.score(compared.rows)))
+        apart = (logits - compared.logits, answers[-1] - compared.logits[compared.golden])
+        difference = float(max(np.abs(one).max() for one in apart))
         facts[f"{runtime}: largest logit difference"] = difference
         facts |= {f"{runtime}: change of AUC, {task}": value for task, value in _auc_change(config, compared, logits)}
         if not difference <= BOUNDS[form]:
@@ -220,7 +227,7 @@ def _compare(folder: Path, contents: Contents, config: RunConfig, compared: Comp
                 f"{len(logits)} rows; at most {BOUNDS[form]:.0e} may be. Nothing was published. Export with --tables fp32 or another "
                 "--runtime, and report this with the run's config.yaml"
             )
-    return facts
+    return facts, answers[0]
 
 
 def _logits(scorer: Scorer, config: RunConfig, compared: Compared) -> np.ndarray:
@@ -247,9 +254,3 @@ def _saving(config: RunConfig) -> dict[str, Any]:
         return {}
     saving = split_saving(config.features, config.model)
     return {} if saving is None else {"model.split would save": saving}
-
-
-def _describe(folder: Path, config: RunConfig, contents: Contents, compared: Compared, facts: dict[str, Any]) -> None:
-    scores = probabilities(compared.logits[compared.golden])
-    write.write_golden(folder, compared.rows, scores, [label.name for label in config.features.labels])
-    write.write_card(folder, config, contents, facts)

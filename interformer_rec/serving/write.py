@@ -117,7 +117,7 @@ def write_config(folder: Path, config: bytes, features: Path) -> None:
 
 
 def write_golden(folder: Path, rows: Sequence[dict[str, Any]], scores: np.ndarray, tasks: Sequence[str]) -> None:
-    """golden.jsonl: requests with the probabilities that `interformer predict` gives them."""
+    """golden.jsonl: requests with the probabilities that the version itself gives them, in its preferred runtime."""
     lines = [
         json.dumps({"row": row, "scores": dict(zip(tasks, map(float, found), strict=True))}, allow_nan=False)
         for row, found in zip(rows, scores, strict=True)

@@ -29,6 +29,7 @@ from interformer_rec.planning.arguments import (
     add_plan_arguments,
     add_score_arguments,
     given,
+    joined,
 )
 from interformer_rec.redaction import forget, redact
 from interformer_rec.serving.arguments import add_export_arguments
@@ -261,13 +262,6 @@ def parser() -> argparse.ArgumentParser:
 
     add_serve_arguments(add(serve, "Answer requests over HTTP with an exported model."))
     return root
-
-
-def joined(argv: list[str]) -> list[str]:
-    """["plan", "diff", "a.json", ...] -> ["plan diff", "a.json", ...]: a command of two words is one for argparse."""
-    first = next((i for i, word in enumerate(argv) if not word.startswith("-")), 0)
-    command = " ".join(argv[first : first + 2])
-    return [*argv[:first], command, *argv[first + 2 :]] if command in ("plan diff", "plan score") else argv
 
 
 def main(argv: list[str] | None = None) -> int:

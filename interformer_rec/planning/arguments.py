@@ -90,3 +90,10 @@ def add_score_arguments(one: argparse.ArgumentParser) -> None:
 def given(kind: type[T], args: argparse.Namespace) -> T:
     """Asked or Output, of the options that were given."""
     return kind(**{field.name: getattr(args, field.name) for field in fields(kind) if hasattr(args, field.name)})  # type: ignore[arg-type]
+
+
+def joined(argv: list[str]) -> list[str]:
+    """["plan", "diff", "a.json", ...] -> ["plan diff", "a.json", ...]: a command of two words is one for argparse."""
+    first = next((i for i, word in enumerate(argv) if not word.startswith("-")), 0)
+    command = " ".join(argv[first : first + 2])
+    return [*argv[:first], command, *argv[first + 2 :]] if command in ("plan diff", "plan score") else argv

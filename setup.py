@@ -47,6 +47,7 @@ setup(
         "interformer_rec.html": ["*.j2", "*.css"],
         "interformer_rec.training.report": ["*.j2", "*.css"],
         "interformer_rec.planning.page": ["*.j2", "*.css", "*.js"],
+        "interformer_rec.serving.server": ["*.j2"],
         "interformer_rec.planning.clusters": ["*.yaml"],
     },
     install_requires=requirements("base"),

@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from interformer_rec.serving.engine.versions import Served
 from interformer_rec.serving.server import explain, open_inference
 from interformer_rec.serving.server.admission import Deadline
 from interformer_rec.serving.server.answers import Refused, answer
 from interformer_rec.serving.server.openapi import description
 from interformer_rec.serving.server.page import page
 from interformer_rec.serving.server.service import Service, ask_of
-from interformer_rec.serving.server.versions import Served
 
 Lifespan = Callable[[Starlette], Any]
 

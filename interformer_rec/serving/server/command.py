@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from interformer_rec.config.errors import explain
 from interformer_rec.errors import InputError
 from interformer_rec.serving import artefact
-from interformer_rec.serving.server import log
-from interformer_rec.serving.server.opening import opened
+from interformer_rec.serving.engine import log
+from interformer_rec.serving.engine.opening import opened
 from interformer_rec.serving.server.settings import Settings
 from interformer_rec.serving.server.workers import run
 

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from interformer_rec import __version__
+from interformer_rec.serving.engine.versions import Served
 from interformer_rec.serving.server.open_inference import datatype, element_type
 from interformer_rec.serving.server.settings import Settings
-from interformer_rec.serving.server.versions import Served
 from interformer_rec.serving.signature import Input
 
 _JSON = {"BOOL": "boolean", "INT64": "integer", "FP64": "number", "BYTES": "string"}

@@ -13,16 +13,16 @@ from starlette.responses import Response
 
 from interformer_rec import __version__
 from interformer_rec.serving.encode.refusal import Refusal
+from interformer_rec.serving.engine import log
+from interformer_rec.serving.engine.batcher import Batcher, ClosedError, LateError, Scored
+from interformer_rec.serving.engine.cache import StateCache
+from interformer_rec.serving.engine.engine import Ask, Engine, Scores, UnknownKeyError
+from interformer_rec.serving.engine.meters import Meters
+from interformer_rec.serving.engine.versions import Served, Versions
 from interformer_rec.serving.request import Inputs, Rows
-from interformer_rec.serving.server import log
 from interformer_rec.serving.server.admission import Deadline, Gate
 from interformer_rec.serving.server.answers import Refused, answer
-from interformer_rec.serving.server.batcher import Batcher, ClosedError, LateError, Scored
-from interformer_rec.serving.server.cache import StateCache
-from interformer_rec.serving.server.engine import Ask, Engine, Scores, UnknownKeyError
-from interformer_rec.serving.server.meters import Meters
 from interformer_rec.serving.server.settings import Settings
-from interformer_rec.serving.server.versions import Served, Versions
 
 KEY_CHARACTERS = 256  # of a client's key
 Encoded = TypeVar("Encoded", Inputs, Rows)

@@ -18,15 +18,15 @@ import uvicorn
 from starlette.applications import Starlette
 
 from interformer_rec.errors import InputError
-from interformer_rec.serving.server import log
+from interformer_rec.serving.engine import log
+from interformer_rec.serving.engine.meters import Meters
+from interformer_rec.serving.engine.versions import Served, Versions
 from interformer_rec.serving.server.app import Lifespan, application
-from interformer_rec.serving.server.meters import Meters
 from interformer_rec.serving.server.protocol import limited
 from interformer_rec.serving.server.service import Service
 from interformer_rec.serving.server.settings import Settings
-from interformer_rec.serving.server.versions import Served, Versions
 
-Opened = Callable[[Settings], tuple[Callable[[], str], Callable[[str], Served]]]  # `named` and `load` of Versions
+Opened = Callable[[str], tuple[Callable[[], str], Callable[[str], Served]]]  # `named` and `load` of Versions
 KEEP_ALIVE = 30  # seconds that an idle connection stays open
 
 
@@ -69,7 +69,7 @@ class Worker(uvicorn.Server):
 def made(settings: Settings, opened: Opened, started: Callable[[], None]) -> Worker:
     """A server whose version is open and has scored its golden requests. Raises InputError."""
     meters = Meters()
-    service = Service(settings, Versions(*opened(settings), meters), meters)
+    service = Service(settings, Versions(*opened(settings.path), meters), meters)
     config = uvicorn.Config(
         application(service, _following(service)),
         http=limited(settings.connections),

@@ -22,7 +22,7 @@ from types import FrameType
 from prometheus_client import multiprocess
 
 from interformer_rec.errors import InputError
-from interformer_rec.serving.server import log
+from interformer_rec.serving.engine import log
 from interformer_rec.serving.server.settings import Settings
 from interformer_rec.serving.server.worker import Opened, listen, serve
 

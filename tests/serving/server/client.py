@@ -6,6 +6,7 @@ import http.client
 import json
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,11 @@ def wait_for(log: Path, process: subprocess.Popen[bytes], workers: int = 1) -> i
         assert process.poll() is None, log.read_text(encoding="utf-8")
         time.sleep(0.05)
     raise AssertionError(log.read_text(encoding="utf-8"))
+
+
+def eventually(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until it is; a failing test waits for long, a passing one hardly."""
+    last = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < last, "it never came true"
+        time.sleep(0.02)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from interformer_rec.serving import artefact
-from interformer_rec.serving.server.opening import example
-from tests.serving.server.conftest import eventually
+from interformer_rec.serving.engine.opening import example
+from tests.serving.server.client import eventually
 
 
 @pytest.fixture

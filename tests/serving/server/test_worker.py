@@ -11,8 +11,7 @@ import time
 import pytest
 
 from interformer_rec.cli import main
-from tests.serving.server.client import lines, wait_for
-from tests.serving.server.conftest import eventually
+from tests.serving.server.client import eventually, lines, wait_for
 
 
 def test_sigterm_turns_not_ready_first_and_loses_no_request(launched, served, golden, tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 
+from interformer_rec.serving.engine.joining import cut, join
 from interformer_rec.serving.request import Bags, Histories, Inputs, Rows
-from interformer_rec.serving.server.joining import cut, join
 
 
 def rows(rng: np.random.Generator, count: int, histories: int) -> Rows:

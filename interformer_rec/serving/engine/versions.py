@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from interformer_rec.errors import InputError
 from interformer_rec.serving.encode.encoder import Encoder
+from interformer_rec.serving.engine import log
+from interformer_rec.serving.engine.meters import Meters
 from interformer_rec.serving.scorer import Scorer
-from interformer_rec.serving.server import log
-from interformer_rec.serving.server.meters import Meters
 from interformer_rec.serving.signature import Signature
 
 SLOWER = 5.0  # times the present version's golden requests, at most

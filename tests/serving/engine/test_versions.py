@@ -12,12 +12,12 @@ import pytest
 
 from interformer_rec.errors import DamagedError
 from interformer_rec.serving import artefact
+from interformer_rec.serving.engine.cache import StateCache
+from interformer_rec.serving.engine.engine import Engine
+from interformer_rec.serving.engine.opening import load
 from interformer_rec.serving.export import export
-from interformer_rec.serving.server.cache import StateCache
-from interformer_rec.serving.server.engine import Engine
-from interformer_rec.serving.server.opening import load
 from interformer_rec.serving.server.service import ask_of
-from tests.serving.server.conftest import eventually
+from tests.serving.server.client import eventually
 
 
 @pytest.fixture(scope="session")

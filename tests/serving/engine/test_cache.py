@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from interformer_rec.serving.engine.cache import ENTRY, StateCache, digest, digest_of_key
 from interformer_rec.serving.request import Bags, Histories, Rows
-from interformer_rec.serving.server.cache import ENTRY, StateCache, digest, digest_of_key
 
 USER = Rows(
     dense=np.array([[0.5, -1.0]], np.float32),

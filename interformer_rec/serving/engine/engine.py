@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from interformer_rec.serving.engine.cache import StateCache, digest, digest_of_key
+from interformer_rec.serving.engine.joining import cut, join, join_owners, join_rows
 from interformer_rec.serving.request import Inputs, Rows
 from interformer_rec.serving.scorer import Scorer, probabilities
-from interformer_rec.serving.server.cache import StateCache, digest, digest_of_key
-from interformer_rec.serving.server.joining import cut, join, join_owners, join_rows
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from interformer_rec.serving.engine.cache import StateCache
+from interformer_rec.serving.engine.engine import Ask, Engine, Scores, UnknownKeyError
+from interformer_rec.serving.engine.joining import join_rows
 from interformer_rec.serving.request import Inputs
 from interformer_rec.serving.rows_of_batch import inputs_of, part_of
 from interformer_rec.serving.scorer import probabilities
-from interformer_rec.serving.server.cache import StateCache
-from interformer_rec.serving.server.engine import Ask, Engine, Scores, UnknownKeyError
-from interformer_rec.serving.server.joining import join_rows
 from tests.serving.test_scorer import OPTIONS, made
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from interformer_rec.serving.server.batcher import Batcher, ClosedError, LateError, Scored
+from interformer_rec.serving.engine.batcher import Batcher, ClosedError, LateError, Scored
 
 FAR = 1e9
 

@@ -12,18 +12,17 @@ from interformer_rec.errors import DamagedError
 from interformer_rec.serving import artefact
 from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.encode.refusal import Refusal
+from interformer_rec.serving.engine.versions import Served
 from interformer_rec.serving.scorer import Scorer, probabilities
-from interformer_rec.serving.server.settings import Settings
-from interformer_rec.serving.server.versions import Served
 from interformer_rec.serving.signature import Signature
 
 CLOSE = 1e-5  # of a golden probability: another processor adds in another order
 SHOWN = 5  # candidates of the example request
 
 
-def opened(settings: Settings) -> tuple[Callable[[], str], Callable[[str], Served]]:
+def opened(path: str) -> tuple[Callable[[], str], Callable[[str], Served]]:
     """What Versions needs: the version that current.json names, and how one is opened."""
-    return lambda: artefact.current(settings.path).version, lambda version: load(settings.path, version)
+    return lambda: artefact.current(path).version, lambda version: load(path, version)
 
 
 def load(path: str, version: str) -> Served:

@@ -1,0 +1,1 @@
+"""Requests are scored together, by versions that come and go."""

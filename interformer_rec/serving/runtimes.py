@@ -89,7 +89,7 @@ def compile_graph(program: ExportedProgram, path: Path, isa: Isa) -> None:
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
     except (RuntimeError, OSError) as error:
         raise InputError(
-            f"AOTInductor could not compile {path.stem}: {str(error)[:500]}. Export with --runtime onnx, which needs no C++ compiler"
+            f"AOTInductor could not compile {path.stem}: {_reason(error)}. Export with --runtime onnx, which needs no C++ compiler"
         ) from error
 
 
@@ -104,7 +104,7 @@ def write_onnx(program: ExportedProgram, path: Path, inputs: Sequence[str], outp
             made.save(str(path), external_data=False)
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         raise InputError(
-            f"{path.stem} has no ONNX form: {str(error)[:500]}. Export with --runtime aoti or eager"
+            f"{path.stem} has no ONNX form: {_reason(error)}. Export with --runtime aoti or eager"
         ) from error
 
 
@@ -130,6 +130,13 @@ def eager_graph(half: nn.Module) -> Graph:
             return half(*map(torch.from_numpy, arrays)).numpy()
 
     return run
+
+
+def _reason(error: Exception) -> str:
+    """The first of the errors that an exporter's error ends in: what it says before is advice to its developers."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
 
 
 def _onnxruntime() -> Any:

@@ -1,5 +1,6 @@
 """`interformer export`: the artefact scores as predict does, whatever its tables and runtime, or nothing is published."""
 
+import copy
 import json
 
 import numpy as np
@@ -53,9 +54,9 @@ def test_the_artefact_is_whole_and_says_what_it_is(exported):
 
 
 def test_golden_requests_have_the_scores_of_predict(exported, tmp_path):
-    run, out, said = exported
+    folder, out, said = exported
     golden = artefact.open(str(out)).golden()
-    predict(str(run), said["data"], str(tmp_path / "scores.parquet"))
+    predict(str(folder), said["data"], str(tmp_path / "scores.parquet"))
     scored = pq.read_table(tmp_path / "scores.parquet")
     rows = {
         json.dumps(row, default=str): at for at, row in enumerate(scored.select(list(golden[0]["row"])).to_pylist())
@@ -100,6 +101,19 @@ def test_onnx_scores_as_predict(began, tmp_path, capsys):
     version = artefact.open(str(tmp_path / "served"))
     assert version.preferred == "onnx"
     assert (version.folder / "graphs" / "whole.onnx").exists()
+
+
+def test_a_split_ensemble_of_which_one_member_is_trained(began, tmp_path):
+    tree = copy.deepcopy(began[0])
+    short = ("training.max_steps=4", "data.test=null")
+    split = ("model.split=true", "model.ensemble_members=2", "optimizer.embedding.kind=adagrad")
+    assert run.train(settings(tree, tmp_path / "run", *short, *split)) == 0
+    said = export(str(tmp_path / "run"), str(tmp_path / "served"), runtime="eager")
+    assert said["eager: largest logit difference"] <= 1e-5
+    assert "model.split would save" not in said
+    version = artefact.open(str(tmp_path / "served"))
+    assert version.contents.split and version.contents.members == 1
+    assert version.scorer().split
 
 
 @pytest.mark.slow

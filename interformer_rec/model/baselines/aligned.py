@@ -26,15 +26,18 @@ class AlignedLayout(PaddedLayout):
 
     @cached_property
     def _from_left(self) -> Tensor:
-        """(B, T): the place of the event that stands t-th from the oldest; modulo T, so that every place is somewhere."""
-        slots = torch.arange(self.width, device=self.lengths.device)
-        return (slots + self.width - self.lengths[:, None]) % self.width
+        """(B, T): the place of the event that stands t-th from the oldest; around the end, so that every place is somewhere."""
+        return self._around(self.width - self.lengths)
 
     @cached_property
     def _to_right(self) -> Tensor:
         """Its inverse."""
-        slots = torch.arange(self.width, device=self.lengths.device)
-        return (slots + self.lengths[:, None]) % self.width
+        return self._around(self.lengths)
+
+    def _around(self, shift_B: Tensor) -> Tensor:
+        """(B, T): slot + shift modulo T; written without %, which ONNX's exporter has for constants only."""
+        slots = torch.arange(self.width, device=shift_B.device) + shift_B[:, None]
+        return torch.where(slots < self.width, slots, slots - self.width)
 
     def pad(self, values_EW: Tensor) -> Tensor:
         """(B, T, W) -> (B, T, W), oldest event first, zeros behind the newest."""

@@ -3,8 +3,8 @@
     torchx run -s local_cwd  launch/components.py:train -j 1x2 --config run.yaml -- --set=training.epochs=1
     torchx run -s slurm      interformer.train -j 16x8 --gpu 8 --cpu 96 --memMB 1500000 --config run.yaml
 
-The first form reads this file, the second finds it by its entry point. Each component is one call of TorchX's own torchrun
-component. TorchX reads signatures and docstrings: it wants typing.Optional and no postponed annotations, and executes the
+The first form reads this file, the second finds it by its entry point. Each component but `serve` is one call of TorchX's own
+torchrun component. TorchX reads signatures and docstrings: it wants typing.Optional and no postponed annotations, and executes the
 file in a namespace of its own, so no name here may mean something else there (its `validate`, `Path`, `logger`).
 docs/decisions/0007-launching.md says why what is chosen, docs/guides/laptop-to-cluster.md how to use it.
 """
@@ -230,6 +230,44 @@ def plan(
     )  # fmt: skip
 
 
+def serve(
+    *args: str,
+    model: str,
+    image: str = IMAGE,
+    name: str = "/interformer-serve",
+    port: int = 8000,
+    workers: int = 1,
+    h: Optional[str] = None,  # noqa: UP045
+    cpu: int = 2,
+    memMB: int = 4096,
+    env: Optional[Dict[str, str]] = None,  # noqa: UP006, UP045
+    max_retries: int = 3,
+    mounts: Optional[List[str]] = None,  # noqa: UP006, UP045
+) -> specs.AppDef:
+    """Serve: `interformer serve MODEL --port PORT --workers WORKERS ARGS`, one server without torchrun; ARGS may name an address.
+
+    Args:
+        args: further arguments of `interformer serve` after `--`, for example -- --host=0.0.0.0 --token-file=/keys/token
+        model: the exported model, a folder or URI as the job sees it
+        image: container image; schedulers without containers ignore it
+        name: job name, {experiment}/{run} or /{run}
+        port: port that it listens on
+        workers: processes of the server; they share its port and the memory of the tables
+        h: a named resource of the site; replaces cpu and memMB
+        cpu: CPUs of the job
+        memMB: host memory of the job, in MB
+        env: environment of the job (NAME=VALUE,NAME=VALUE), over the default OMP_NUM_THREADS=1: a worker scores in one thread
+        max_retries: how often the scheduler starts the server again
+        mounts: volumes of containers (type=bind,src=/data,dst=/data,readonly)
+    """
+    server = specs.Role(
+        "serve", image, entrypoint="interformer", env={"OMP_NUM_THREADS": "1", **(env or {})}, port_map={"http": port},
+        args=["serve", model, "--port", str(port), "--workers", str(workers), *args], max_retries=max_retries,
+        resource=specs.resource(cpu, 0, memMB, h), mounts=specs.parse_mounts(mounts or []),
+    )  # fmt: skip
+    return specs.AppDef(name.rpartition("/")[2], [server])
+
+
 def _job(
     role: str,
     module: str,
@@ -245,10 +283,9 @@ def _job(
     mounts: Optional[List[str]],  # noqa: UP006, UP045
 ) -> specs.AppDef:
     """torchrun -m MODULE COMMAND as a job of one role."""
-    processes = dist.parse_nnodes(j)[2]
     defaults = {
         # torchrun would set 1 with more than one process a node and leave the cores idle.
-        "OMP_NUM_THREADS": str(max(1, int(resource.cpu) // processes)),
+        "OMP_NUM_THREADS": str(max(1, int(resource.cpu) // dist.parse_nnodes(j)[2])),
         "NCCL_DEBUG": "WARN",
         # How TorchX's component, which has no argument for it, lets torchrun know --max-restarts.
         "PET_MAX_RESTARTS": str(max_restarts),
@@ -259,6 +296,5 @@ def _job(
         *command, m=module, image=image, name=name, j=j, env={**defaults, **(env or {})}, max_retries=max_retries,
         rdzv_port=rdzv_port, mounts=mounts,
     )  # fmt: skip
-    app.roles[0].name = role  # else "cli", the module's name
-    app.roles[0].resource = resource
+    app.roles[0].name, app.roles[0].resource = role, resource  # else "cli", the module's name
     return app

@@ -15,11 +15,12 @@ import pytest
 import yaml
 from torchx.specs import file_linter, finder
 
+from interformer_rec import cli
 from launch import components
 from tests.launch_.conftest import BIN, ROOT
 
 GOLDEN = Path(__file__).parent / "golden"
-NAMES = ("train", "evaluate", "predict", "benchmark", "plan")
+NAMES = ("train", "evaluate", "predict", "benchmark", "plan", "serve")
 # Two nodes of eight GPUs, as in the guide.
 NODES = ["-j", "2x8", "--gpu", "8", "--cpu", "96", "--memMB", "900000", "--shmMB", "64000", "--max_retries", "2"]
 SITE = ["--env", "NCCL_SOCKET_IFNAME=eth0", "--mounts", "type=volume,src=datasets,dst=/data,readonly"]
@@ -207,3 +208,33 @@ def test_plan_needs_one_process_and_no_gpu():
     command = " ".join([role.entrypoint, *role.args])
     assert "interformer_rec.cli plan run.yaml --cluster dgx-h100 --nodes=16" in command
     assert (role.name, role.resource.gpu, role.num_replicas) == ("plan", 0, 1)
+
+
+def test_serve_is_the_command_itself():
+    """No torchrun between the scheduler's SIGTERM and the server; its options are those that the command has."""
+    app = components.serve("--host=0.0.0.0", "--watch=10", model="s3://models/a", port=8080, workers=4, cpu=5)
+    (role,) = app.roles
+    assert (app.name, role.name, role.num_replicas) == ("interformer-serve", "serve", 1)
+    assert (role.entrypoint, role.port_map, role.max_retries) == ("interformer", {"http": 8080}, 3)
+    assert (role.resource.cpu, role.resource.gpu, role.resource.memMB) == (5, 0, 4096)
+    assert (role.env, role.mounts) == ({"OMP_NUM_THREADS": "1"}, [])
+    given = cli.parser().parse_args(role.args)
+    assert (given.command, given.path, given.port, given.workers) == ("serve", "s3://models/a", 8080, 4)
+    assert (given.host, given.watch) == ("0.0.0.0", 10.0)
+    assert "host" not in cli.parser().parse_args(components.serve(model="served").roles[0].args)  # loopback
+
+
+def test_serve_requests(job_env):
+    """A server on each scheduler: one task, the token on a claim, nothing of torchrun."""
+    arguments = ["--model", "/models/served", "--cpu", "4", "--env", "OMP_NUM_THREADS=2"]
+    arguments += ["--mounts", "type=volume,src=models,dst=/models,readonly", "--", "--host=0.0.0.0", "--watch=10"]
+    command = "interformer serve /models/served --port 8000 --workers 1 --host=0.0.0.0 --watch=10"
+    assert command in dry_run("slurm", job_env, "serve", arguments)
+    pytest.importorskip("kubernetes", reason="TorchX renders Kubernetes jobs with the package kubernetes")
+    job = yaml.safe_load(dry_run("kubernetes", job_env, "serve", arguments))
+    (task,) = job["spec"]["tasks"]
+    (container,) = task["template"]["spec"]["containers"]
+    assert " ".join(container["command"]) == command
+    assert {"name": "OMP_NUM_THREADS", "value": "2"} in container["env"]
+    assert [(port["name"], port["containerPort"]) for port in container["ports"]] == [("http", 8000)]
+    assert {"mountPath": "/models", "readOnly": True}.items() <= container["volumeMounts"][-1].items()

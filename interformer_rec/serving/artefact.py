@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -181,7 +182,20 @@ def declare(folder: Path) -> str:
 
 
 def publish(place: Storage, folder: Path, version: str, sha256: str) -> None:
-    """Make a declared version of this machine the current one of `place`, where it is copied first if it lies elsewhere. Raises OSError."""
+    """Make a declared version of this machine the current one of `place`, where it is copied first if it lies elsewhere.
+
+    Raises InputError where it cannot be written.
+    """
+    try:
+        _publish(place, folder, version, sha256)
+    except (OSError, pa.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"cannot write version {version!r} to {place.location!r}: {reason}; nothing was published"
+        ) from error
+
+
+def _publish(place: Storage, folder: Path, version: str, sha256: str) -> None:
     there = place.folder(VERSIONS).folder(version)
     if there.local is None or there.local.resolve() != folder.resolve():
         listed = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ def export(
         compared = _scored(pipeline, loader, _encoder(config, fitted_of(located.checkpoint)))
         name = write.version_name(located.checkpoint.name)
         with _folder(place, name) as folder:
-            contents = _write(folder, name, config, located, pipeline, tables, runtimes, isa)
+            contents = _write(folder, name, config, located, pipeline, tables, runtimes, _of_this_machine(isa))
             found, golden = _compare(folder, contents, config, compared, tables)
             facts = {"checkpoint": located.checkpoint.location, "data": files, **found, **_saving(config)}
             tasks = [label.name for label in config.features.labels]
@@ -106,6 +107,11 @@ def _on_this_cpu(config: RunConfig) -> RunConfig:
     """As an artefact answers: float32 on a CPU, whatever the run was trained on."""
     training = config.training.model_copy(update={"device": "cpu", "precision": "fp32"})
     return config.model_copy(update={"training": training})
+
+
+def _of_this_machine(isa: Isa) -> Isa:
+    """x86-64-v3 is of x86 alone: on another kind of processor its own instructions are compiled for."""
+    return isa if platform.machine().lower() in ("x86_64", "amd64") else "native"
 
 
 def _runtimes(runtime: str, config: RunConfig) -> tuple[Runtime, ...]:

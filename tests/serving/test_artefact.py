@@ -3,11 +3,15 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.serving import artefact
+from interformer_rec.storage import Storage
+from tests.s3 import s3_server
 
 
 @pytest.fixture
@@ -110,3 +114,46 @@ def test_a_runtime_without_graphs_is_named(place):
     with pytest.raises(InputError, match="has no onnx graphs, it has none"):
         version.scorer("onnx")
     assert version.scorer().tasks == ("label", "again")
+
+
+def test_a_version_in_a_store_is_copied_and_checked(exported):
+    folder = version_folder(exported[1])
+    sha256 = artefact.current(str(exported[1])).sha256
+    with s3_server() as store:
+        place = Storage.open(store.uri("models/served"))
+        artefact.publish(place, folder, folder.name, sha256)
+        version = artefact.open(store.uri("models/served"))
+        assert version.sha256 == sha256 and version.golden() == artefact.open(str(exported[1])).golden()
+        assert version.scorer().tasks == ("label", "again")
+        copied = version.folder
+        del version
+        assert not copied.exists()
+        golden = place.folder("versions").folder(folder.name).get("golden.jsonl")
+        place.folder("versions").folder(folder.name).put("golden.jsonl", golden[:-1] + b" ")
+        with pytest.raises(DamagedError, match=r"golden\.jsonl"):
+            artefact.open(store.uri("models/served"))
+
+
+def test_a_store_that_cannot_be_written_is_named(exported):
+    folder = version_folder(exported[1])
+    with s3_server() as store:
+        place = Storage.open(store.uri("models").replace("bucket", "no-such-bucket"))
+        with pytest.raises(InputError, match=r"cannot write version .* to 's3://no-such-bucket/models"):
+            artefact.publish(place, folder, folder.name, "0" * 64)
+
+
+def test_answering_needs_no_torchrec_and_no_fbgemm(exported):
+    code = f"""
+import sys
+sys.modules["torchrec"] = sys.modules["fbgemm_gpu"] = None
+from interformer_rec.serving import artefact
+from interformer_rec.serving.encode.encoder import Encoder
+from interformer_rec.serving.scorer import probabilities
+version = artefact.open({str(exported[1])!r})
+golden = version.golden()
+encoder = Encoder(version.config.features, version.fitted, version.signature)
+scores = probabilities(version.scorer()(encoder.score([one["row"] for one in golden])))
+assert abs(scores - [list(one["scores"].values()) for one in golden]).max() < 1e-6
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr

@@ -25,7 +25,7 @@ def drawn(url: str) -> str:
 @pytest.mark.skipif(CHROMIUM is None, reason="opens the page in Chromium")
 def test_the_page_scores_the_example_and_says_which_inputs_moved_it(server):
     version = server.service.versions.current.version
-    scored = drawn(f"http://127.0.0.1:{server.port}/#score")
+    scored = drawn(f"http://127.0.0.1:{server.port}/?try=score")
     assert f'<span id="version">{version}</span>, <span id="ready">ready</span>' in scored
     rows = re.findall(r"<tr><td>(\d+)</td><td>(\d+)</td><td class=\"number\">(0\.\d{6})</td>", scored)
     example = server.service.versions.current.example
@@ -35,7 +35,7 @@ def test_the_page_scores_the_example_and_says_which_inputs_moved_it(server):
         pytest.approx(wanted["scores"]["label"][i], abs=1e-6) for i in wanted["order"]
     ]
     assert "p99, ms" in scored and "cache hits" in scored and "Model card" in scored
-    explained = drawn(f"http://127.0.0.1:{server.port}/#explain")
+    explained = drawn(f"http://127.0.0.1:{server.port}/?try=explain")
     assert explained.count("<meter") > 3 and "hist0_item_id" in explained
 
 

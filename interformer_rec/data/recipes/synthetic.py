@@ -202,6 +202,7 @@ def config_yaml(shape: Shape, out: str) -> str:
             "    - {name: age_days, standardise: true}",
             "  sequences:",
             *_each_group(shape),
+            "  candidate: [item_id, category]",
             "  labels: [label]",
             "  group: user_id",
             "model: {embedding_dim: 16, d: 16, layers: 1}",

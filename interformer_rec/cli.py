@@ -65,7 +65,6 @@ BEFORE = {
     "evaluate": ("interformer_rec.install.fbgemm:require",),
     "predict": ("interformer_rec.install.fbgemm:require",),
     "export": ("interformer_rec.install.fbgemm:require",),
-    "serve": ("interformer_rec.install.fbgemm:require",),
     "plan": ("interformer_rec.install.fbgemm:plan_without",),
     "plan diff": ("interformer_rec.install.fbgemm:plan_without",),
     "plan score": ("interformer_rec.install.fbgemm:plan_without",),

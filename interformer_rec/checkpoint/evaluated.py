@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from interformer_rec.checkpoint.manifest import Manifest, small_file
+from interformer_rec.checkpoint.checked import small_file
+from interformer_rec.checkpoint.manifest import Manifest
 from interformer_rec.errors import DamagedError
 from interformer_rec.files import conform, finite, json_object
 

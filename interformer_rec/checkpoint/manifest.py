@@ -15,13 +15,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from interformer_rec.checkpoint import tensor_file
-from interformer_rec.checkpoint.tensor_file import TensorFile, Verified
+from interformer_rec.checkpoint.checked import MANIFEST, PIECE, Verified, small_file
+from interformer_rec.checkpoint.tensor_file import TensorFile
 from interformer_rec.errors import DamagedError
-from interformer_rec.files import LARGEST_JSON, conform, json_object, own_name
+from interformer_rec.files import conform, json_object, own_name
 from interformer_rec.storage import Storage
 
-MANIFEST = "manifest.json"
 FOLDERS = ("run", "run/features")  # inside a checkpoint, for files of the run folder
 FORMAT = 4
 MOST_BYTES = 1 << 60  # of a file
@@ -57,7 +56,7 @@ class Manifest:
             raise DamagedError(f"{where} is not what was written: its checksum differs")
         for name, entry in found["files"].items():
             storage.refuse_link_out(own_name(name, where, FOLDERS), where)
-            if len(entry["crc32"]) != -(-entry["bytes"] // tensor_file.PIECE):
+            if len(entry["crc32"]) != -(-entry["bytes"] // PIECE):
                 raise DamagedError(f"{where} cannot be read: {name} has {len(entry['crc32'])} checksums")
         base = Base(**found["base"]) if found["base"] is not None else None
         if base is not None:
@@ -159,22 +158,6 @@ def _checksum(content: dict[str, Any]) -> int:
     """Of everything but the checksum, however it is laid out."""
     rest = {key: value for key, value in content.items() if key != "crc32"}
     return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
-
-
-def small_file(storage: Storage, name: str, missing: str) -> bytes:
-    """A JSON file beside the manifest, or that itself. Raises DamagedError: `missing` says what it means that there is none."""
-    where = storage.folder(name).location
-    try:
-        size = storage.size(name)
-        if size is None:
-            raise DamagedError(f"{where} is missing: {missing}")
-        if size > LARGEST_JSON:
-            raise DamagedError(f"{where} cannot be read: it has {size:,} bytes, more than {LARGEST_JSON:,}")
-        return storage.get(name)
-    except FileNotFoundError:
-        raise DamagedError(f"{where} is missing: {missing}") from None
-    except OSError as error:
-        raise DamagedError(f"{where} cannot be read: {error}") from error
 
 
 def damage(storage: Storage) -> list[str]:

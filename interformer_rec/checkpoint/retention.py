@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from interformer_rec.checkpoint.checked import MANIFEST
 from interformer_rec.checkpoint.evaluated import Evaluated, Score
-from interformer_rec.checkpoint.manifest import MANIFEST, Base, Manifest
+from interformer_rec.checkpoint.manifest import Base, Manifest
 from interformer_rec.errors import DamagedError
 from interformer_rec.storage import Storage
 

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from interformer_rec.checkpoint.checked import MANIFEST, PIECE
 from interformer_rec.checkpoint.evaluated import Evaluated
-from interformer_rec.checkpoint.manifest import MANIFEST, Base, Manifest
+from interformer_rec.checkpoint.manifest import Base, Manifest
 from interformer_rec.checkpoint.retention import Checkpoints
-from interformer_rec.checkpoint.tensor_file import PIECE, Part
+from interformer_rec.checkpoint.tensor_file import Part
 from interformer_rec.checkpoint.touched_rows import TouchedRows
 from interformer_rec.checkpoint.write import Content, SaveError, collect, everywhere, write
 from interformer_rec.distributed.environment import Environment

@@ -10,19 +10,17 @@ from __future__ import annotations
 import json
 import math
 import struct
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from interformer_rec.checkpoint.checked import PIECE, Checked, Verified
 from interformer_rec.errors import DamagedError
 from interformer_rec.files import LARGEST_JSON, json_object
-from interformer_rec.storage import Sink, Storage, patiently
+from interformer_rec.storage import Storage, patiently
 
-PIECE = 16 << 20  # bytes
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -85,32 +83,6 @@ class Part:
             yield live.view(torch.uint8).numpy().data.cast("B")
 
 
-class Checked:
-    """Passes bytes on to a file and takes a checksum of every `PIECE` of it."""
-
-    def __init__(self, file: Sink, beat: Callable[[], None]) -> None:
-        self.file, self.beat = file, beat
-        self.bytes = 0
-        self.checksums: list[int] = []
-
-    def write(self, content: memoryview | bytes) -> None:
-        """Append."""
-        rest = memoryview(content)
-        while rest:
-            inside = self.bytes % PIECE
-            if not inside:
-                self.checksums.append(0)
-            now, rest = rest[: PIECE - inside], rest[PIECE - inside :]
-            self.file.write(now)
-            self.checksums[-1] = zlib.crc32(now, self.checksums[-1])
-            self.bytes += len(now)
-            self.beat()
-
-    def entry(self) -> dict[str, Any]:
-        """For the manifest: size and checksums."""
-        return {"bytes": self.bytes, "crc32": self.checksums}
-
-
 def write(
     storage: Storage, name: str, parts: Mapping[str, Part], beat: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
@@ -139,60 +111,6 @@ def write(
         return checked.entry()
 
     return patiently(once)
-
-
-class Verified:
-    """Reads ranges of a file and compares every piece with its checksum; while one is used, the next is read."""
-
-    def __init__(self, storage: Storage, name: str, entry: dict[str, Any]) -> None:
-        self.storage, self.name, self.entry = storage, name, entry
-        self._last: tuple[int, bytes] = (-1, b"")  # reading goes on where it stopped
-        self._ahead: tuple[int, Future[bytes]] | None = None
-        self._reader = ThreadPoolExecutor(1, "checkpoint-read")
-
-    def read(self, start: int, stop: int) -> bytearray:
-        """Bytes start .. stop-1. Raises DamagedError."""
-        out = bytearray(stop - start)
-        for number in range(start // PIECE, -(-stop // PIECE)):
-            piece, base = self._piece(number), number * PIECE
-            low, high = max(start, base), min(stop, base + PIECE)
-            if len(piece) < high - base:
-                raise DamagedError(f"{self._file} ends at byte {base + len(piece)}, its header lists more")
-            out[low - start : high - start] = memoryview(piece)[low - base : high - base]
-        return out
-
-    def check(self) -> None:
-        """Read all of it. Raises DamagedError."""
-        for number in range(len(self.entry["crc32"])):
-            self._piece(number)
-
-    def _piece(self, number: int) -> bytes:
-        if self._last[0] != number:
-            if self._ahead is not None and self._ahead[0] == number:
-                piece = self._ahead[1].result()
-            else:
-                piece = self._fetch(number)
-            self._last = number, piece
-            following = number + 1 < len(self.entry["crc32"])
-            self._ahead = (number + 1, self._reader.submit(self._fetch, number + 1)) if following else None
-        return self._last[1]
-
-    def _fetch(self, number: int) -> bytes:
-        try:
-            piece = self.storage.read(self.name, number * PIECE, PIECE)
-        except OSError as error:
-            raise DamagedError(f"{self._file} cannot be read: {error}") from None
-        sums = self.entry["crc32"]
-        if number >= len(sums) or zlib.crc32(piece) != sums[number]:
-            last = number * PIECE + len(piece)
-            raise DamagedError(
-                f"{self._file} is not what was written: the checksum of bytes {number * PIECE} to {last} differs"
-            )
-        return piece
-
-    @property
-    def _file(self) -> str:
-        return self.storage.folder(self.name).location
 
 
 class TensorFile:

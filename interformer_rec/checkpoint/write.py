@@ -26,8 +26,9 @@ from typing import Any
 import torch.distributed as dist
 
 from interformer_rec.checkpoint import tensor_file
-from interformer_rec.checkpoint.manifest import MANIFEST, Base, Manifest, rank_file
-from interformer_rec.checkpoint.tensor_file import Checked, Part
+from interformer_rec.checkpoint.checked import MANIFEST, Checked
+from interformer_rec.checkpoint.manifest import Base, Manifest, rank_file
+from interformer_rec.checkpoint.tensor_file import Part
 from interformer_rec.checkpoint.touched_rows import TouchedRows
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel

@@ -13,29 +13,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pkgutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from interformer_rec.checkpoint.manifest import MANIFEST, small_file
-from interformer_rec.checkpoint.tensor_file import PIECE, Checked, TensorFile, Verified
+from interformer_rec.checkpoint.checked import MANIFEST, PIECE, Checked, Verified, small_file
 from interformer_rec.config.found import read_config
 from interformer_rec.config.run import RunConfig
 from interformer_rec.data.fit import Fitted
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import conform, json_object, own_name
-from interformer_rec.model.build import build_model
-from interformer_rec.model.embedding.ensemble import EmbeddingEnsemble
-from interformer_rec.serving.contents import Contents
-from interformer_rec.serving.halves import halves
+from interformer_rec.serving.contents import SUFFIX, Contents, Runtime
 from interformer_rec.serving.rectangle import Reads, reads_of
-from interformer_rec.serving.runtimes import SUFFIX, Runtime, eager_graph, load_graph
 from interformer_rec.serving.scorer import Graph, Scorer
+from interformer_rec.serving.session import onnx_graph
 from interformer_rec.serving.signature import Signature
 from interformer_rec.serving.tables import MappedTable
 from interformer_rec.storage import Storage
@@ -45,6 +41,8 @@ FOLDERS = ("features", "tables", "graphs")  # inside a version
 FORMAT = 1  # of current.json and the manifest
 SIGNATURE, CONTENTS, CONFIG = "signature.json", "model.json", "config.yaml"
 DENSE, GOLDEN, CARD = "dense.safetensors", "golden.jsonl", "model_card.md"
+# Named as text and loaded when they are asked for: an artefact with ONNX graphs is served where torch is not installed.
+EAGER, COMPILED = (f"interformer_rec.serving.runtimes:{name}" for name in ("eager_graphs", "compiled_graph"))
 OUTPUT = {"user": "states", "candidate": "logits", "whole": "logits"}
 
 
@@ -130,32 +128,19 @@ def _graphs(
     folder: Path, contents: Contents, config: RunConfig, reads: tuple[Reads, ...], runtime: Runtime, threads: int
 ) -> list[Graph]:
     if runtime == "eager":
-        return [eager_graph(half) for half in halves(dense_part(folder, config, contents.members), reads)]
+        graphs: list[Graph] = pkgutil.resolve_name(EAGER)(folder, config, contents.members)
+        return graphs
     if runtime not in contents.runtimes:
         raise InputError(
             f"version {contents.version!r} has no {runtime} graphs, it has {', '.join(contents.runtimes) or 'none'}: export it with "
             f"--runtime {runtime}, or use --runtime eager"
         )
     names = graph_names(contents.split)
-    return [
-        load_graph(runtime, folder / "graphs" / f"{name}{SUFFIX[runtime]}", graph_inputs(name, one), threads)
-        for name, one in zip(names, reads, strict=True)
-    ]
-
-
-def dense_part(folder: Path, config: RunConfig, members: int) -> torch.nn.Module:
-    """The model of dense.safetensors in evaluation mode. Raises DamagedError where they do not fit each other."""
-    model = build_model(config.features, config.model)
-    if isinstance(model, EmbeddingEnsemble):
-        model.begin_epoch(members - 1)
-    storage = Storage.open(folder)
-    file = TensorFile(storage, DENSE, entry_of(folder / DENSE))
-    stored = {key: file.tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-    try:
-        model.load_state_dict(stored)
-    except RuntimeError as error:
-        raise DamagedError(f"{str(folder / DENSE)!r} is not of the model in {CONFIG}: {str(error)[:300]}") from None
-    return model.eval()
+    paths = [folder / "graphs" / f"{name}{SUFFIX[runtime]}" for name in names]
+    if runtime == "aoti":
+        return [pkgutil.resolve_name(COMPILED)(path) for path in paths]
+    inputs = [graph_inputs(name, one) for name, one in zip(names, reads, strict=True)]
+    return [onnx_graph(path, its, threads) for path, its in zip(paths, inputs, strict=True)]
 
 
 def entry_of(path: Path) -> dict[str, Any]:

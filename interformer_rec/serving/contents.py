@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from interformer_rec.files import conform, json_object
-from interformer_rec.serving.runtimes import Isa, Runtime
 from interformer_rec.serving.tables import Form
 
+Runtime = Literal["aoti", "onnx", "eager"]
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+SUFFIX: dict[Runtime, str] = {"aoti": ".pt2", "onnx": ".onnx"}
+Isa = Literal["x86-64-v3", "native"]
 Size = Annotated[int, Field(ge=1, lt=1 << 48)]
 
 

@@ -33,12 +33,12 @@ from interformer_rec.errors import InputError
 from interformer_rec.install import graphs
 from interformer_rec.model.task import CTRTask
 from interformer_rec.serving import artefact, write
-from interformer_rec.serving.contents import Contents
+from interformer_rec.serving.contents import RUNTIMES, Contents, Isa, Runtime
 from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.encode.stated import stated
 from interformer_rec.serving.rectangle import is_split, reads_of
 from interformer_rec.serving.rows_of_batch import inputs_of, part_of
-from interformer_rec.serving.runtimes import RUNTIMES, Isa, Runtime, refuse
+from interformer_rec.serving.runtimes import refuse
 from interformer_rec.serving.saving import split_saving
 from interformer_rec.serving.scorer import Scorer, probabilities
 from interformer_rec.serving.signature import signature_of

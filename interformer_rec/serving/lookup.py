@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
 from interformer_rec.config.features import FeatureSchema, Lookup
-from interformer_rec.ops.glue import union
 from interformer_rec.serving.rectangle import Reads, padded, places_of
 from interformer_rec.serving.request import NO_ROW, Bags, Histories, Rows, Side
 from interformer_rec.serving.tables import MappedTable
@@ -119,16 +117,31 @@ def _of_bag(table: MappedTable, bag: Bags, mean: bool) -> np.ndarray:
 
 def _united(histories: Sequence[Histories], values: Sequence[np.ndarray], counts: np.ndarray) -> list[np.ndarray]:
     """The union as one rectangle, the counts with its own last, and its marks."""
-    ids = [np.ascontiguousarray(one.rows[:, 0]) for one in histories]
-    pairs = [(torch.from_numpy(x), torch.from_numpy(one.lengths)) for x, one in zip(ids, histories, strict=True)]
-    rows, lengths, marks = (tensor.numpy() for tensor in union(pairs))
+    rows, lengths, marks = union([(one.rows[:, 0], one.lengths) for one in histories])
     places = places_of(lengths)
-    events = np.concatenate(values)[rows]
     return [
-        padded(events, lengths, places),
+        padded(np.concatenate(values)[rows], lengths, places),
         np.concatenate([counts, lengths[:, None]], axis=1),
         padded(marks.astype(np.float32), lengths, places),
     ]
+
+
+def union(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What ops/glue.py's `union` gives, without torch: (ids (E_g,), lengths (N,)) a group -> rows (E,), lengths (N,), marks (E, G)."""
+    span = 1 + max(int(ids.max(initial=0)) for ids, _ in groups)
+    samples = [np.repeat(np.arange(len(lengths)), lengths) for _, lengths in groups]
+    keys = [sample * span + ids for sample, (ids, _) in zip(samples, groups, strict=True)]
+    starts = np.cumsum([0, *map(len, keys)])
+    fresh = [
+        np.flatnonzero(~np.isin(key, np.concatenate(keys[:g]))) if g else np.arange(len(key))
+        for g, key in enumerate(keys)
+    ]
+    order = range(len(keys) - 1, -1, -1)
+    owners = np.concatenate([samples[g][fresh[g]] for g in order])
+    rows = np.concatenate([starts[g] + fresh[g] for g in order])
+    marks = np.concatenate([np.stack([np.isin(keys[g][fresh[g]], key) for key in keys], axis=1) for g in order])
+    by_sample = owners.argsort(kind="stable")
+    return rows[by_sample], np.bincount(owners, minlength=len(groups[0][1])), marks[by_sample]
 
 
 def lookups_of(features: FeatureSchema, reads: tuple[Reads, ...], tables: Tables) -> tuple[GraphLookup, ...]:

@@ -13,7 +13,6 @@ import numpy as np
 from interformer_rec.config.baselines import AnyModelConfig
 from interformer_rec.config.features import FeatureSchema, Lookup, SequenceGroup
 from interformer_rec.model.embedding.embedded import field_groups, table_dims
-from interformer_rec.model.sides import Side, both_sides
 
 FEWEST_PLACES = 2  # a graph is traced with more than one, so that it does not take one for a special case
 
@@ -75,20 +74,20 @@ def reads_of(features: FeatureSchema, model: AnyModelConfig) -> tuple[Reads, ...
     dims = table_dims(features, model.embedding_dim, members)
     widths = tuple(sum(dims[column.table] for column in group.columns) for group in features.sequences)
 
-    def side(mine: Side, sequences: tuple[SequenceGroup, ...]) -> Reads:
-        dense = tuple(feature.name for feature, here in zip(features.dense, mine.dense, strict=True) if here)
+    shown = set(features.candidate) if is_split(model) else set()
+
+    def side(sequences: tuple[SequenceGroup, ...], of_candidate: bool) -> Reads:
+        dense = tuple(feature.name for feature in features.dense if (feature.name in shown) == of_candidate)
         fields = {
-            width: tuple(f for f, here in zip(lookups, mine.fields[width // members], strict=True) if here)
-            for width, lookups in groups.items()
+            width: tuple(f for f in fields if (f.key in shown) == of_candidate) for width, fields in groups.items()
         }
         kept = {width: lookups for width, lookups in fields.items() if lookups}
         union = merge == "union" and bool(sequences)
         read = widths[: 1 if union else len(sequences)]
         return Reads(dense, kept, sequences, read, union, merge == "masknet", model.kind == "dien")
 
-    user, candidate = both_sides(features, model.embedding_dim, is_split(model))
-    whole = side(user, features.sequences)
-    return (whole, side(candidate, ())) if is_split(model) else (whole,)
+    whole = side(features.sequences, False)
+    return (whole, side((), True)) if is_split(model) else (whole,)
 
 
 def places_of(lengths: np.ndarray) -> int:

@@ -1,7 +1,7 @@
-"""What runs a graph: compiled by AOTInductor, ONNX Runtime, or the modules as they are. In: halves of a model; out: files, then callables.
+"""What runs a graph: compiled by AOTInductor, as ONNX, or the modules as they are. In: halves of a model; out: files, then callables.
 
 A compiled graph wants a C++ compiler where it is made and none where it runs. Its instruction set is the artefact's, not that of the
-machine that exports: `-march=native` elsewhere is an illegal instruction. ONNX needs no torch where it runs.
+machine that exports: `-march=native` elsewhere is an illegal instruction. ONNX runs in session.py, without torch.
 """
 
 from __future__ import annotations
@@ -11,23 +11,26 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from interformer_rec.errors import InputError
-from interformer_rec.serving.halves import CandidateHalf
-from interformer_rec.serving.rectangle import FEWEST_PLACES, Reads
+from interformer_rec.checkpoint.tensor_file import TensorFile
+from interformer_rec.config.run import RunConfig
+from interformer_rec.errors import DamagedError, InputError
+from interformer_rec.model.build import build_model
+from interformer_rec.model.embedding.ensemble import EmbeddingEnsemble
+from interformer_rec.serving.artefact import CONFIG, DENSE, entry_of
+from interformer_rec.serving.contents import Isa
+from interformer_rec.serving.halves import CandidateHalf, halves
+from interformer_rec.serving.rectangle import FEWEST_PLACES, Reads, reads_of
 from interformer_rec.serving.scorer import Graph
+from interformer_rec.storage import Storage
 
-Runtime = Literal["aoti", "onnx", "eager"]
-RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
-Isa = Literal["x86-64-v3", "native"]
 MOST_STEPS = 128  # of a recurrence: each is written out in the graph
-SUFFIX: dict[Runtime, str] = {"aoti": ".pt2", "onnx": ".onnx"}
 _ROWS = 1 << 24  # that a graph takes at once, at most
 
 
@@ -108,18 +111,19 @@ def write_onnx(program: ExportedProgram, path: Path, inputs: Sequence[str], outp
         ) from error
 
 
-def load_graph(runtime: Runtime, path: Path, inputs: Sequence[str], threads: int = 1) -> Graph:
-    """A graph that `compile_graph` or `write_onnx` wrote."""
-    if runtime == "aoti":
-        with _quiet():
-            package = torch._inductor.aoti_load_package(str(path))
-        return lambda arrays: package(*map(torch.from_numpy, arrays)).numpy()
-    onnxruntime = _onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    known = {one.name for one in session.get_inputs()}  # an input that no operator reads is not in the file
-    return lambda arrays: session.run(None, {n: a for n, a in zip(inputs, arrays, strict=True) if n in known})[0]
+def compiled_graph(path: Path) -> Graph:
+    """A graph that `compile_graph` wrote."""
+    with _quiet():
+        package = torch._inductor.aoti_load_package(str(path))
+    return lambda arrays: package(*map(torch.from_numpy, arrays)).numpy()
+
+
+def eager_graphs(folder: Path, config: RunConfig, members: int) -> list[Graph]:
+    """The modules of an artefact's dense weights, in the order in which they run."""
+    return [
+        eager_graph(half)
+        for half in halves(dense_part(folder, config, members), reads_of(config.features, config.model))
+    ]
 
 
 def eager_graph(half: nn.Module) -> Graph:
@@ -139,14 +143,19 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
 
 
-def _onnxruntime() -> Any:
+def dense_part(folder: Path, config: RunConfig, members: int) -> torch.nn.Module:
+    """The model of dense.safetensors in evaluation mode. Raises DamagedError where they do not fit each other."""
+    model = build_model(config.features, config.model)
+    if isinstance(model, EmbeddingEnsemble):
+        model.begin_epoch(members - 1)
+    storage = Storage.open(folder)
+    file = TensorFile(storage, DENSE, entry_of(folder / DENSE))
+    stored = {key: file.tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     try:
-        import onnxruntime
-    except ImportError:
-        raise InputError(
-            "this artefact's graphs are ONNX, and the package onnxruntime is not installed: pip install 'interformer-rec[serve]'"
-        ) from None
-    return onnxruntime
+        model.load_state_dict(stored)
+    except RuntimeError as error:
+        raise DamagedError(f"{str(folder / DENSE)!r} is not of the model in {CONFIG}: {str(error)[:300]}") from None
+    return model.eval()
 
 
 @contextmanager

@@ -12,28 +12,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import torch
 
-from interformer_rec.checkpoint.tensor_file import Part
 from interformer_rec.errors import DamagedError
 
 Form = Literal["fp32", "fp16", "int8"]
 FORMS: tuple[Form, ...] = get_args(Form)
-STEPS = 255  # between a row's smallest and largest number, int8
 _TYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
 _DEEPEST_HEADER = 1 << 20  # bytes; a table has three tensors at most
-
-
-def parts_of(weight: torch.Tensor, form: Form) -> dict[str, Part]:
-    """What is stored of a table (rows, w)."""
-    if form == "fp32":
-        return {"weight": Part(weight)}
-    if form == "fp16":
-        return {"weight": Part(weight.half())}
-    low, high = weight.amin(1), weight.amax(1)
-    scale = (high - low) / STEPS
-    steps = ((weight - low[:, None]) / torch.where(scale > 0, scale, 1.0)[:, None]).round_().clamp_(0, STEPS)
-    return {"weight": Part(steps.to(torch.uint8)), "scale": Part(scale), "bias": Part(low)}
 
 
 class MappedTable:

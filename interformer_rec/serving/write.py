@@ -31,18 +31,32 @@ from interformer_rec.serving.artefact import (
     graph_inputs,
     graph_names,
 )
-from interformer_rec.serving.contents import Contents, StoredTable
+from interformer_rec.serving.contents import SUFFIX, Contents, Isa, Runtime, StoredTable
 from interformer_rec.serving.halves import halves
 from interformer_rec.serving.rectangle import is_split, reads_of
-from interformer_rec.serving.runtimes import SUFFIX, Isa, Runtime, compile_graph, example, trace, write_onnx
+from interformer_rec.serving.runtimes import compile_graph, example, trace, write_onnx
 from interformer_rec.serving.signature import Signature, signature_of
-from interformer_rec.serving.tables import Form, parts_of
+from interformer_rec.serving.tables import Form
 from interformer_rec.storage import Storage
+
+STEPS = 255  # between the smallest and the largest number of a row of an int8 table
 
 
 def version_name(checkpoint: str) -> str:
     """ID of a version: when it was made, of which checkpoint; the newest sorts last."""
     return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}Z-{checkpoint}"
+
+
+def parts_of(weight: torch.Tensor, form: Form) -> dict[str, Part]:
+    """What is stored of a table (rows, w)."""
+    if form == "fp32":
+        return {"weight": Part(weight)}
+    if form == "fp16":
+        return {"weight": Part(weight.half())}
+    low, high = weight.amin(1), weight.amax(1)
+    scale = (high - low) / STEPS
+    steps = ((weight - low[:, None]) / torch.where(scale > 0, scale, 1.0)[:, None]).round_().clamp_(0, STEPS)
+    return {"weight": Part(steps.to(torch.uint8)), "scale": Part(scale), "bias": Part(low)}
 
 
 def write_tables(folder: Path, shards: Iterable[Shard], form: Form) -> dict[str, StoredTable]:

@@ -11,12 +11,13 @@ from fsspec.implementations.local import LocalFileSystem
 
 from interformer_rec.checkpoint import saver as saver_module
 from interformer_rec.checkpoint import write as checkpoint
+from interformer_rec.checkpoint.checked import PIECE
 from interformer_rec.checkpoint.evaluated import Evaluated, Score
 from interformer_rec.checkpoint.manifest import Base, Manifest, damage
 from interformer_rec.checkpoint.read import load
 from interformer_rec.checkpoint.retention import Checkpoints
 from interformer_rec.checkpoint.saver import Saver
-from interformer_rec.checkpoint.tensor_file import PIECE, Part
+from interformer_rec.checkpoint.tensor_file import Part
 from interformer_rec.checkpoint.write import Content, SaveError, write
 from interformer_rec.storage import Storage
 from tests.distributed.tiny import build, train, whole_state

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from interformer_rec.checkpoint import tensor_file
-from interformer_rec.checkpoint.tensor_file import DTYPES, Part, TensorFile, Verified, write
+from interformer_rec.checkpoint.checked import Verified
+from interformer_rec.checkpoint.tensor_file import DTYPES, Part, TensorFile, write
 from interformer_rec.errors import DamagedError
 from interformer_rec.storage import Storage
 

@@ -11,9 +11,11 @@ import torch
 from interformer_rec.errors import InputError
 from interformer_rec.install import graphs
 from interformer_rec.serving.artefact import OUTPUT, graph_inputs, graph_names
+from interformer_rec.serving.contents import SUFFIX
 from interformer_rec.serving.halves import halves
 from interformer_rec.serving.rectangle import reads_of
-from interformer_rec.serving.runtimes import SUFFIX, compile_graph, example, load_graph, refuse, trace, write_onnx
+from interformer_rec.serving.runtimes import compile_graph, compiled_graph, example, refuse, trace, write_onnx
+from interformer_rec.serving.session import onnx_graph
 from tests.model.golden_cases import cases
 from tests.serving.rectangles import Case, parameters_everywhere
 
@@ -41,7 +43,7 @@ def written(case, runtime, folder):
             compile_graph(program, path, "x86-64-v3")
         else:
             write_onnx(program, path, inputs, OUTPUT[name])
-        found.append(on_tensors(load_graph(runtime, path, inputs)))
+        found.append(on_tensors(compiled_graph(path) if runtime == "aoti" else onnx_graph(path, inputs)))
     return tuple(found)
 
 

@@ -11,13 +11,16 @@ from interformer_rec.checkpoint import tensor_file
 from interformer_rec.config.baselines import AnyModelConfig
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.model.task import build_task
+from interformer_rec.ops import glue
 from interformer_rec.serving.halves import halves
+from interformer_rec.serving.lookup import union
 from interformer_rec.serving.rectangle import reads_of
 from interformer_rec.serving.request import Inputs, Rows
 from interformer_rec.serving.rows_of_batch import inputs_of, part_of
 from interformer_rec.serving.runtimes import eager_graph
 from interformer_rec.serving.scorer import Scorer, probabilities
-from interformer_rec.serving.tables import MappedTable, parts_of
+from interformer_rec.serving.tables import MappedTable
+from interformer_rec.serving.write import parts_of
 from interformer_rec.storage import Storage
 from tests.model.cases import schema
 from tests.model.test_task import make_batch, rows_of
@@ -139,3 +142,16 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path):
 def test_probabilities_are_predicts():
     logits = torch.linspace(-30, 30, 1001)
     np.testing.assert_allclose(probabilities(logits.numpy()), logits.sigmoid().numpy(), rtol=3e-7)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_union_without_torch_is_that_of_training(seed):
+    rng = np.random.default_rng(seed)
+    samples, span = int(rng.integers(1, 6)), int(rng.choice([1, 3, 8, 2**33]))
+    groups = []
+    for _ in range(rng.integers(1, 5)):
+        lengths = rng.choice([0, 0, 1, 2, 7], samples)
+        groups.append((rng.integers(0, span, lengths.sum()), lengths))
+    wanted = glue.union([(torch.from_numpy(ids), torch.from_numpy(lengths)) for ids, lengths in groups])
+    for one, other in zip(union(groups), wanted, strict=True):
+        np.testing.assert_array_equal(one, other.numpy())

@@ -1,6 +1,6 @@
 """Embedded: what the lookup (embeddings.py) gives and every dense model takes. A schema comes in, widths and the fields' order go out.
 
-Imports torch and no TorchRec, so that the dense models run where TorchRec is not installed.
+Imports neither torch nor TorchRec: dense models run without TorchRec, and an exported model is read without either.
 Legend: B samples, F fields, E events, k columns of a group.
 """
 
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from interformer_rec.config.features import FeatureSchema, Lookup
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def row_init_scale(dim: int) -> float:

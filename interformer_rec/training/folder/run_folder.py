@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from interformer_rec.checkpoint.manifest import MANIFEST, Manifest
+from interformer_rec.checkpoint.checked import MANIFEST
+from interformer_rec.checkpoint.manifest import Manifest
 from interformer_rec.checkpoint.retention import Checkpoints
 from interformer_rec.checkpoint.write import SaveError
 from interformer_rec.config.found import read_config, require_open, run_folder_config

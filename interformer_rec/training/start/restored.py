@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from interformer_rec.checkpoint.checked import Verified
 from interformer_rec.checkpoint.manifest import Manifest
 from interformer_rec.checkpoint.read import load, read_state
-from interformer_rec.checkpoint.tensor_file import Verified
 from interformer_rec.data.fit import Fitted
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.errors import DamagedError, InputError

@@ -67,6 +67,11 @@ class Batcher(Generic[Work, Result]):
         """Requests that wait."""
         return len(self._waiting)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the scoring thread runs."""
+        return self._thread.is_alive()
+
     def submit(self, work: Work, size: int, deadline: float) -> Future[Scored[Result]]:
         """Queue the work of one request with `size` candidates; `deadline` is a time of time.monotonic().
 

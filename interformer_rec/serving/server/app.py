@@ -81,8 +81,9 @@ class Routes:
         return answer({"name": open_inference.PLATFORM, "version": version, "extensions": []})
 
     async def live(self, request: Request) -> Response:
-        """GET /v2/health/live: the process answers."""
-        return answer({"live": True})
+        """GET /v2/health/live: the process answers, and its scoring thread runs."""
+        live = self._service.batcher.alive
+        return answer({"live": live}, 200 if live else 503)
 
     async def ready(self, request: Request) -> Response:
         """GET /v2/health/ready: golden requests were scored as exported, and the server is not ending."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from interformer_rec.serving.server.open_inference import element_type
+from interformer_rec.data.decode.arrays import is_list
 from interformer_rec.serving.signature import Input, Signature
 
 MOST_CANDIDATES = 20
@@ -19,9 +19,9 @@ MOST_CANDIDATES = 20
 def left_out(signature: Signature) -> dict[str, Any]:
     """Input -> the value that leaves it out, in order. Columns of one history go together (`groups_of`)."""
     found: dict[str, Any] = {}
+    types = signature.types
     for one in signature.inputs:
-        _, is_list = element_type(signature.types[one.name])
-        if is_list:
+        if is_list(types[one.name]):
             found[one.name] = []
         elif one.nullable:
             found[one.name] = None

@@ -12,17 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from interformer_rec.data.decode.arrays import is_list
+from interformer_rec.serving.encode.side import element_type
 from interformer_rec.serving.server.answers import Refused
 from interformer_rec.serving.signature import Input
 
 PLATFORM = "interformer_rec"
 DATATYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP32", "FP64", "BYTES")
-
-
-def element_type(type_: pa.DataType) -> tuple[pa.DataType, bool]:
-    """Arrow's type of an input's values, and whether it is a list a row."""
-    is_list = pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
-    return (type_.value_type, True) if is_list else (type_, False)
 
 
 def datatype(type_: pa.DataType) -> str:
@@ -38,8 +34,8 @@ def metadata(name: str, versions: list[str], types: Mapping[str, pa.DataType], o
     """The answer of GET /v2/models/NAME."""
     inputs = []
     for column, type_ in types.items():
-        element, is_list = element_type(type_)
-        inputs.append({"name": column, "datatype": datatype(element), "shape": [-1, -1] if is_list else [-1]})
+        shape = [-1, -1] if is_list(type_) else [-1]
+        inputs.append({"name": column, "datatype": datatype(element_type(type_)), "shape": shape})
     found = [{"name": output, "datatype": "FP32", "shape": [-1]} for output in outputs]
     return {"name": name, "versions": versions, "platform": PLATFORM, "inputs": inputs, "outputs": found}
 
@@ -60,18 +56,17 @@ def columns(
             raise _wrong(f"the input {name[:80]!r} is there twice", name)
         if name not in inputs:
             raise _wrong(f"the model has no input {name[:80]!r}; it has {', '.join(inputs)}", name)
-        _, is_list = element_type(types[name])
-        found[name] = _column(tensor, name, is_list)
+        found[name] = _column(tensor, name, is_list(types[name]))
     return found
 
 
-def _column(tensor: Mapping[str, Any], name: str, is_list: bool) -> list[Any]:
+def _column(tensor: Mapping[str, Any], name: str, lists: bool) -> list[Any]:
     shape, data = tensor.get("shape"), tensor.get("data")
     if tensor.get("datatype") not in DATATYPES:
         raise _wrong(f"{name}: the datatype must be one of {', '.join(DATATYPES)}", name)
-    rank = 2 if is_list else 1
+    rank = 2 if lists else 1
     if not isinstance(shape, list) or len(shape) != rank or not all(type(size) is int and size >= 0 for size in shape):
-        raise _wrong(f"{name}: the shape must be {'[rows, most events]' if is_list else '[rows]'}", name)
+        raise _wrong(f"{name}: the shape must be {'[rows, most events]' if lists else '[rows]'}", name)
     if not isinstance(data, list):
         raise _wrong(f"{name}: data must be a list", name)
     flat = (
@@ -81,7 +76,7 @@ def _column(tensor: Mapping[str, Any], name: str, is_list: bool) -> list[Any]:
     )
     if len(flat) != int(np.prod(shape, dtype=object)):
         raise _wrong(f"{name}: {len(flat)} values are no tensor of shape {shape}", name)
-    if not is_list:
+    if not lists:
         return flat
     rows, places = shape
     parameters = tensor.get("parameters")

@@ -10,8 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from interformer_rec import __version__
+from interformer_rec.data.decode.arrays import is_list
+from interformer_rec.serving.encode.side import element_type
 from interformer_rec.serving.engine.versions import Served
-from interformer_rec.serving.server.open_inference import datatype, element_type
+from interformer_rec.serving.server.open_inference import datatype
 from interformer_rec.serving.server.settings import Settings
 from interformer_rec.serving.signature import Input
 
@@ -101,10 +103,9 @@ def _object(served: Served, inputs: list[Input], needed: list[Input]) -> dict[st
 
 
 def _schema(one: Input, type_: pa.DataType) -> dict[str, Any]:
-    element, is_list = element_type(type_)
-    word = _JSON[datatype(element)]
-    found: dict[str, Any] = {"type": [word, "null"] if (one.nullable_elements if is_list else one.nullable) else word}
-    if is_list:
+    lists, word = is_list(type_), _JSON[datatype(element_type(type_))]
+    found: dict[str, Any] = {"type": [word, "null"] if (one.nullable_elements if lists else one.nullable) else word}
+    if lists:
         found = {"type": ["array", "null"] if one.nullable else "array", "items": found}
     return found | {"description": f"{one.type}: {one.reads}"}
 

@@ -47,7 +47,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether requests should come here."""
-        return not self.draining
+        return not self.draining and self.batcher.alive
 
     def mark(self) -> None:
         """Bring the gauges up to date."""

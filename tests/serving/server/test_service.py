@@ -178,6 +178,12 @@ def test_what_is_no_http_harms_nobody(server, request_body):
     assert server.post("/v1/rank", request_body)["order"]
 
 
+def test_a_server_whose_scoring_thread_has_ended_is_not_live(server):
+    server.service.batcher.close()
+    assert server("GET", "/v2/health/live")[0] == server("GET", "/v2/health/ready")[0] == 503
+    assert server.refused("/v1/score", {"rows": [server.service.versions.current.example["user"]]})[0] in (400, 503)
+
+
 def test_addresses_that_are_none(server):
     assert server("GET", "/nothing")[0] == 404
     assert server("GET", "/v1/rank")[0] == 405

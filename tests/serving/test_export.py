@@ -142,6 +142,21 @@ def test_a_place_that_cannot_be_written_is_named(began, tmp_path):
         export(str(began[1]), str(tmp_path / "served"), runtime="eager")
 
 
+@pytest.mark.parametrize("scheme", ["memory://export-uri", "file"])
+def test_a_uri_is_a_place(began, tmp_path, scheme):
+    """Two versions, the newer one current; tables of fewer bytes are read from a copy as from a folder."""
+    place = f"file://{tmp_path}/served" if scheme == "file" else f"{scheme}/{tmp_path.name}"
+    first = export(str(began[1]), place, runtime="eager")["version"]
+    second = export(str(began[1]), place, "int8", runtime="eager")["version"]
+    assert artefact.current(place).version == second > first
+    for name in (first, second):
+        version = artefact.open(place, name)
+        golden, encoder = version.golden(), Encoder(version.config.features, version.fitted, version.signature)
+        found = probabilities(version.scorer()(encoder.score([one["row"] for one in golden])))
+        assert found[:, 0] == pytest.approx([one["scores"]["label"] for one in golden], abs=1e-6)
+    assert (tmp_path / "served" / "current.json").exists() == (scheme == "file")
+
+
 def test_every_trained_row_is_there(exported):
     _, out, _ = exported
     version = artefact.open(str(out))

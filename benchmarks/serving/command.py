@@ -30,7 +30,7 @@ from interformer_rec.distributed.environment import process_group
 SHAPES = [(100, 1), (100, 50), (100, 500), (1_000, 1), (1_000, 50), (1_000, 500)]
 SERVER_SHAPES = [(100, 1), (100, 50), (100, 500), (1_000, 50)]
 QUICK_SHAPES = [(20, 1), (40, 50)]
-ROUNDS, SECONDS = 15, 12.0  # of a shape
+ROUNDS, SECONDS = 15, 10.0  # of a shape
 
 
 def main() -> None:
@@ -43,36 +43,40 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     with nullcontext(options.models) if options.models else tempfile.TemporaryDirectory() as folder:
-        result = measure(Path(folder), options.quick, not options.skip_servers)
+        result = measure(Path(folder), options.quick, not options.skip_servers, options.json)
     show(result)
     write_result(options.json, result)
 
 
-def measure(folder: Path, quick: bool, servers: bool = True) -> dict[str, Any]:
-    """The result."""
+def measure(folder: Path, quick: bool, servers: bool = True, path: str | None = None) -> dict[str, Any]:
+    """The result; at `path` there is what has been measured so far."""
     exported = models.made(folder, models.TINY if quick else models.FULL)
+    note = "CPU times; wall times (latencies, rates) are of a machine that others used meanwhile"
+    result: dict[str, Any] = {
+        "benchmark": "serving",
+        **facts(torch.device("cpu")),
+        "note": note,
+        "exports": exported.facts,
+    }
     rows: list[dict[str, Any]] = []
+
+    def keep(more: list[dict[str, Any]]) -> None:
+        rows.extend(more)
+        result.update(targets=targets(rows, exported.facts), cases=rows)
+        write_result(path, result, done=False)
+
     with process_group("cpu") as env:
         loaded = scoring.load(exported, Trained(str(exported.run), env))
         for events, candidates in QUICK_SHAPES if quick else SHAPES:
-            rows += scoring.measure_shape(loaded, events, candidates, 3 if quick else ROUNDS, SECONDS)
+            keep(scoring.measure_shape(loaded, events, candidates, 3 if quick else ROUNDS, SECONDS))
     if servers:
         traffic = over_http.QUICK if quick else over_http.FULL
         shapes = QUICK_SHAPES if quick else SERVER_SHAPES
         with tempfile.TemporaryDirectory() as scratch:
-            rows += over_http.measure_servers(Path(scratch), exported, shapes, traffic)
-            rows += over_http.measure_overload(Path(scratch), exported, *shapes[1], traffic)
-    machine = {
-        **facts(torch.device("cpu")),
-        "note": "CPU times; wall times are of a machine that others used meanwhile",
-    }
-    return {
-        "benchmark": "serving",
-        **machine,
-        "exports": exported.facts,
-        "targets": targets(rows, exported.facts),
-        "cases": rows,
-    }
+            for more in over_http.measure_servers(Path(scratch), exported, shapes, traffic):
+                keep(more)
+            keep(over_http.measure_overload(Path(scratch), exported, *shapes[1], traffic))
+    return result
 
 
 def show(result: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Open-loop load over loopback, in a process of its own. In: a plan on standard input; out: a Sent as JSON on standard output.
 
-    python -m benchmarks.serving.load <<< '{"port": 8000, "path": "/v1/rank", "bodies": "FILE", "rate": 50, "seconds": 5, "connections": 16}'
+    python -m benchmarks.serving.load <<< '{"port": 8000, "path": "/v1/rank", "bodies": "FILE", "rate": 50, "seconds": 5, "connections": 9}'
 
 Requests are due at times drawn beforehand (Poisson, seeded), whatever the answers do, and latency counts from the time a request was due:
 one that waits for a connection, or for the server, is late by all of it. `rate` 0: every request is due at once, which keeps all
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-GRACE = 20.0  # seconds beyond the plan's, for the last answers
+GRACE = 60.0  # seconds beyond the plan's, for the last answers
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from benchmarks.serving.load import Plan, Sent, send
 from benchmarks.serving.models import Exported, draw
 
 START_SECONDS = 180
+SLOWER = 12  # times fewer requests to the plain server
 USERS = 24  # different ones, asked in turn
 CONNECTIONS = 16
 DEADLINE_MS = 250.0  # of the overloaded server
@@ -40,7 +41,7 @@ class Traffic:
     overload_seconds: float
 
 
-FULL = Traffic({1: 320, 50: 160, 500: 48}, rounds=3, open_seconds=3.0, overload_seconds=4.0)
+FULL = Traffic({1: 256, 50: 128, 500: 48}, rounds=3, open_seconds=3.0, overload_seconds=4.0)
 QUICK = Traffic({1: 32, 50: 16, 500: 4}, rounds=1, open_seconds=0.5, overload_seconds=0.5)
 
 
@@ -105,7 +106,7 @@ def bodies(folder: Path, exported: Exported, events: int, candidates: int) -> st
 
 def measure_servers(
     folder: Path, exported: Exported, shapes: list[tuple[int, int]], traffic: Traffic
-) -> list[dict[str, Any]]:
+) -> Iterator[list[dict[str, Any]]]:
     """Batches across requests on and off, the cache on and off, and the plain server, for each (events, candidates)."""
     patient = ("--deadline-ms", "60000", "--cache-mb")
     commands = {
@@ -114,7 +115,6 @@ def measure_servers(
         "serve, cached": serve(exported, *patient, "64"),
         "plain": ["benchmarks.serving.plain_server", str(exported.run)],
     }
-    rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         servers = {
             name: stack.enter_context(running(folder, name, "listening" if name == "plain" else "ready", *command))
@@ -122,9 +122,8 @@ def measure_servers(
         }
         for events, candidates in shapes:
             path = bodies(folder, exported, events, candidates)
-            rows += _shape(servers, path, events, candidates, traffic)
-        rows += _http_alone(folder, servers["serve"], traffic)
-    return rows
+            yield _shape(servers, path, events, candidates, traffic)
+        yield _http_alone(folder, servers["serve"], traffic)
 
 
 def _shape(
@@ -133,9 +132,8 @@ def _shape(
     busy: dict[str, list[tuple[float, Sent]]] = {name: [] for name in servers}
     for number in range(-1, traffic.rounds):  # the first round warms up, and fills the cache
         for name, server in servers.items():
-            few = 4 if name == "plain" else 1
-            most = max(USERS, traffic.requests[candidates] // few) if number >= 0 else USERS
-            found = _busy(server, "POST", "/v1/rank", path, max(2, most // few) if name == "plain" else most)
+            requests = max(USERS, traffic.requests[candidates]) if number >= 0 else USERS
+            found = _busy(server, "POST", "/v1/rank", path, max(2, requests // SLOWER) if name == "plain" else requests)
             if number >= 0:
                 busy[name].append(found)
     rates = {name: statistics.median(sent.answered / sent.seconds for _, sent in found) for name, found in busy.items()}

@@ -42,7 +42,8 @@ class Trained:
         loader, pipeline = restore(config, env, located, str(config.data.valid))
         self.features, self._types = config.features, loader.source.schemas[0]
         self._decoder = Decoder(config.features, fitted, labels=False)
-        self._model, self._alone = pipeline.model.eval(), threading.Lock()  # TorchRec's lookups serve one thread at a time
+        self._model = pipeline.model.eval()
+        self._alone = threading.Lock()  # TorchRec's lookups serve one thread at a time
 
     def batch(self, rows: dict[str, list[Any]]) -> Batch:
         """As the loader makes one."""

@@ -21,14 +21,14 @@ import pytest
 
 from benchmarks.serving.load import Plan, Sent, send
 from interformer_rec.serving.export import export
-from tests.serving.server.client import Client, lines, wait_for
-from tests.serving.server.conftest import eventually
+from tests.serving.server.client import Client, eventually, lines, wait_for
 
 pytestmark = pytest.mark.slow
 
-DEADLINE_MS = 1_000
+DEADLINE_MS = 3_000
 QUEUE = 8
-LATE_MS = 1_000  # that a busy machine may add to what a client sees
+LATE_MS = 2_000  # that a busy machine may add to what a client sees
+PATIENT = ("--deadline-ms", "60000")  # where time is not what is tested
 SWAPS = 20
 BODIES = 10_000
 SEED = 5
@@ -73,7 +73,7 @@ def test_twice_the_capacity_is_refused_at_once_and_what_is_accepted_is_in_time(l
     assert set(found.statuses) <= {"200", "429", "504"}, found
     assert found.statuses["429"] > 0 and found.answered > 0, found
     assert found.ms["p99"] <= DEADLINE_MS + LATE_MS, found
-    assert found.refused_ms["p50"] <= 250, found
+    assert found.refused_ms["p50"] <= DEADLINE_MS / 10, found
     assert resident(process.pid) - memory < 100 << 20
     calm = sent(0.3 * capacity, 5, 4)
     assert set(calm.statuses) == {"200"}, calm
@@ -86,7 +86,7 @@ def test_twenty_swaps_under_load_fail_no_request(launched, split_run, served, go
     for tables in ("fp16", "fp32"):
         made = export(str(split_run), str(place), tables=tables, runtime="eager")["version"]
         versions[made] = current.read_bytes()
-    _, client = launched(place, "--watch", "0.05")
+    _, client = launched(place, "--watch", "0.05", *PATIENT)
     body = {"rows": [one["row"] for one in golden[:4]]}
     with Load(lambda: client("POST", "/v1/score", body)) as load:
         names = list(versions)
@@ -103,7 +103,7 @@ def test_twenty_swaps_under_load_fail_no_request(launched, split_run, served, go
 
 
 def test_a_worker_is_killed_under_load_and_the_others_serve(launched, served, golden, tmp_path):
-    process, client = launched(served, "--workers", "3", "--drain-seconds", "0.1")
+    process, client = launched(served, "--workers", "3", "--drain-seconds", "0.1", *PATIENT)
     log = tmp_path / "serve0.log"
     wait_for(log, process, workers=3)
     pids = [line["pid"] for line in lines(log) if line["event"] == "ready"]
@@ -117,12 +117,13 @@ def test_a_worker_is_killed_under_load_and_the_others_serve(launched, served, go
         wait_for(log, process, workers=5)
     # the requests that the two were answering are lost with them, and no other
     assert len(load.failures) <= 2 * load.threads
-    assert all(isinstance(failure, (ConnectionError, http.client.HTTPException)) for failure in load.failures)
+    broken = (ConnectionError, http.client.HTTPException)
+    assert all(isinstance(failure, broken) for failure in load.failures), load.failures
     assert client("POST", "/v1/score", body)[0] == 200
 
 
 def test_malformed_bodies_are_refused_and_nothing_grows(launched, served, golden):
-    process, client = launched(served)
+    process, client = launched(served, *PATIENT)
     generator = random.Random(SEED)
     bodies = [json.dumps(rank_body(golden, client, 2)).encode(), json.dumps({"rows": [golden[0]["row"]]}).encode()]
     statuses: Counter[int] = Counter()
@@ -153,7 +154,7 @@ def test_slow_and_half_open_clients_cost_others_nothing(launched, served, golden
     silent = [socket.create_connection(("127.0.0.1", client.port)) for _ in range(60)]
     for number, one in enumerate(silent):
         one.sendall([b"", head, head + b"\r\n" + b"{" * 1_000][number % 3])
-    with Load(lambda: client("POST", "/v1/score", body)) as load:
+    with Load(lambda: client("POST", "/v1/score", {**body, "deadline_ms": 60_000})) as load:
         for number, one in enumerate(silent[:30]):
             if number % 2:  # a reset, as of a client whose machine has died
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

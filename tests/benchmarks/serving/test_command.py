@@ -1,0 +1,81 @@
+"""The serving benchmark on tiny models, and what it says of its targets."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from benchmarks.serving import command
+from benchmarks.serving.targets import targets
+
+EXPORTS = {"int8": {"aoti: change of AUC, is_click": -2e-5, "onnx: change of AUC, is_click": 1e-6}}
+
+
+def row(level: str, alternative: str, cpu: float, candidates: int = 500, events: int = 100, **more) -> dict:
+    return {
+        "level": level,
+        "events": events,
+        "candidates": candidates,
+        "alternative": alternative,
+        "cpu_ms": cpu,
+        **more,
+    }
+
+
+def test_a_target_is_met_missed_or_not_measured():
+    rows = [
+        row("scorer", "C rows, jagged", 100),
+        row("scorer", "aoti", 4),
+        row("scorer", "split off, aoti", 30),
+        row("scorer", "graphs, aoti", 3),
+        row("scorer", "request, aoti", 5),
+        row("server", "serve", 7, latency_ms={"p50": 9.0}),
+        row("server", "serve, one by one", 7, latency_ms={"p50": 10.0}),
+        {"level": "http", "alternative": "GET", "cpu_ms": 0.1},
+        {"level": "http", "alternative": "POST", "cpu_ms": 0.2},
+    ]
+    found = {one["what"]: one for one in targets(rows, EXPORTS)}
+    met = {what: one["met"] for what, one in found.items()}
+    assert met == {
+        "C rows over split, 100 events, 500 candidates": True,
+        "C rows over split, 1,000 events, 50 candidates": None,
+        "no split over split, 100 / 500": False,
+        "no split over split, 1,000 / 50": None,
+        "request over its graphs, in process, 100 / 500": True,
+        "request over its graphs, server's CPU, 100 / 500": False,
+        "batches save CPU, 100 / 1": None,
+        "batches save CPU, 100 / 50": None,
+        "batches' p50 over one by one, 100 / 500": True,
+        "HTTP alone, ms CPU a request": False,
+        "AUC lost by int8 tables": False,
+    }
+    assert found["C rows over split, 100 events, 500 candidates"]["found"] == 25
+    assert found["AUC lost by int8 tables"]["found"] == 2e-5
+
+
+@pytest.mark.slow
+def test_quick(tmp_path, monkeypatch, capsys):
+    result = tmp_path / "r.json"
+    monkeypatch.setattr(
+        sys, "argv", ["serving", "--quick", "--models", str(tmp_path / "models"), "--json", str(result)]
+    )
+    command.main()
+    found = json.loads(result.read_text(encoding="utf-8"))
+    levels = {one["level"]: one for one in found["cases"]}
+    assert set(levels) == {"scorer", "server", "http", "overload"}
+    assert {one["alternative"] for one in found["cases"] if one["level"] == "scorer"} >= {
+        "C rows, jagged",
+        "eager",
+        "onnx",
+        "onnx, cached",
+        "onnx, int8",
+        "graphs, onnx",
+        "request, onnx",
+    }
+    assert all(one["cpu_ms"] > 0 for one in found["cases"] if one["level"] == "scorer")
+    servers = [one for one in found["cases"] if one["level"] == "server"]
+    assert {one["alternative"] for one in servers} == {"serve", "serve, one by one", "serve, cached", "plain"}
+    assert all(set(one["statuses"]) == {"200"} for one in servers)
+    assert "HTTP alone" in capsys.readouterr().out

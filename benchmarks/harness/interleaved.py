@@ -45,11 +45,13 @@ def measure(
     device: torch.device | None = None,
     seconds: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    settle: bool = False,
 ) -> dict[str, Times]:
     """Each alternative once a round, `rounds` times, after `warm_up` unmeasured ones; on CUDA each turn ends with a synchronisation.
 
     `seconds`: stop early (after 3 rounds at least) once this much time has passed. `clock`: time.process_time for CPU time, on a
-    machine that others use.
+    machine that others use. `settle`: each turn begins with an unmeasured one, for alternatives of very different sizes, where a small
+    one would pay for the caches that a large one has emptied.
     """
     cuda = device is not None and device.type == "cuda"
     found: dict[str, list[float]] = {name: [] for name in alternatives}
@@ -58,6 +60,8 @@ def measure(
     for number in range(-warm_up, rounds):
         turn = names[number % len(names) :] + names[: number % len(names)]  # nobody is always the first
         for name in turn:
+            if settle:
+                alternatives[name]()
             if cuda:
                 torch.cuda.synchronize(device)
             start = clock()

@@ -161,7 +161,7 @@ def request(loaded: Loaded, scorer: Scorer, body: bytes) -> bytes:
 def measure_shape(loaded: Loaded, events: int, candidates: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
     """Rows of a result; `times_jagged`: of turns in one round."""
     work = alternatives(loaded, events, candidates)
-    times = measure(work, rounds, seconds=seconds, clock=time.process_time)
+    times = measure(work, rounds, warm_up=1, seconds=seconds, clock=time.process_time, settle=True)
     base = times.get("C rows, jagged")
     rows = []
     for name, taken in times.items():

@@ -27,13 +27,14 @@ from benchmarks.harness.interleaved import measure
 from benchmarks.serving.models import Exported, draw
 from benchmarks.serving.plain_server import Trained
 from interformer_rec.serving import artefact
+from interformer_rec.serving.contents import SUFFIX, Runtime
 from interformer_rec.serving.encode.encoder import Encoder
-from interformer_rec.serving.halves import halves
 from interformer_rec.serving.rectangle import reads_of
 from interformer_rec.serving.request import Inputs
-from interformer_rec.serving.runtimes import SUFFIX, Runtime, eager_graph, load_graph
+from interformer_rec.serving.runtimes import compiled_graph, eager_graphs
 from interformer_rec.serving.scorer import Graph, Scorer, probabilities
 from interformer_rec.serving.server.answers import answer
+from interformer_rec.serving.session import onnx_graph
 from interformer_rec.serving.tables import MappedTable
 
 MOST_ROWS = 100_000  # events times candidates that alternatives without split are measured for
@@ -87,14 +88,14 @@ def load(exported: Exported, trained: Trained) -> Loaded:
 def graphs_of(version: artefact.Version, runtime: Runtime) -> list[Graph]:
     """Of one runtime, in order."""
     config, folder = version.config, version.folder
-    reads, names = reads_of(config.features, config.model), artefact.graph_names(version.contents.split)
     if runtime == "eager":
-        model = artefact.dense_part(folder, config, version.contents.members)
-        return [eager_graph(half) for half in halves(model, reads)]
-    return [
-        load_graph(runtime, folder / "graphs" / f"{name}{SUFFIX[runtime]}", artefact.graph_inputs(name, one))
-        for name, one in zip(names, reads, strict=True)
-    ]
+        return eager_graphs(folder, config, version.contents.members)
+    reads, names = reads_of(config.features, config.model), artefact.graph_names(version.contents.split)
+    paths = [folder / "graphs" / f"{name}{SUFFIX[runtime]}" for name in names]
+    if runtime == "aoti":
+        return [compiled_graph(path) for path in paths]
+    inputs = [artefact.graph_inputs(name, one) for name, one in zip(names, reads, strict=True)]
+    return [onnx_graph(path, its) for path, its in zip(paths, inputs, strict=True)]
 
 
 def scorer_of(version: artefact.Version, graphs: Sequence[Graph]) -> Scorer:

@@ -28,7 +28,7 @@ def digest(version: str, users: Rows) -> bytes:
 
 
 def digest_of_key(version: str, key: str) -> bytes:
-    """Of a key that the client gives: whoever gives it says that the user's inputs are those that it stood for before."""
+    """Of a key that the client gives: alone it stands for the inputs that were last sent with it."""
     return hashlib.blake2b(version.encode() + b"\0" + key.encode(), digest_size=16, person=b"client").digest()
 
 
@@ -38,29 +38,29 @@ class StateCache:
     def __init__(self, limit: int, half: bool = False) -> None:
         self.limit, self._half = limit, half
         self.hits = self.misses = self.bytes = 0
-        self._states: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._states: OrderedDict[bytes, tuple[np.ndarray, bytes | None]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._states)
 
-    def get(self, key: bytes) -> np.ndarray | None:
-        """The state (K, d) in 32 bits, or None."""
-        state = self._states.get(key)
-        if state is None:
+    def get(self, key: bytes, inputs: bytes | None = None) -> np.ndarray | None:
+        """The state (K, d) in 32 bits, or None; with `inputs`, a digest, only a state that was made of them."""
+        state, made_of = self._states.get(key, (None, None))
+        if state is None or inputs not in (None, made_of):
             self.misses += 1
             return None
         self.hits += 1
         self._states.move_to_end(key)
         return state.astype(np.float32, copy=False)
 
-    def put(self, key: bytes, state: np.ndarray) -> None:
-        """Keep a copy of the state; the ones not used for longest give way."""
+    def put(self, key: bytes, state: np.ndarray, inputs: bytes | None = None) -> None:
+        """Keep a copy of the state, made of these inputs, in place of what the key had; the ones not used for longest give way."""
         kept = state.astype(np.float16 if self._half else np.float32)
         cost = kept.nbytes + ENTRY
         if cost > self.limit:
             return
         self._drop(key)
-        self._states[key] = kept
+        self._states[key] = kept, inputs
         self.bytes += cost
         while self.bytes > self.limit:
             self._drop(next(iter(self._states)))
@@ -71,6 +71,6 @@ class StateCache:
         self.bytes = 0
 
     def _drop(self, key: bytes) -> None:
-        state = self._states.pop(key, None)
+        state, _ = self._states.pop(key, (None, None))
         if state is not None:
             self.bytes -= state.nbytes + ENTRY

@@ -92,7 +92,7 @@ class Engine:
         A request of one user is looked for in the cache; independent rows (R = C) are not.
         """
         keys = [self._key(ask) for ask in asks]
-        found = [None if key is None else self._cache.get(key) for key in keys]
+        found = [None if key is None else self._cache.get(*key) for key in keys]
         # two requests of one user in a batch need one state
         missing = {
             key if key is not None else i: users
@@ -102,16 +102,19 @@ class Engine:
         if missing:
             made = cut(scorer.states(join_rows(list(missing.values()))), [users.count for users in missing.values()])
         fresh = dict(zip(missing, made, strict=True)) if missing else {}
-        for key, state in fresh.items():
-            if isinstance(key, bytes):
-                self._cache.put(key, state[0])
+        for key, state in list(fresh.items()):
+            if isinstance(key, tuple):
+                self._cache.put(key[0], state[0], key[1])
+                fresh[key[0], None] = state  # for a key alone in the same batch
         return [
             (state[None], True) if state is not None else (fresh.get(key if key is not None else i), False)
             for i, (key, state) in enumerate(zip(keys, found, strict=True))
         ]
 
     @staticmethod
-    def _key(ask: Ask) -> bytes | None:
+    def _key(ask: Ask) -> tuple[bytes, bytes | None] | None:
+        """The cache's key, and a digest of the inputs where the request has both: inputs that are sent count, whatever the key stood for."""
+        inputs = digest(ask.version, ask.users) if ask.users is not None and ask.users.count == 1 else None
         if ask.key is not None:
-            return digest_of_key(ask.version, ask.key)
-        return digest(ask.version, ask.users) if ask.users is not None and ask.users.count == 1 else None
+            return digest_of_key(ask.version, ask.key), inputs
+        return None if inputs is None else (inputs, None)

@@ -66,6 +66,23 @@ def test_a_key_alone_needs_a_state(model):
     assert isinstance(foreign, UnknownKeyError)
 
 
+def test_inputs_that_are_sent_count_whatever_their_key_stood_for(model):
+    """Apart, and in one batch; afterwards the key stands for what was sent last."""
+    scorer, inputs = model
+    before, after = rank(inputs, 0, [1, 2]), rank(inputs, 4, [1, 2])
+    wanted = [probabilities(scorer(one)) for one in (before, after)]
+    assert np.abs(wanted[0] - wanted[1]).max() > 1e-4
+    apart, together = Engine(StateCache(1 << 20)), Engine(StateCache(1 << 20))
+    found = [*values(apart([ask(scorer, before, "ann")])), *values(apart([ask(scorer, after, "ann")]))]
+    found += values(together([ask(scorer, before, "ann"), ask(scorer, after, "ann")]))
+    for mine, right in zip(found, wanted * 2, strict=True):
+        np.testing.assert_allclose(mine, right, rtol=0, atol=1e-6)
+    alone = Ask("v1", scorer, None, after.candidates, after.owners, "ann")
+    for engine in (apart, together):
+        for mine in values(engine([alone])) if scorer.split else []:
+            np.testing.assert_allclose(mine, wanted[1], rtol=0, atol=1e-6)
+
+
 def test_one_user_twice_in_a_batch_is_worked_on_once(model, monkeypatch):
     scorer, inputs = model
     if not scorer.split:

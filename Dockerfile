@@ -1,17 +1,24 @@
 # The package with everything that fits together, for GPU clusters:  make image
 # A CPU image:  docker build --build-arg BASE=ubuntu:24.04 --build-arg VARIANT=cpu -t interformer-rec:cpu .
+# A server of exported models, without CUDA and compilers:  make image TARGET=serve
 # Behind a package mirror:  --build-arg PIP_INDEX_URL=...  --build-arg PIP_EXTRA_INDEX_URL=...
 
 # The CUDA release that torch's wheel (requirements/torch.txt) was built with, which the cluster's driver has to support.
 # The wheels bring their own CUDA libraries; what the flavour `runtime` adds serves extensions that do not.
 ARG BASE=nvidia/cuda:13.0.1-runtime-ubuntu24.04
 
-FROM ${BASE} AS python
-# gcc and the headers: Triton compiles a launcher for every kernel when it is first used. No versions: Ubuntu's mirrors
-# keep the newest only, so a pin would break the build one day.
+FROM ${BASE} AS bare
+# No versions: Ubuntu's mirrors keep the newest only, so a pin would break the build one day.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends gcc libc6-dev python3 python3-dev \
+    && apt-get install -y --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/*
+
+FROM bare AS python
+# gcc and the headers: Triton compiles a launcher for every kernel when it is first used.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev \
     && rm -rf /var/lib/apt/lists/*
 
 FROM python AS build
@@ -37,6 +44,23 @@ COPY launch/ launch/
 RUN .venv/bin/python -m pip install --no-deps --no-build-isolation .
 RUN .venv/bin/python -c "from interformer_rec.install import stack; stack.require_torchrec()"
 
+FROM build AS build-serve
+RUN .venv/bin/python -m pip install -r requirements/serve.txt
+
+# AOTInductor's graphs were compiled by the export and ONNX Runtime brings its own kernels: no compiler here.
+FROM bare AS serve
+RUN useradd --uid 10001 --user-group --create-home interformer
+COPY --from=build-serve /opt/interformer/.venv /opt/interformer/.venv
+WORKDIR /opt/interformer
+ENV PATH=/opt/interformer/.venv/bin:${PATH} PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
+USER 10001:10001
+EXPOSE 8000
+# For the command below; with TLS or another port give --health-cmd. Kubernetes ignores it and has probes of its own.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5m CMD ["python", "-c", "from http.client import HTTPConnection; c = HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/v2/health/live'); exit(c.getresponse().status != 200)"]
+# Mount the exported model there, read-only. It warns that it wants a token: add --token-file.
+CMD ["interformer", "serve", "/models/served", "--host", "0.0.0.0"]
+
+# The last stage is what a build without --target makes.
 FROM python
 RUN useradd --uid 10001 --user-group --create-home interformer
 COPY --from=build /opt/interformer/.venv /opt/interformer/.venv

@@ -8,6 +8,7 @@ RUNNER := $(firstword $(foreach p,$(PYTHON) python3 python,$(shell command -v $(
 BIN := .venv/bin
 NAME ?=
 ARGS ?=
+TARGET ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format bench docs image
@@ -19,7 +20,7 @@ setup: ## .venv with everything that fits together
 	@test -n "$(RUNNER)" || { echo "set-up: no Python found; install Python 3.10 to 3.13" >&2; exit 2; }
 	@$(RUNNER) requirements/install.py --python "$(PYTHON)" --variant "$(VARIANT)"
 
-demo: setup ## prepare MovieLens-100k, train, evaluate, write the report
+demo: setup ## prepare MovieLens-100k, train, evaluate, write the report, export the model
 	@$(BIN)/python -m interformer_rec.demo.demo
 
 # Three workers on two cores: some tests wait for processes that they have started.
@@ -44,6 +45,6 @@ bench: setup ## list the benchmarks, or run one: make bench NAME=data ARGS="--js
 docs: setup ## the documentation as a site: build/site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-image: ## the container image for GPU clusters (needs a Docker engine)
-	docker build --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL \
-	  -t interformer-rec:$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' interformer_rec/__init__.py) .
+image: ## the container image for GPU clusters, or of a server: TARGET=serve (needs a Docker engine)
+	docker build $(if $(TARGET),--target $(TARGET) --build-arg BASE=ubuntu:24.04 --build-arg VARIANT=cpu) --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL \
+	  -t interformer-rec$(if $(TARGET),-$(TARGET)):$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' interformer_rec/__init__.py) .

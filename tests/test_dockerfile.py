@@ -6,13 +6,22 @@ import importlib.util
 import json
 import re
 import shlex
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from interformer_rec import cli
+from interformer_rec.serving.server.settings import Settings
+
 ROOT = Path(__file__).parents[1]
+DOCTOR = 'CMD ["interformer", "doctor"]'
+SERVE = ["-m", "pip", "install", "-r", "requirements/serve.txt"]
 
 
 class Line(NamedTuple):
@@ -63,12 +72,19 @@ def apt_leaves_nothing_behind(lines: list[Line]) -> list[str]:
     return complaints
 
 
+def images(lines: list[Line]) -> list[list[Line]]:
+    """The stages that are images: those with a command, and the last one."""
+    starts = [i for i, line in enumerate(lines) if line.instruction == "FROM"]
+    stages = [lines[start:end] for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    return [stage for i, stage in enumerate(stages) if of(stage, "CMD") or i == len(stages) - 1]
+
+
 def nothing_runs_as_root(lines: list[Line]) -> list[str]:
-    final = lines[max(i for i, line in enumerate(lines) if line.instruction == "FROM") :]
-    user = (of(final, "USER") or ["root"])[-1]
+    users = [(of(stage, "USER") or ["root"])[-1] for stage in images(lines)]
     complaints = [f"{command}: RUN is root already" for command in shell(lines) if "sudo" in command.split()]
     # Kubernetes' runAsNonRoot cannot judge a name.
-    return complaints + ([] if re.match(r"[1-9]\d*(:|$)", user) else [f"USER {user}: want a number that is not 0"])
+    wrong = [f"USER {user}: want a number that is not 0" for user in users if not re.match(r"[1-9]\d*(:|$)", user)]
+    return complaints + wrong
 
 
 def pip_installs_what_requirements_say(lines: list[Line]) -> list[str]:
@@ -110,10 +126,14 @@ def commands_are_lists(lines: list[Line]) -> list[str]:
     return complaints
 
 
-def doctor_checks_health(lines: list[Line]) -> list[str]:
-    checks = of(lines, "HEALTHCHECK")
-    good = len(checks) == 1 and checks[0].endswith('CMD ["interformer", "doctor"]')
-    return [] if good else [f"HEALTHCHECK {checks}: want interformer doctor"]
+def health_is_checked(lines: list[Line]) -> list[str]:
+    """A server is asked whether it lives; what trains, whether its releases fit together."""
+    complaints = []
+    for stage in images(lines):
+        checks, serves = of(stage, "HEALTHCHECK"), any('"serve"' in command for command in of(stage, "CMD"))
+        good = len(checks) == 1 and ("/v2/health/live" in checks[0] if serves else checks[0].endswith(DOCTOR))
+        complaints += [] if good else [f"HEALTHCHECK {checks}: want {'/v2/health/live' if serves else DOCTOR}"]
+    return complaints
 
 
 def folders_are_absolute(lines: list[Line]) -> list[str]:
@@ -131,7 +151,7 @@ BROKEN = {
     no_hosts: "RUN pip install --index-url https://example.org/simple -r requirements/cpu.txt",
     copies_exist_and_are_sent: "COPY tests/ nothing.txt ./",
     commands_are_lists: "ADD a b\nCMD interformer --help",
-    doctor_checks_health: "HEALTHCHECK CMD true",
+    health_is_checked: "FROM a:1\nHEALTHCHECK CMD true",
     folders_are_absolute: "WORKDIR app\nRUN cd app && make",
 }
 
@@ -143,7 +163,7 @@ def test_rule(rule):
 
 
 def test_installs_with_the_steps_of_install_py(monkeypatch):
-    """The same pip commands as `make setup VARIANT=cuda`, without launch.txt, serve.txt and dev.txt; the package is copied, not linked."""
+    """The same pip commands as `make setup VARIANT=cuda`, without launch.txt and dev.txt, serve.txt last; the package is copied."""
     spec = importlib.util.spec_from_file_location("install", ROOT / "requirements" / "install.py")
     assert spec is not None and spec.loader is not None
     install = importlib.util.module_from_spec(spec)
@@ -155,4 +175,47 @@ def test_installs_with_the_steps_of_install_py(monkeypatch):
     wanted = [[word for word in step if word not in without] for step in steps]
     wanted[0] = wanted[0][: wanted[0].index("requirements/launch.txt") - 1]
     python = [shlex.split(command) for command in shell(parse((ROOT / "Dockerfile").read_text()))]
-    assert [words[1:] for words in python if words[0] == ".venv/bin/python"] == wanted
+    assert [words[1:] for words in python if words[0] == ".venv/bin/python"] == [*wanted, SERVE]
+
+
+def the_server() -> list[Line]:
+    (stage,) = [one for one in images(parse((ROOT / "Dockerfile").read_text())) if one[0].text.endswith(" AS serve")]
+    return stage
+
+
+def test_the_servers_command_is_one_that_it_has():
+    """It needs no compiler, and what it listens on is what the image exposes."""
+    stage = the_server()
+    assert stage[0].text == "bare AS serve" and shell(stage) == [c for c in shell(stage) if c.startswith("useradd")]
+    program, *words = json.loads(of(stage, "CMD")[0])
+    given = cli.parser().parse_args(words)
+    assert (program, given.command, given.host) == ("interformer", "serve", "0.0.0.0")
+    assert of(stage, "EXPOSE") == [str(Settings(path=given.path).port)]
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_the_servers_health_check_asks_it(status):
+    asked = []
+
+    class Live(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Live) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        _, *words = json.loads(of(the_server(), "HEALTHCHECK")[0].partition("CMD ")[2])
+        check = [word.replace("8000", str(server.server_port)) for word in words]
+        assert subprocess.run([sys.executable, *check], timeout=60).returncode == int(status != 200)
+    assert asked == ["/v2/health/live"]
+
+
+def test_make_builds_both():
+    def command(*target: str) -> str:
+        ran = subprocess.run(["make", "-n", "image", *target], cwd=ROOT, capture_output=True, text=True, check=True)
+        return ran.stdout
+
+    assert "--target" not in command() and "-t interformer-rec:" in command()
+    server = command("TARGET=serve")
+    assert "--target serve" in server and "VARIANT=cpu" in server and "-t interformer-rec-serve:" in server

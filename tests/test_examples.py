@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -15,6 +16,9 @@ import yaml
 from interformer_rec import cli
 from interformer_rec.config.run import load
 from interformer_rec.data.recipes import synthetic
+from interformer_rec.serving.server.app import Routes
+from interformer_rec.serving.server.settings import Settings
+from interformer_rec.serving.server.workers import GRACE
 from launch import components
 
 ROOT = Path(__file__).parents[1]
@@ -128,3 +132,40 @@ def test_list_items_by_set(capsys):
         cli.main(["config", str(ROOT / "configs/synthetic.yaml"), "--set", "features.sequences.2.max_length=20"]) == 2
     )
     assert "is not an index of a list of 2" in capsys.readouterr().err
+
+
+def test_the_server_on_kubernetes_is_one_that_the_command_starts():
+    """Its flags are the command's; probes ask what the server answers; the pod outlives the drain; the token is the secret's."""
+    documents = list(yaml.safe_load_all((EXAMPLES / "kubernetes_serving.yaml").read_text("utf-8")))
+    secret, deployment, service = documents
+    assert [one["kind"] for one in documents] == ["Secret", "Deployment", "Service"]
+    pod = deployment["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    program, *words = [*container["command"], *container["args"]]
+    given = cli.parser().parse_args(words)
+    options = {name: value for name, value in vars(given).items() if name not in ("run", "command", "debug")}
+    settings = Settings(**options)
+    assert (program, given.command, settings.host) == ("interformer", "serve", "0.0.0.0")
+    assert pod["spec"]["terminationGracePeriodSeconds"] > settings.drain_seconds + settings.deadline_ms / 1e3 + GRACE
+    # the balancer has looked away before the server stops listening
+    ready = container["readinessProbe"]
+    assert settings.drain_seconds > ready["periodSeconds"] * ready["failureThreshold"]
+    (port,) = container["ports"]
+    assert (port["name"], port["containerPort"]) == ("http", settings.port)
+    handlers = SimpleNamespace(handled=lambda handler, route: handler, rank=list, score=list)
+    routes = {route.path for route in Routes(handlers).all()}
+    for probe, path in {"startup": "ready", "readiness": "ready", "liveness": "live"}.items():
+        asked = container[f"{probe}Probe"]["httpGet"]
+        assert asked == {"path": f"/v2/health/{path}", "port": "http"} and asked["path"] in routes
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    assert mounts.keys() == volumes.keys()
+    assert volumes["token"]["secret"]["secretName"] == secret["metadata"]["name"]
+    assert settings.token_file in [f"{mounts['token']}/{key}" for key in secret["stringData"]]
+    assert settings.path.startswith(f"{mounts['models']}/")
+    user = re.findall(r"^USER (\d+):", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    assert {str(pod["spec"]["securityContext"]["runAsUser"])} == set(user)
+    labels = deployment["spec"]["selector"]["matchLabels"]
+    assert labels == pod["metadata"]["labels"] == service["spec"]["selector"]
+    assert service["spec"]["ports"][0]["targetPort"] == "http"
+    assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0

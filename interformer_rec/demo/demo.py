@@ -2,7 +2,8 @@
 table.
 
 Steps: prepare the data (kept if there), train and evaluate InterFormer (a finished run of the same config is kept),
-score two simple baselines on the same rows, write the report again with them in it, print the comparison."""
+score two simple baselines on the same rows, write the report again with them in it, print the comparison, export the
+model and answer one request with it."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from rich.table import Table
 
 from interformer_rec.config.run import RunConfig, load, to_yaml
 from interformer_rec.data.recipes.catalog import prepare, prepared
-from interformer_rec.demo import simple_baselines
+from interformer_rec.demo import serving, simple_baselines
 from interformer_rec.errors import InputError
 from interformer_rec.training import run
 from interformer_rec.training.report import page as report
@@ -38,6 +39,7 @@ def main() -> int:
             test = json.loads((config.run_dir / "evaluation.json").read_text(encoding="utf-8"))["test"]
             where = report.write_report(config.run_dir)
             _show(config, baselines, test, where, time.monotonic() - start, console)
+            _answer(config.run_dir, console)
     except InputError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
@@ -92,6 +94,15 @@ def _show(
     console.print(f"report: {where}", soft_wrap=True)
     metrics = {key: round(value, 5) for key, value in test.items() if isinstance(value, (int, float))}
     console.print(f"test metrics: {json.dumps(metrics)}", soft_wrap=True, markup=False)
+
+
+def _answer(run_dir: Path, console: Console) -> None:
+    out = serving.exported(run_dir)
+    request, scores = serving.answered(out)
+    console.print(f"exported: {out}; one user's {len(request['candidates'])} candidates score:", soft_wrap=True)
+    for task, values in scores.items():
+        console.print(f"  {task}: " + ", ".join(f"{value:.4f}" for value in values), soft_wrap=True)
+    console.print(f"serve it: interformer serve {out} (docs/guides/serving.md)", soft_wrap=True)
 
 
 def _json(path: Path) -> dict:

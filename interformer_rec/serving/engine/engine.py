@@ -113,7 +113,7 @@ class Engine:
 
     @staticmethod
     def _key(ask: Ask) -> tuple[bytes, bytes | None] | None:
-        """The cache's key, and a digest of the inputs where the request has both: inputs that are sent count, whatever the key stood for."""
+        """The cache's key, and a digest of the inputs where the request has both: inputs that are sent count."""
         inputs = digest(ask.version, ask.users) if ask.users is not None and ask.users.count == 1 else None
         if ask.key is not None:
             return digest_of_key(ask.version, ask.key), inputs

@@ -82,7 +82,8 @@ class Workers:
             if process.is_alive():
                 process.kill()
                 process.join()
-        return int(any(process.exitcode != 0 for process, _ in self._running))
+        # a worker that SIGTERM ends itself had not begun to listen: it lost no request
+        return int(any(process.exitcode not in (0, -signal.SIGTERM) for process, _ in self._running))
 
 
 def _worker(settings: Settings, listener: socket.socket, opened: Opened, began: Connection) -> None:

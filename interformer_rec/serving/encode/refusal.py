@@ -29,8 +29,8 @@ class Refusal(ValueError):
     ) -> None:
         self.what, self.cure, self.value = what, cure, value
         self.part, self.field, self.row, self.element = part, field, row, element
-        shown = "" if value is None else f"; the value is {value}"
-        super().__init__(f"{self.place}: {what}{shown}. {cure}")
+        said = f"{self.place}: {what}" + ("" if value is None else f"; the value is {value}")
+        super().__init__(f"{said}{'' if said.endswith('?') else '.'} {cure}")
 
     @property
     def place(self) -> str:

@@ -147,7 +147,7 @@ def test_a_candidate_that_is_refused_is_named():
 KEYS = [
     ({"city": ...}, {}, ("user", "city", None), "absent"),
     ({}, {"price": ...}, ("candidates", "price", 0), "absent"),
-    ({"cities": 1}, {}, ("user", "cities", None), "no input has; did you mean 'city'"),
+    ({"cities": 1}, {}, ("user", "cities", None), "no input has; did you mean 'city'? Leave"),
     ({}, {"click": 1}, ("candidates", "click", 0), "no input has"),
     ({"item_id": 7}, {}, ("user", "item_id", None), "belongs to a candidate"),
     ({}, {"city": "x"}, ("candidates", "city", 0), "belongs to the user"),

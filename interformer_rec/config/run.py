@@ -97,7 +97,7 @@ class ShardingConfig(Strict):
     default: ShardingType = Field("auto", description="of every table that may have it; auto: the planner chooses")
     tables: dict[Name, ShardingType] = Field(default_factory=dict, description="per table, over `default`")
     plan: Location | None = Field(
-        None, description="a file of `interformer plan --out`, instead of planning at the start"
+        None, description="a plan file (`plan --out`, or plan.json of a run), instead of planning at the start"
     )
     deduplicate: bool | None = Field(
         None,

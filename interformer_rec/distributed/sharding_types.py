@@ -41,16 +41,16 @@ def not_possible(pooled: bool, sharding: str, device: str, kernel: str | None = 
 
 
 def not_automatic(sharding: str, dim: int, ranks: int, optimizer: str = "") -> str | None:
-    """Why a possible type is chosen by wish only; None: the planner may choose it. `optimizer`: of the tables."""
+    """Why a possible type needs a config or constraints that name it; None: the planner may choose it. `optimizer`: of the tables."""
     if sharding == "grid_shard":
-        return "by wish only, as in TorchRec's planner"
+        return "only if asked for, as in TorchRec's planner"
     if "column" in sharding and dim < 2 * MIN_COLUMN_SHARD:
         # narrow pieces waste memory transactions, and each keeps a row-wise accumulator of its own
-        return f"rows of {dim} floats would be cut into pieces under {MIN_COLUMN_SHARD}; by wish only"
+        return f"rows of {dim} floats would be cut into pieces under {MIN_COLUMN_SHARD}; only if asked for"
     if sharding == "data_parallel" and ranks == 1:
         return "one rank has nobody to replicate for"
     if sharding == "data_parallel" and optimizer == "adam":
-        return "torch's Adam goes on to move rows that no id reads, which the fused one does not; by wish only"
+        return "torch's Adam goes on to move rows that no id reads, which the fused one does not; only if asked for"
     return None
 
 

@@ -199,7 +199,7 @@ def why_not(
     kernels = wishes.kernels(table.name, device)
     if kernel not in kernels and not (sharding == "data_parallel" and kernel == "dense"):
         if kernel in HOST_KERNELS and kernels == KERNELS:
-            return f"rows lie in host memory by wish only (kernels: [{kernel}])"
+            return f"rows lie in host memory only if asked for (kernels: [{kernel}])"
         return f"kernel {kernel} is not among the allowed {', '.join(kernels)}"
     return None
 

@@ -71,7 +71,7 @@ def test_sharding_page_says_when_the_planner_chooses_a_type():
     assert "`column_wise` | `fused` | `fused`, `fused_uvm`, `fused_uvm_caching` | from rows of 128 floats:" in page
     assert (
         "from 2 ranks: one rank has nobody to replicate for" in page
-        and "by wish only, as in TorchRec's planner" in page
+        and "only if asked for, as in TorchRec's planner" in page
     )
 
 

@@ -73,7 +73,7 @@ def test_a_wish_allows_what_auto_leaves_out():
         "column_wise": ["fused_uvm_caching"],
         "grid_shard": ["fused_uvm_caching"],
     }
-    assert "host memory by wish only" in why_not(POOLED, "table_wise", "fused_uvm", Wishes(), "cuda", 8)
+    assert "host memory only if asked for" in why_not(POOLED, "table_wise", "fused_uvm", Wishes(), "cuda", 8)
 
 
 def test_an_impossible_constraint_says_what_is_possible():

@@ -34,12 +34,12 @@ class Efficiency(Strict):
 
     memory: float = Field(0.7, gt=0, le=20, description="of HBM and DDR bandwidth, in table lookups and updates")
     links: float = Field(0.8, gt=0, le=20, description="of link bandwidths, in all-to-all and all-reduce")
-    reduce: float | None = Field(None, gt=0, le=20, description="of them in all-reduce alone; None: as `links`")
+    reduce: float | None = Field(None, gt=0, le=20, description="of them in all-reduce alone; null: as `links`")
     matmul: float = Field(
-        0.25, gt=0, le=20, description="of the matmul rate, in InterFormer's blocks (many small products)"
+        0.25, gt=0, le=20, description="of the matmul rate, in the model's blocks (many small products)"
     )
     tensors: float | None = Field(
-        None, gt=0, le=20, description="of memory bandwidth, by the tensors of InterFormer's blocks; None: as `memory`"
+        None, gt=0, le=20, description="of memory bandwidth, by the tensors of the model's blocks; null: as `memory`"
     )
     launch_us: float = Field(
         6.0,

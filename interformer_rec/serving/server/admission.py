@@ -86,6 +86,10 @@ class Gate:
         return parsed(content)
 
     async def _read(self, request: Request) -> bytes:
+        encoding = request.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            message = f"the body has the content-encoding {encoding[:40]!r}, which is not read here: send plain JSON"
+            raise Refused(415, "encoded_body", message, {"connection": "close"})
         length = request.headers.get("content-length", "")
         if length.isdecimal() and len(length) < 20 and int(length) > self._largest:
             raise self._large()

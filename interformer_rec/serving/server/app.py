@@ -110,7 +110,7 @@ class Routes:
         body = await service.gate.body(request, deadline)
         open_inference.check_id(body)
         inputs = {one.name: one for one in served.signature.inputs}
-        columns = open_inference.columns(body, inputs, served.types)
+        columns = open_inference.columns(body, inputs, served.types, partial(service.check_size, what="rows"))
         encoded = service.encoded(lambda: served.encoder.score(columns), columns, "rows")
         tasks = [one.name for one in served.signature.outputs]
         open_inference.outputs(body, served.name, served.version, tasks, np.zeros((0, len(tasks)), np.float32))

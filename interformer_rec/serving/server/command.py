@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from typing import Any
 
 from pydantic import ValidationError
@@ -27,6 +28,14 @@ def serve(options: dict[str, Any]) -> int:
     for path, option in ((settings.tls_cert, "--tls-cert"), (settings.tls_key, "--tls-key")):
         if path is not None and not os.access(path, os.R_OK):
             raise InputError(f"{option} {path}: there is no such file, or it cannot be read")
+    if settings.tls_cert is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.tls_cert, settings.tls_key)
+        except ssl.SSLError as error:
+            raise InputError(
+                f"--tls-cert {settings.tls_cert} and --tls-key {settings.tls_key} are no certificate in PEM and its key: "
+                f"{error.reason or error}"
+            ) from None
     if settings.open_to_others:
         message = f"anybody who reaches {settings.host} can ask this model: give --token-file, or listen on 127.0.0.1"
         log.line("warning", message=message)

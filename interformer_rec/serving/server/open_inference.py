@@ -6,7 +6,7 @@ Rows are independent. An input of one value a row is a tensor of shape [N]. An i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,9 +41,12 @@ def metadata(name: str, versions: list[str], types: Mapping[str, pa.DataType], o
 
 
 def columns(
-    body: Mapping[str, Any], inputs: Mapping[str, Input], types: Mapping[str, pa.DataType]
+    body: Mapping[str, Any],
+    inputs: Mapping[str, Input],
+    types: Mapping[str, pa.DataType],
+    check_rows: Callable[[int], None],
 ) -> dict[str, list[Any]]:
-    """The tensors of a request as a list of values a column. Raises Refused."""
+    """The tensors of a request as a list of values a column. Raises Refused, as `check_rows` does for too many rows."""
     tensors = body.get("inputs")
     if not isinstance(tensors, list) or not tensors:
         raise _wrong("inputs: must be a list of tensors", "inputs")
@@ -56,29 +59,36 @@ def columns(
             raise _wrong(f"the input {name[:80]!r} is there twice", name)
         if name not in inputs:
             raise _wrong(f"the model has no input {name[:80]!r}; it has {', '.join(inputs)}", name)
-        found[name] = _column(tensor, name, is_list(types[name]))
+        rows, places = _shape(tensor, name, is_list(types[name]))
+        check_rows(rows)  # before a list is made for each: a shape may name rows that the body does not hold
+        found[name] = _column(tensor, name, rows, places)
     return found
 
 
-def _column(tensor: Mapping[str, Any], name: str, lists: bool) -> list[Any]:
-    shape, data = tensor.get("shape"), tensor.get("data")
-    if tensor.get("datatype") not in DATATYPES:
-        raise _wrong(f"{name}: the datatype must be one of {', '.join(DATATYPES)}", name)
+def _shape(tensor: Mapping[str, Any], name: str, lists: bool) -> tuple[int, int | None]:
+    """Rows, and places of each; None: one value a row."""
+    shape = tensor.get("shape")
     rank = 2 if lists else 1
     if not isinstance(shape, list) or len(shape) != rank or not all(type(size) is int and size >= 0 for size in shape):
         raise _wrong(f"{name}: the shape must be {'[rows, most events]' if lists else '[rows]'}", name)
+    return shape[0], shape[1] if lists else None
+
+
+def _column(tensor: Mapping[str, Any], name: str, rows: int, places: int | None) -> list[Any]:
+    data = tensor.get("data")
+    if tensor.get("datatype") not in DATATYPES:
+        raise _wrong(f"{name}: the datatype must be one of {', '.join(DATATYPES)}", name)
     if not isinstance(data, list):
         raise _wrong(f"{name}: data must be a list", name)
-    flat = (
-        [value for row in data for value in row]
-        if any(isinstance(row, list) for row in data) and all(isinstance(row, list) for row in data)
-        else data
-    )
-    if len(flat) != int(np.prod(shape, dtype=object)):
-        raise _wrong(f"{name}: {len(flat)} values are no tensor of shape {shape}", name)
-    if not lists:
+    width = 1 if places is None else places
+    nested = bool(data) and all(isinstance(row, list) for row in data)
+    if nested and (len(data) != rows or any(len(row) != width for row in data)):
+        raise _wrong(f"{name}: data in lists must be {rows} lists of {width} values each, as its shape says", name)
+    flat = [value for row in data for value in row] if nested else data
+    if len(flat) != rows * width:
+        raise _wrong(f"{name}: {len(flat)} values are no tensor of shape {tensor['shape']}", name)
+    if places is None:
         return flat
-    rows, places = shape
     parameters = tensor.get("parameters")
     lengths = parameters.get("lengths") if isinstance(parameters, dict) else None
     if lengths is None:

@@ -203,9 +203,13 @@ class Service:
         sizes = [len(rows)] if isinstance(rows, list) else []
         if isinstance(rows, dict):
             sizes = [len(column) for column in rows.values() if isinstance(column, list)]
+        self.check_size(max(sizes, default=0), what)
+
+    def check_size(self, size: int, what: str) -> None:
+        """The same, of a number."""
         most = self.settings.max_candidates
-        if max(sizes, default=0) > most:
-            message = f"{max(sizes)} {what} in one request, at most {most} (--max-candidates): send several requests"
+        if size > most:
+            message = f"{size} {what} in one request, at most {most} (--max-candidates): send several requests"
             raise Refused(413, "many_candidates", message)
 
     async def _scored(self, served: Served, ask: Ask, deadline: Deadline, order: bool) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -58,6 +59,10 @@ def test_a_key_of_the_client_stands_for_the_user(server, request_body):
     again = server.post("/v1/rank", {**request_body, "user_key": "ann"})
     assert (known["user_cached"], again["user_cached"]) == (False, True)
     assert known["scores"] == again["scores"]
+    lists = {name: [] for name in request_body["user"] if name.startswith("hist0_")}
+    later = {**request_body, "user": {**request_body["user"], **lists}}
+    assert server.post("/v1/rank", {**later, "user_key": "ann"})["scores"] == server.post("/v1/rank", later)["scores"]
+    assert server.post("/v1/rank", {**request_body, "user_key": "ann"})["scores"] == known["scores"]
     alone = server.post("/v1/rank", {"candidates": request_body["candidates"], "user_key": "ann"})
     assert alone["scores"] == known["scores"]
     status, error = server.refused("/v1/rank", {"candidates": request_body["candidates"], "user_key": "bob"})
@@ -107,11 +112,13 @@ def test_limits(start, served, request_body):
     assert len(server.post("/v1/rank", few)["order"]) == 3
     status, error = server.refused("/v1/rank", b'{"user": "' + b"x" * 100_000 + b'"}')
     assert (status, error["kind"]) == (413, "large_body")
+    status, content, _ = server("POST", "/v1/rank", few, {"content-encoding": "gzip"})
+    assert (status, content["error"]["kind"]) == (415, "encoded_body")
     # without a length, in pieces
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    connection.request(
-        "POST", "/v1/rank", iter([b"x" * 30_000] * 3), {"transfer-encoding": "chunked"}, encode_chunked=True
-    )
+    with contextlib.suppress(BrokenPipeError):  # the answer may come before the last piece is sent
+        pieces = iter([b"x" * 30_000] * 3)
+        connection.request("POST", "/v1/rank", pieces, {"transfer-encoding": "chunked"}, encode_chunked=True)
     assert connection.getresponse().status == 413
     connection.close()
 
@@ -243,6 +250,15 @@ def test_open_inference_protocol(server, golden):
         {"inputs": inputs, "id": 5},
     ):
         assert server.refused(f"/v2/models/{name}/infer", wrong)[0] == 400, wrong
+    history = next(one for one in inputs if len(one["shape"]) == 2)
+    moved = {
+        **history,
+        "data": [history["data"][0][:-1], [*history["data"][0][-1:], *history["data"][1]], *history["data"][2:]],
+    }
+    status, error = server.refused(f"/v2/models/{name}/infer", {"inputs": [moved]})  # as many values, in other rows
+    assert (status, error["field"]) == (400, history["name"])
+    empty = {**history, "shape": [10**15, 0], "data": [], "parameters": {}}  # rows that need no values
+    assert server.refused(f"/v2/models/{name}/infer", {"inputs": [empty]})[0] == 413
 
 
 def test_the_description_has_requests_that_work(server):

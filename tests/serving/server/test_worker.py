@@ -63,12 +63,14 @@ def test_workers_that_die_are_replaced_and_the_others_answer(launched, served, g
 
 def test_a_server_that_cannot_start_says_why(served, tmp_path, capsys):
     (tmp_path / "short").write_text("abc\n", encoding="utf-8")
+    short = str(tmp_path / "short")
     for options, words in {
         (str(tmp_path / "nothing"),): "interformer export",
         (str(served), "--token-file", str(tmp_path / "none")): "--token-file",
-        (str(served), "--token-file", str(tmp_path / "short")): "at least 16",
+        (str(served), "--token-file", short): "at least 16",
         (str(served), "--tls-cert", "a.pem"): "--tls-key",
         (str(served), "--tls-cert", "a.pem", "--tls-key", "b.pem"): "a.pem",
+        (str(served), "--tls-cert", short, "--tls-key", short): "no certificate in PEM",
         (str(served), "--port", "70000"): "port",
         (str(served), "--host", "203.0.113.7"): "203.0.113.7",
         (str(served), "--queue", "0"): "queue",

@@ -21,6 +21,7 @@ from interformer_rec.serving.engine.meters import Meters
 from interformer_rec.serving.scorer import Scorer
 from interformer_rec.serving.signature import Signature
 
+AGAIN = 60.0  # seconds until a refused version is tried again
 SLOWER = 5.0  # times the present version's golden requests, at most
 FLOOR = 0.05  # seconds of golden requests that are never too slow
 
@@ -56,27 +57,29 @@ class Versions:
         self.current = first if first is not None else load(named())
         self.previous: Served | None = None
         self.refused: dict[str, str] = {}  # version -> why it is not served
+        self._again: dict[str, float] = {}  # version -> when it is tried once more: a store may have failed for a while
         self._busy = threading.Lock()
         meters.version.labels(self.current.version).set(1)
 
     def look(self, between: Callable[[Callable[[], None]], Any]) -> bool:
-        """Serve the version that current.json names, unless it does already or was refused. True: another one answers now.
+        """Serve the version that current.json names, unless it does already or was refused a moment ago. True: another one answers now.
 
         Runs in a thread of its own: loading takes seconds, and requests are answered meanwhile.
         """
         with self._busy:
             try:
                 version = self._named()
-            except InputError as error:
-                self._refuse("current.json", str(error))
+            except Exception as error:
+                self._refuse("current.json", error)
                 return False
             self.refused.pop("current.json", None)
-            if version == self.current.version or version in self.refused:
+            if version == self.current.version or time.monotonic() < self._again.get(version, 0.0):
                 return False
             try:
                 found = self._next(version)
             except Exception as error:
-                self._refuse(version, str(error) if isinstance(error, InputError) else repr(error))
+                self._refuse(version, error)
+                self._again = {version: time.monotonic() + AGAIN}
                 return False
             between(lambda: self._use(found)).result()
             return True
@@ -97,10 +100,12 @@ class Versions:
         self._meters.version.labels(self.current.version).set(0)
         self._meters.version.labels(found.version).set(1)
         self.previous, self.current = self.current, found
+        self.refused.pop(found.version, None)
         self._meters.loads.labels("served").inc()
         log.line("version", version=found.version, before=self.previous.version)
 
-    def _refuse(self, version: str, why: str) -> None:
+    def _refuse(self, version: str, error: Exception) -> None:
+        why = str(error) if isinstance(error, InputError) else repr(error)
         if self.refused.get(version) != why:
             self.refused[version] = why
             self._meters.loads.labels("refused").inc()

@@ -59,7 +59,9 @@ class Routes:
             "content-security-policy": "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'",
             "x-content-type-options": "nosniff",
         }
-        return HTMLResponse(page(self._service.versions.current), headers=headers)
+        return HTMLResponse(
+            page(self._service.versions.current, self._service.settings.token_file is None), headers=headers
+        )
 
     async def status(self, request: Request) -> Response:
         """GET /v1/status: versions, latency and cache of the worker that answers."""
@@ -72,7 +74,8 @@ class Routes:
         return Response(self._service.meters.text(), media_type="text/plain; version=0.0.4")
 
     async def openapi(self, request: Request) -> Response:
-        """GET /openapi.json."""
+        """GET /openapi.json: its examples are rows of the run's data."""
+        self._service.gate.check_token(request)
         return answer(description(self._service.versions.current, self._service.settings))
 
     async def server(self, request: Request) -> Response:

@@ -12,15 +12,16 @@ from interformer_rec.serving.engine.versions import Served
 SHOWN_CANDIDATES = 5  # of the example request
 
 
-def page(served: Served) -> str:
-    """HTML of the page."""
+def page(served: Served, with_example: bool = True) -> str:
+    """HTML of the page; `with_example`: with a row of the run's data, which is not for everybody."""
+    example = _short(served.example) if with_example else _empty(served.example)
     values = {
         "name": served.name,
         "version": served.version,
         "card": served.card,
         "inputs": [(one.name, one.part, one.type, one.reads) for one in served.signature.inputs],
         "outputs": [one.name for one in served.signature.outputs],
-        "example": json.dumps(_short(served.example), indent=1, ensure_ascii=False),
+        "example": json.dumps(example, indent=1, ensure_ascii=False),
     }
     return render(Path(__file__).parent, "server.html.j2", values)
 
@@ -28,3 +29,8 @@ def page(served: Served) -> str:
 def _short(example: dict[str, Any]) -> dict[str, Any]:
     """The example with its first candidates."""
     return {**example, "candidates": example["candidates"][:SHOWN_CANDIDATES]}
+
+
+def _empty(example: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a request alone."""
+    return {"user": dict.fromkeys(example["user"]), "candidates": [dict.fromkeys(example["candidates"][0])]}

@@ -12,6 +12,7 @@ import pytest
 
 from interformer_rec.errors import DamagedError
 from interformer_rec.serving import artefact
+from interformer_rec.serving.engine import versions
 from interformer_rec.serving.engine.cache import StateCache
 from interformer_rec.serving.engine.engine import Engine
 from interformer_rec.serving.engine.opening import load
@@ -96,6 +97,19 @@ def test_a_damaged_version_never_answers(start, place, two, what):
     assert status["version"] == two[1] and status["ready"]
     with pytest.raises(DamagedError):
         load(str(place), two[2])
+
+
+def test_a_refused_version_is_tried_again_later(start, place, two, monkeypatch):
+    monkeypatch.setattr(versions, "AGAIN", 0.2)
+    server = start(place, watch=0.05)
+    manifest = place / "versions" / two[2] / "manifest.json"
+    content = manifest.read_bytes()
+    manifest.unlink()
+    (place / "next.json").replace(place / "current.json")
+    eventually(lambda: two[2] in server.get("/v1/status")["refused"])
+    manifest.write_bytes(content)
+    eventually(lambda: server.get("/v1/status")["version"] == two[2])
+    assert server.get("/v1/status")["refused"] == {}
 
 
 def test_a_current_json_that_is_none_is_named_and_forgotten_once_it_is_whole(start, place, two):

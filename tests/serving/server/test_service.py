@@ -151,7 +151,10 @@ def test_token(start, served, request_body, tmp_path):
         assert (status, error["kind"]) == (401, "no_token")
     status, _, _ = server("POST", "/v1/rank", request_body, {"authorization": "Bearer 0123456789abcdef"})
     assert status == 200
-    assert server("GET", "/v1/status")[0] == 401
+    assert server("GET", "/v1/status")[0] == server("GET", "/openapi.json")[0] == 401
+    example = server.service.versions.current.example
+    page = server("GET", "/")[1]
+    assert "Try a request" in page and str(example["user"]["price"]) not in page
     assert server("GET", "/v2/health/ready")[0] == 200
 
 

@@ -26,6 +26,7 @@ PAGES = {  # files outside docs/ that are pages of their own
     "benchmarks/results/README.md": "results.md",
 }
 PACKAGE = "interformer_rec"
+NUMBERS = re.compile(r"(?<=\d) (?=± \d)|(?<=\d ±) (?=\d)")  # a number and its deviation stay on one line
 LINK = re.compile(r"(!?\[(?:[^\]\[]|\[[^\]]*\])*\]\()([^()\s]+)(\))")
 CODE = re.compile(r"^(```|~~~).*?^\1[^\n]*$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 OWN_BLOCK = re.compile(r"[-*] |\d+\. |\|")
@@ -71,7 +72,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         anchor = match[2].partition("#")[1:]
         return f"{match[1]}{os.path.relpath(_site(target), here)}{''.join(anchor)}{match[3]}"
 
-    return _outside_code(markdown, lambda text: LINK.sub(led, text), _blocks)
+    return _outside_code(markdown, lambda text: NUMBERS.sub("\u00a0", LINK.sub(led, text)), _blocks)
 
 
 def _pages(entries: Any) -> list[str]:

@@ -34,6 +34,7 @@ def shown(name: str, text: str) -> str:
         ("index.md", "`[a](docs/glossary.md)`", "`[a](docs/glossary.md)`"),
         ("index.md", "```\n[a](docs/glossary.md)\n- b\n```", "```\n[a](docs/glossary.md)\n- b\n```"),
         ("index.md", "`x` of\n- `y`\n- z\n  w\n- v", "`x` of\n\n- `y`\n- z\n  w\n- v"),
+        ("index.md", "| 0.75 ± 0.01 |", "| 0.75\u00a0±\u00a00.01 |"),  # on one line
         ("index.md", "text\n| a | b |\n|---|---|", "text\n\n| a | b |\n|---|---|"),
     ],
 )

@@ -87,11 +87,20 @@ class Workers:
 
 
 def _worker(settings: Settings, listener: socket.socket, opened: Opened, began: Connection) -> None:
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     try:
         sys.exit(serve(settings, listener, opened, lambda: began.send(True)))
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would hold the address for ever, and nobody would replace it: it drains and ends."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run(settings: Settings, opened: Opened) -> int:

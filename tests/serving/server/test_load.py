@@ -120,6 +120,9 @@ def test_a_worker_is_killed_under_load_and_the_others_serve(launched, served, go
     broken = (ConnectionError, http.client.HTTPException)
     assert all(isinstance(failure, broken) for failure in load.failures), load.failures
     assert client("POST", "/v1/score", body)[0] == 200
+    left = [line["pid"] for line in lines(log) if line["event"] == "ready"][2:]
+    process.kill()
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))  # nobody would replace them
 
 
 def test_malformed_bodies_are_refused_and_nothing_grows(launched, served, golden):

@@ -84,6 +84,9 @@ def export(
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise InputError("export is the work of one process: start it without torchrun")
+    for option, value in (("--out", out), ("--data", data)):
+        if value is not None and not value.strip():
+            raise InputError(f"{option} is empty: name a folder, a file or a URI")
     place, located = Storage.open(out), locate(path, trust)
     config = _on_this_cpu(located.read(lambda found: attached_config(found, trust)))
     runtimes = _runtimes(runtime, config)

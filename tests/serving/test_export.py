@@ -68,6 +68,14 @@ def test_golden_requests_have_the_scores_of_predict(exported, tmp_path):
             assert score == pytest.approx(scored[f"score_{task}"][at].as_py(), abs=2e-7)
 
 
+@pytest.mark.parametrize("option", ["out", "data"])
+def test_an_empty_option_is_refused_and_writes_nothing(began, tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"--{option} is empty"):
+        export(str(began[1]), **{"out": "served", option: ""}, runtime="eager")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_second_version_stands_beside_the_first(began, tmp_path):
     place = tmp_path / "served"
     first = export(str(began[1]), str(place), runtime="eager")["version"]

@@ -26,7 +26,7 @@ from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.distributed.lookup.tables import local_shards
 from interformer_rec.errors import InputError
 from interformer_rec.install import graphs
-from interformer_rec.model.build import MODELS
+from interformer_rec.model.build import MODELS, build_model
 from interformer_rec.model.embedding.ensemble import EmbeddingEnsemble
 from interformer_rec.model.task import CTRTask, build_task
 from interformer_rec.serving import artefact, write
@@ -41,6 +41,7 @@ from tests.serving.rectangles import parameters_everywhere
 QUICK, SLOW, COMPILED = range(5), range(5, 120), range(1000, 1006)
 BOUND, ROWS = 1e-5, 9
 MOST_ROWS = 10_000  # of a table
+MOST_LOGIT = 10.0  # random weights without normalisation reach 1e31, where float32 has no digit left to compare
 
 
 @dataclasses.dataclass
@@ -110,7 +111,9 @@ def drawn(rng: random.Random) -> tuple[Case, RunConfig]:
             tree = {"name": "fuzz", "data": data, "features": case.features.model_dump(), "model": options}
             tree["training"] = {"epochs": options.get("ensemble_members", 1)}
             tree["optimizer"] = {"embedding": {"kind": "adagrad"}}  # the default is not for ensembles
-            return case, RunConfig.model_validate(tree)
+            config = RunConfig.model_validate(tree)
+            build_model(config.features, config.model)
+            return case, config
         except (ValidationError, InputError):
             continue
 
@@ -118,6 +121,7 @@ def drawn(rng: random.Random) -> tuple[Case, RunConfig]:
 def exported(rng: random.Random, folder: Path, runtimes: Sequence[Runtime] = ()) -> Exported:
     """Fitted on rows of its own, with weights that are nowhere zero; nothing was trained."""
     case, config = drawn(rng)
+    folder.mkdir()
     _, table = random_rows(case, rng, 60, bad=0)
     pq.write_table(table.append_column("label", pa.array([0.0, 1.0] * 30)), folder / "train.parquet")
     fit(case.features, str(folder / "train.parquet")).save(folder / "features")
@@ -142,13 +146,20 @@ def exported(rng: random.Random, folder: Path, runtimes: Sequence[Runtime] = ())
     return Exported(case, config, fitted, task, encoder, scorers, folder)
 
 
-def check(rng: random.Random, model: Exported) -> None:
-    """Rows together, alone and in other company; and one user's candidates."""
+def check_one(seed: int, folder: Path, runtimes: Sequence[Runtime] = ()) -> None:
+    """The first of the seed's models whose logits can be compared."""
+    rng = random.Random(seed)
+    assert any(check(rng, exported(rng, folder / f"model{number}", runtimes)) for number in range(9))
+
+
+def check(rng: random.Random, model: Exported) -> bool:
+    """Rows together, alone and in other company; and one user's candidates. False: the logits are too large to be compared."""
     rows, table = random_rows(model.case, rng, ROWS, bad=0)
     # a key that is absent is null, where the signature says so
     given = [{name: value for name, value in row.items() if value is not None or rng.random() < 0.5} for row in rows]
     expected = model.expected(table)
-    assert np.isfinite(expected).all()
+    if not np.abs(expected).max() <= MOST_LOGIT:
+        return False
     for runtime, scorer in model.scorers.items():
         what = f"{runtime}, {model.config.model!r}"
         close(scorer(model.encoder.score(given)), expected, what)
@@ -157,6 +168,7 @@ def check(rng: random.Random, model: Exported) -> None:
         alone = [scorer(model.encoder.score([row])) for row in given]
         close(np.concatenate(alone), expected, f"alone: {what}")
         rank(model, scorer, given, table, what)
+    return True
 
 
 def rank(model: Exported, scorer: Scorer, rows: list[dict[str, Any]], table: pa.Table, what: str) -> None:
@@ -179,20 +191,17 @@ def close(found: np.ndarray, expected: np.ndarray, what: str) -> None:
 
 @pytest.mark.parametrize("seed", QUICK)
 def test_what_is_exported_scores_as_the_task(seed, tmp_path):
-    rng = random.Random(seed)
-    check(rng, exported(rng, tmp_path))
+    check_one(seed, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SLOW)
 def test_what_is_exported_scores_as_the_task_of_many_models(seed, tmp_path):
-    rng = random.Random(seed)
-    check(rng, exported(rng, tmp_path))
+    check_one(seed, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(graphs.compiler() is None, reason="no C++ compiler")
 @pytest.mark.parametrize("seed", COMPILED)
 def test_graphs_score_as_the_task(seed, tmp_path):
-    rng = random.Random(seed)
-    check(rng, exported(rng, tmp_path, ("aoti", "onnx")))
+    check_one(seed, tmp_path, ("aoti", "onnx"))

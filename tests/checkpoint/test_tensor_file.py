@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from interformer_rec.checkpoint import tensor_file
+from interformer_rec.checkpoint import checked, tensor_file
 from interformer_rec.checkpoint.checked import Verified
 from interformer_rec.checkpoint.tensor_file import DTYPES, Part, TensorFile, write
 from interformer_rec.errors import DamagedError
@@ -17,7 +17,8 @@ from interformer_rec.storage import Storage
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """Files of several pieces without gigabytes."""
-    monkeypatch.setattr(tensor_file, "PIECE", 64)
+    for module in (checked, tensor_file):
+        monkeypatch.setattr(module, "PIECE", 64)
 
 
 def tensors(seed: int, shapes: list[tuple[int, ...]]) -> dict[str, torch.Tensor]:

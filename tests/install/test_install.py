@@ -57,7 +57,17 @@ def test_the_check_that_ends_set_up_runs(install, monkeypatch):
 
 
 def test_what_serves_is_an_extra_and_no_requirement(metadata):
-    wanted = {"onnx", "onnxscript", "onnxruntime", "starlette", "uvicorn", "orjson", "prometheus-client"}
+    wanted = {
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+        "starlette",
+        "uvicorn",
+        "httptools",
+        "uvloop",
+        "orjson",
+        "prometheus-client",
+    }
     assert names(metadata["extras_require"]["serve"]) == wanted
     assert wanted <= names(metadata["extras_require"]["dev"])
     assert not wanted & names(metadata["install_requires"])

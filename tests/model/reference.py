@@ -183,7 +183,7 @@ class Reference:
         shape = (len(s), self.model.heads, -1)
         q, k = (part.view(shape) for part in (s @ self.w(f"{name}.qk.weight").T).chunk(2, dim=1))
         base = self.model.sequence.rope_base
-        q, k = (torch.stack([ops.rotate(t, max(age, 0), base) for t, age in zip(p, ages, strict=True)]) for p in (q, k))
+        q, k = (ops.rotate(part, torch.tensor(ages), base) for part in (q, k))
         v = (s @ self.w(f"{name}.v.weight").T).view(shape)
         return ops.attention(q, k, v).flatten(1) @ self.w(f"{name}.out.weight").T
 

@@ -161,7 +161,7 @@ def test_scores_go_to_every_uri(trained_run, synthetic, tmp_path, monkeypatch):
     for out, match in (
         (f"{tmp_path}/scores.csv", "written as Parquet"),
         ("nonsense://bucket/x.parquet", "nonsense"),
-        (f"{data}/x", "lies among the files of --data"),
+        (f"{data}/x", "cannot|is a file"),
         (f"{synthetic}/valid.parquet/x", "cannot|is a file"),
         (data, "exists already"),
         (str(synthetic), "exists already"),

@@ -1,7 +1,7 @@
 """A real torchrun job to attack. In: a config and torchrun's options; out: its processes to kill, its files and logs to read.
 
-Every process of a job has the job's mark in its name. Leaving the job ends all that have it, orphans and stopped ones
-too, so nothing survives a test that fails.
+Every process of a job carries a mark in its environment. Leaving the job ends all that carry it, orphans and stopped
+ones too, so nothing survives a test that fails.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections import defaultdict
@@ -22,11 +24,12 @@ import psutil
 from interformer_rec.checkpoint.manifest import damage
 from interformer_rec.data.recipes.catalog import prepare
 from interformer_rec.storage import Storage
-from tests import torchrun
 from tests.training.conftest import OPTIONS, SMALL
 
 T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
 ROWS = int(OPTIONS["rows"])
+MARK = "INTERFORMER_FAULT_JOB"
 GONE = (psutil.NoSuchProcess, psutil.AccessDenied)
 # A small model on 1,501 rows: 6 steps an epoch on two ranks, 12 on one. Every step is logged, every fourth one is saved.
 SETTINGS = (
@@ -49,7 +52,7 @@ def prepare_data(folder: Path) -> Path:
 class Agent:
     """One torchrun with its workers."""
 
-    def __init__(self, process: torchrun.Agent, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process, self.log = process, log
 
     def workers(self) -> dict[int, psutil.Process]:
@@ -57,8 +60,8 @@ class Agent:
         found = {}
         try:
             for child in psutil.Process(self.process.pid).children():
-                _, _, rank = child.name().partition(".")
-                if rank and child.status() != psutil.STATUS_ZOMBIE:
+                rank = child.environ().get("RANK")
+                if rank is not None and child.status() != psutil.STATUS_ZOMBIE:
                     found[int(rank)] = child
         except GONE:
             pass
@@ -66,7 +69,7 @@ class Agent:
 
     def kill(self) -> None:
         """kill -9 of the agent alone."""
-        self.process.send_signal(signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
 
     def kill_host(self) -> None:
@@ -83,7 +86,7 @@ class Job:
     def __init__(self, folder: Path, config: Path, *settings: str) -> None:
         self.folder, self.config, self.run = folder, config, folder / "run"
         self.settings = (*SETTINGS, *settings)
-        self.mark = uuid.uuid4().hex[:8]
+        self.mark = uuid.uuid4().hex
         self.agents: list[Agent] = []
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -100,14 +103,21 @@ class Job:
         for agent in self.agents:
             agent.process.wait()
 
-    def start(self, *torchruns: str, inside: tuple[str, ...] = (), env: dict[str, str] | None = None) -> Agent:
+    def start(self, *torchrun: str, inside: tuple[str, ...] = (), env: dict[str, str] | None = None) -> Agent:
         """`torchrun OPTIONS ... train --resume`; `inside`: a command that enters a host and runs what follows."""
         log = self.folder / f"agent-{len(self.agents)}.log"
         logs = ("--log-dir", str(log.with_suffix("")), "--redirects", "3")
         settings = [f"--set={setting}" for setting in (*self.settings, f"training.out={self.run}")]
         train = ("-m", "interformer_rec.cli", "train", str(self.config), "--resume", *settings)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", torchrun.JOB: self.mark, **(env or {})}
-        process = torchrun.Agent([*(torchruns or ONE_HOST), *logs, *train], environment, log, inside)
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*inside, sys.executable, "-m", "torch.distributed.run", *(torchrun or ONE_HOST), *logs, *train],
+                env={**os.environ, "OMP_NUM_THREADS": "1", MARK: self.mark, **(env or {})},
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # no signal of the terminal or of pytest reaches it
+            )
         self.agents.append(Agent(process, log))
         return self.agents[-1]
 
@@ -116,7 +126,7 @@ class Job:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.name().startswith(self.mark) and process.status() != psutil.STATUS_ZOMBIE:
+                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except GONE:
                 continue
@@ -145,7 +155,7 @@ class Job:
     def finish(self, agent: Agent, seconds: float = 90) -> int:
         """The agent's exit code, once it has one."""
         self.wait_for("end of the agent", lambda: agent.process.poll() is not None, seconds)
-        return agent.process.wait()
+        return int(agent.process.returncode)
 
     def log(self) -> list[dict[str, Any]]:
         """The train records of metrics.jsonl as they were written; steps that were done over come twice."""

@@ -1,9 +1,7 @@
 """torchrun whose agent and ranks are forked from a process that has loaded torch: torch's own agent, without each process's imports.
 
 Where torch's agent starts a program, `Forked` takes the place of subprocess.Popen. A process is known by its name (`ps -o comm`):
-the job's for the agent, and JOB.RANK for a rank. tests/launch_ starts torchrun as a user does.
-
-python -m tests.torchrun OPTIONS -m MODULE ARGUMENTS    the same in a process of its own, for one that has to start on another host
+the job's for the agent, and JOB.RANK for a rank. tests/launch_ and tests/faults start torchrun as a user does.
 """
 
 from __future__ import annotations
@@ -66,24 +64,17 @@ class Forked:
 
 
 class Agent:
-    """A torchrun that goes on, as subprocess.Popen has it. `inside`: a command that enters a host and runs what follows."""
+    """A torchrun that goes on, as subprocess.Popen has it."""
 
-    def __init__(self, command: list[str], env: Mapping[str, str], log: Path, inside: tuple[str, ...] = ()) -> None:
-        self.process: Any
-        with log.open("w", encoding="utf-8") as output:
-            if inside:
-                self.process = subprocess.Popen(
-                    [*inside, sys.executable, "-m", "tests.torchrun", *command],
-                    env=env, stdout=output, stderr=output, start_new_session=True,
-                )  # fmt: skip
-            else:
-                self.process = CONTEXT.Process(target=_agent, args=(command, dict(env), str(log)), daemon=True)
-                self.process.start()
+    def __init__(self, command: list[str], env: Mapping[str, str], log: Path) -> None:
+        log.touch()
+        self.process: Any = CONTEXT.Process(target=_agent, args=(command, dict(env), str(log)), daemon=True)
+        self.process.start()
         self.pid: int = self.process.pid
 
     def poll(self) -> int | None:
         """Its exit code, None while it runs."""
-        return self.process.poll() if isinstance(self.process, subprocess.Popen) else self.process.exitcode
+        return self.process.exitcode
 
     def wait(self, seconds: float = 60) -> int:
         deadline = time.monotonic() + seconds
@@ -132,16 +123,12 @@ def run_module(module: str, *arguments: str) -> None:
     _end(runpy.run_module, module, run_name="__main__", alter_sys=True)
 
 
-def run_agent(command: list[str]) -> None:
-    """torchrun, to the end of the process."""
-    subprocess_handler.Popen = Forked
-    _end(main, command)
-
-
 def _agent(command: list[str], env: dict[str, str], log: str) -> None:
+    """torchrun, to the end of the process."""
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
     become(env, env[JOB], output, output)
-    run_agent(command)
+    subprocess_handler.Popen = Forked
+    _end(main, command)
 
 
 def _end(function: Any, *args: Any, **options: Any) -> None:
@@ -157,8 +144,3 @@ def _end(function: Any, *args: Any, **options: Any) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-if __name__ == "__main__":
-    Path("/proc/self/comm").write_text(os.environ[JOB])
-    run_agent(sys.argv[1:])

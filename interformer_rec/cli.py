@@ -73,14 +73,14 @@ BEFORE = {
 
 def call(name: str, *args: Any, **options: Any) -> Any:
     """Load the module that holds a function of the table and call it."""
-    collects, known = gc.isenabled(), CALLS[name].partition(":")[0] in sys.modules
+    collects, heavy = gc.isenabled(), name in BEFORE and CALLS[name].partition(":")[0] not in sys.modules
     gc.disable()  # modules leave next to no garbage, and looking for it takes a seventh of the time in which torch is loaded
     try:
         for before in BEFORE.get(name, ()):
             pkgutil.resolve_name(before)()
         function = pkgutil.resolve_name(CALLS[name])
     finally:
-        if not known:
+        if heavy:  # and nothing else is there yet
             gc.freeze()  # they stay: no later collection looks at them (a third of a second in the middle of a step)
         if collects:
             gc.enable()

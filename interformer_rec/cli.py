@@ -80,8 +80,8 @@ def call(name: str, *args: Any, **options: Any) -> Any:
             pkgutil.resolve_name(before)()
         function = pkgutil.resolve_name(CALLS[name])
     finally:
-        if heavy:  # and nothing else is there yet
-            gc.freeze()  # they stay: no later collection looks at them (a third of a second in the middle of a step)
+        if heavy:
+            gc.collect()  # here, once: it would come in the middle of a step and take a third of a second
         if collects:
             gc.enable()
     return function(*args, **options)

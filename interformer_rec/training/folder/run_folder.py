@@ -140,7 +140,7 @@ class RunFolder:
         if not resume and self._reach(lambda: self.storage.size("config.yaml")) is not None:
             raise InputError(
                 f"run folder {self.shown()!r} already holds a run: continue it with --resume, "
-                f"choose another with --set training.out=DIR, or delete it"
+                f"or choose another with --set training.out=DIR"
             )
         if not resume and self.checkpoints.newest_first():
             raise InputError(

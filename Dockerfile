@@ -1,6 +1,7 @@
 # The package with everything that fits together, for GPU clusters:  make image
 # A CPU image:  docker build --build-arg BASE=ubuntu:24.04 --build-arg VARIANT=cpu -t interformer-rec:cpu .
 # A server of exported models, without CUDA and compilers:  make image TARGET=serve
+# The same for versions with ONNX graphs, without torch:  make image TARGET=serve-onnx
 # Behind a package mirror:  --build-arg PIP_INDEX_URL=...  --build-arg PIP_EXTRA_INDEX_URL=...
 
 # The CUDA release that torch's wheel (requirements/torch.txt) was built with, which the cluster's driver has to support.
@@ -21,7 +22,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev \
     && rm -rf /var/lib/apt/lists/*
 
-FROM python AS build
+FROM python AS environment
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3-venv \
@@ -31,11 +32,13 @@ RUN python3 -m venv .venv
 # Named here, pip finds them in its environment; unset they change nothing.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
-ARG VARIANT=cuda
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+
+FROM environment AS build
+ARG VARIANT=cuda
 # The steps of requirements/install.py, dev.txt left out. The pinned sets come first: they change less often than the code.
 COPY requirements/ requirements/
-RUN .venv/bin/python -m pip install -r requirements/${VARIANT}.txt
+RUN .venv/bin/python -m pip install -r requirements/${VARIANT}.txt -r requirements/tune.txt
 RUN .venv/bin/python -m pip install --no-deps -r requirements/torchrec.txt
 COPY setup.py pyproject.toml README.md LICENSE NOTICE ./
 COPY interformer_rec/ interformer_rec/
@@ -47,10 +50,19 @@ RUN .venv/bin/python -c "from interformer_rec.install import stack; stack.requir
 FROM build AS build-serve
 RUN .venv/bin/python -m pip install -r requirements/serve.txt
 
+# Nothing of torch, TorchRec and FBGEMM; setuptools, which torch would bring, comes for the build alone.
+FROM environment AS build-serve-onnx
+COPY requirements/ requirements/
+RUN .venv/bin/python -m pip install -r requirements/base.txt -r requirements/serve.txt
+COPY setup.py pyproject.toml README.md LICENSE NOTICE ./
+COPY interformer_rec/ interformer_rec/
+COPY configs/clusters/ configs/clusters/
+COPY launch/ launch/
+RUN .venv/bin/python -m pip install --no-deps .
+
 # AOTInductor's graphs were compiled by the export and ONNX Runtime brings its own kernels: no compiler here.
-FROM bare AS serve
+FROM bare AS server
 RUN useradd --uid 10001 --user-group --create-home interformer
-COPY --from=build-serve /opt/interformer/.venv /opt/interformer/.venv
 WORKDIR /opt/interformer
 ENV PATH=/opt/interformer/.venv/bin:${PATH} PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
 USER 10001:10001
@@ -59,6 +71,12 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5m CMD ["python", "-c", "from http.client import HTTPConnection; c = HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/v2/health/live'); exit(c.getresponse().status != 200)"]
 # Mount the exported model there, read-only. It warns that it wants a token: add --token-file.
 CMD ["interformer", "serve", "/models/served", "--host", "0.0.0.0"]
+
+FROM server AS serve
+COPY --from=build-serve /opt/interformer/.venv /opt/interformer/.venv
+
+FROM server AS serve-onnx
+COPY --from=build-serve-onnx /opt/interformer/.venv /opt/interformer/.venv
 
 # The last stage is what a build without --target makes.
 FROM python

@@ -23,9 +23,10 @@ setup: ## .venv with everything that fits together
 demo: setup ## prepare MovieLens-100k, train, evaluate, write the report, export the model
 	@$(BIN)/python -m interformer_rec.demo.demo
 
-# Three workers on two cores: some tests wait for processes that they have started.
+# Three workers on two cores: some tests wait for processes that they have started. Each of those, and each worker, would
+# compile all modules anew where Python may keep no bytecode.
 test: setup ## the test suite, 2-rank tests included (ARGS="-k name" and so on)
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## format, lint, types, architecture rules, links
 	@$(BIN)/ruff format --check .
@@ -45,6 +46,6 @@ bench: setup ## list the benchmarks, or run one: make bench NAME=data ARGS="--js
 docs: setup ## the documentation as a site: build/site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-image: ## the container image for GPU clusters, or of a server: TARGET=serve (needs a Docker engine)
+image: ## the container image for GPU clusters, or of a server: TARGET=serve, serve-onnx (needs a Docker engine)
 	docker build $(if $(TARGET),--target $(TARGET) --build-arg BASE=ubuntu:24.04 --build-arg VARIANT=cpu) --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL \
 	  -t interformer-rec$(if $(TARGET),-$(TARGET)):$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' interformer_rec/__init__.py) .

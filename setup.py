@@ -45,8 +45,12 @@ setup(
     package_dir={"interformer_rec.planning.clusters": "configs/clusters"},
     package_data={
         "interformer_rec.html": ["*.j2", "*.css"],
+        "interformer_rec.benchmarking.page": ["*.j2", "*.css", "*.js"],
         "interformer_rec.training.report": ["*.j2", "*.css"],
         "interformer_rec.planning.page": ["*.j2", "*.css", "*.js"],
+        "interformer_rec.explaining": ["*.j2", "*.css"],
+        "interformer_rec.tuning": ["*.yaml"],
+        "interformer_rec.tuning.page": ["*.j2", "*.css", "*.js"],
         "interformer_rec.serving.server": ["*.j2"],
         "interformer_rec.planning.clusters": ["*.yaml"],
     },
@@ -56,9 +60,13 @@ setup(
         "cuda": requirements("torch") + requirements("cuda") + requirements("torchrec"),
         "launch": requirements("launch"),
         "serve": requirements("serve"),
-        "bench": requirements("bench"),
+        "tune": requirements("tune"),
+        "group": requirements("group"),
+        "bench": requirements("tune") + requirements("bench"),
         "docs": requirements("docs"),
-        "dev": [line for name in ("launch", "serve", "bench", "docs", "dev") for line in requirements(name)],
+        "dev": [
+            line for name in ("launch", "serve", "tune", "group", "bench", "docs", "dev") for line in requirements(name)
+        ],
     },
     entry_points={
         "console_scripts": ["interformer=interformer_rec.cli:main"],

@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.harness.result_file import write_result
+from interformer_rec.config.data import DataConfig
 from interformer_rec.config.features import FeatureSchema
-from interformer_rec.config.run import DataConfig
 from interformer_rec.data.files.source import Source, open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import Loader

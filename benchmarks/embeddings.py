@@ -34,8 +34,9 @@ from torchrec.modules.embedding_modules import EmbeddingBagCollection, Embedding
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from benchmarks.harness.interleaved import Times, measure
-from benchmarks.harness.machine import copy_bandwidth, facts
+from benchmarks.harness.machine import facts
 from benchmarks.harness.result_file import write_result
+from interformer_rec.benchmarking.machine import copy_bandwidth
 from interformer_rec.config.optimizer import EmbeddingOptimizer, OptimizerConfig, Schedule
 from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.environment import Environment, process_group

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from interformer_rec.benchmarking.rows import lengths as made_up
+
 DISTRIBUTIONS = ("fixed", "zipf", "data")
 STATISTICS = Path(__file__).parents[1] / "configs" / "statistics" / "kuairand_pure.json"
 
@@ -19,27 +21,11 @@ STATISTICS = Path(__file__).parents[1] / "configs" / "statistics" / "kuairand_pu
 def draw(name: str, rows: int, longest: int, fill: float, seed: int = 0) -> np.ndarray:
     """(rows,) int64 lengths from 0 to `longest`. Raises ValueError for a fill that zipf cannot have (0 < fill <= 0.5)."""
     generator = np.random.default_rng(seed)
-    if name == "fixed":
-        return np.full(rows, longest, np.int64)
-    if name == "zipf":
-        return generator.choice(longest + 1, rows, p=zipf(longest, fill)).astype(np.int64)
+    if name in ("fixed", "zipf"):
+        return made_up.draw(name, rows, longest, fill, generator)
     if name == "data":
         known = json.loads(STATISTICS.read_text(encoding="utf-8"))["sequences"]["watch"]
         places = [0.0, 0.5, 0.95, 0.99, 1.0]
         values = [0.0, known["p50"], known["p95"], known["p99"], known["max"]]
         return np.minimum(np.rint(np.interp(generator.random(rows), places, values)), longest).astype(np.int64)
     raise ValueError(f"unknown length distribution {name!r}; there are {', '.join(DISTRIBUTIONS)}")
-
-
-def zipf(longest: int, fill: float) -> np.ndarray:
-    """(longest + 1,) probabilities of the lengths 0 .. longest with mean fill * longest; the exponent by bisection."""
-    if not 0 < fill <= 0.5:
-        raise ValueError(f"zipf lengths fill 0 to 0.5 of the longest (0.5: all lengths alike), not {fill}")
-    sizes = np.arange(longest + 1)
-    low, high = 0.0, 8.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        weights = np.maximum(sizes, 0.5) ** -middle
-        low, high = (middle, high) if (weights @ sizes) / weights.sum() > fill * longest else (low, middle)
-    weights = np.maximum(sizes, 0.5) ** -low
-    return weights / weights.sum()

@@ -1,8 +1,9 @@
 """FLOPs of the model's matrix products on real events. In: an InterFormer and the lengths of a batch; out: FLOPs of a step.
 
 Padding, recomputation and element-wise work do not count: this is the numerator of MFU (Chowdhery et al. 2022, appendix B).
-A row costs a + b n + c (n + CLS)^2 for n events; a, b and c are counted as for a plan, on meta tensors over histories
-of three fixed lengths, which have no padding. The backward pass takes twice the forward's products.
+A row costs a + b n + c (n + CLS)^2 for n events, with a window c times the pairs that see each other; a, b and c are
+counted as for a plan, on meta tensors over histories of three fixed lengths, which have no padding. The backward pass takes
+twice the forward's products.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,24 +38,29 @@ class FlopCount:
 
     def __init__(self, features: FeatureSchema, options: ModelConfig, model: InterFormer) -> None:
         self.merge = model.preprocess.merge
-        self.cls = options.summary.x_tokens
+        self.cls, self.window = options.summary.x_tokens, options.sequence.window
         counted = copy.deepcopy(model).to(device="meta", dtype=torch.float32).eval()
         self.groups = len(features.sequences)
         totals = [_row_flops(counted, features, options, n) for n in POINTS]
-        terms = [self._terms(dict.fromkeys(range(self.groups), np.array([n]))) for n in POINTS]
+        # so few events attend in one product, window or not (ops/padding/windowed.py)
+        terms = [self._terms(dict.fromkeys(range(self.groups), np.array([n])), None) for n in POINTS]
         self.weights = np.linalg.solve(np.array(terms, dtype=np.float64), np.array(totals, dtype=np.float64))
 
     def of(self, lengths: Mapping[str, np.ndarray]) -> Flops:
         """FLOPs of a step over rows of these lengths (a group's name -> (B,))."""
-        parts = self.weights * self._terms(lengths)
+        parts = self.weights * self._terms(lengths, self.window)
         return Flops(3 * float(parts.sum()), 3 * float(parts[2]))
 
-    def _terms(self, lengths: Mapping[object, np.ndarray]) -> np.ndarray:
-        """Rows, events of all groups, and the squares of the sequences' tokens."""
+    def _terms(self, lengths: Mapping[Any, np.ndarray], window: int | None) -> np.ndarray:
+        """Rows, events of all groups, and the pairs of a sequence's tokens that see each other."""
         counts = np.stack(list(lengths.values())).astype(np.float64)
         sequences = {"masknet": counts.max(0), "concat": counts.sum(0)}.get(self.merge, counts)
         events = counts.max(0).sum() * self.groups if self.merge == "masknet" else counts.sum()
-        return np.array([counts.shape[1], events, ((sequences + self.cls) ** 2).sum()])
+        pairs = (sequences + self.cls) ** 2
+        if window is not None:
+            hidden = np.maximum(0, sequences - window - 1)
+            pairs -= hidden * (hidden + 1)
+        return np.array([counts.shape[1], events, pairs.sum()])
 
 
 def _row_flops(model: InterFormer, features: FeatureSchema, options: ModelConfig, length: int) -> int:

@@ -2,12 +2,14 @@
 
     python -m benchmarks.seq_length [--workload kuairand] [--lengths 64,128,256,512,1024] [--distributions fixed,zipf,data]
         [--fill 0.25] [--events 16384] [--layers 2] [--d 32] [--merge separate] [--preset default] [--variants jagged,padded]
-        [--device cpu] [--precision fp32] [--threads 1] [--rounds 9] [--json PATH]
+        [--window 0,64] [--attention-every 1,2] [--in-turns] [--device cpu] [--precision fp32] [--threads 1] [--rounds 9]
+        [--json PATH]
 
 A step is forward and backward of the dense part on one batch; lists of values are crossed. Batches are sized so that every case
 has about --events events in all (at least 8 rows), so the events/s of two lengths compare. MFU: FLOPs of the matrix products on
 real events (model_flops.py) over the step's time, against a matmul ceiling measured in this run. Peak memory is what one
-step adds. Ratios are of turns right after each other. `benchmarks.harness.plot` draws the JSON.
+step adds. Ratios are of turns right after each other. --in-turns: the lengths take turns too, jagged and fixed, in CPU
+time of the process, and each has the cost of an event by that of the shortest. `benchmarks.harness.plot` draws the JSON.
 Needs torch, numpy, pydantic and rich, no TorchRec.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,15 +30,17 @@ from torch import Tensor
 
 from benchmarks import lengths as length_distributions
 from benchmarks.harness.interleaved import measure
-from benchmarks.harness.machine import facts, matmul_ceiling, peak_bytes
+from benchmarks.harness.machine import facts, peak_bytes
 from benchmarks.harness.result_file import write_result
 from benchmarks.model_flops import FlopCount
 from benchmarks.padded import padded_events
 from benchmarks.variants import VARIANTS, Steps
 from benchmarks.workload import WORKLOADS, Workload
+from interformer_rec.benchmarking.machine import matmul_ceiling
 from interformer_rec.model.interformer import InterFormer
 
 LEAST_ROWS = 8
+CHANGED = ("layers", "d", "merge", "preset", "window", "attention_every")  # options by which a workload is changed
 PARTS = ("jagged, linear", "jagged, empty")  # of the model: its FLOPs are not theirs
 
 
@@ -62,6 +67,8 @@ def measure_case(
         "merge": steps.model.preprocess.merge,
         "layers": workload.layers,
         "d": workload.d,
+        "window": workload.window,
+        "attention_every": workload.attention_every,
         "longest": longest,
         "distribution": distribution,
         "rows": rows,
@@ -93,6 +100,36 @@ def measure_case(
     return found
 
 
+def in_turns(workload: Workload, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row for each length: what an event costs, all lengths measured in the same rounds."""
+    steps, events = {}, {}
+    for longest in options.lengths:
+        features = workload.features(longest)
+        rows = max(1, round(options.events / workload.groups / longest))
+        lengths = {group.name: np.full(rows, longest) for group in features.sequences}
+        one = Steps(features, workload.model(), lengths, torch.device(options.device), options.precision)
+        steps[str(longest)], events[str(longest)] = one.get("jagged"), one.inputs.events
+    times = measure(steps, options.rounds, clock=time.process_time)
+    shortest = str(min(options.lengths))
+    found = []
+    for longest in steps:
+        by_time = times[shortest].ratio(times[longest])
+        share = events[shortest] / events[longest]
+        what = {"workload": workload.name, "layers": workload.layers, "d": workload.d, "window": workload.window}
+        found.append(
+            {
+                **what,
+                "attention_every": workload.attention_every,
+                "longest": int(longest),
+                "events": events[longest],
+                "cpu_ns_per_event": times[longest].median / events[longest] * 1e9,
+                "times_the_shortest": {name: value * share for name, value in by_time.items()},
+                "repeats": options.rounds,
+            }
+        )
+    return found
+
+
 def tried(
     alternatives: dict[str, Callable[[], Tensor]], device: torch.device
 ) -> tuple[dict[str, Callable[[], Tensor]], dict[str, str]]:
@@ -110,15 +147,19 @@ def tried(
 
 def cases(options: argparse.Namespace) -> list[tuple[Workload, int, str]]:
     """All combinations; a fixed length has fill 1 whatever --fill says."""
-    shapes = [
+    return list(itertools.product(shapes(options), options.lengths, options.distributions))
+
+
+def shapes(options: argparse.Namespace) -> list[Workload]:
+    """All models."""
+    return [
         WORKLOADS[name].with_(**{key: value for key, value in changes.items() if value is not None})
         for name in options.workload
         for changes in (
-            dict(zip(("layers", "d", "merge", "preset"), values, strict=True))
-            for values in itertools.product(options.layers, options.d, options.merge, options.preset)
+            dict(zip(CHANGED, values, strict=True))
+            for values in itertools.product(*(getattr(options, name) for name in CHANGED))
         )
     ]
-    return list(itertools.product(shapes, options.lengths, options.distributions))
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
@@ -137,13 +178,20 @@ def table(rows: list[dict[str, Any]]) -> Table:
             continue
         peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:,.0f}"
         shown.add_row(
-            f"{row['workload']} {row['preset']} {row['merge']} d{row['d']} x{row['layers']}",
+            f"{row['workload']} {row['preset']} {row['merge']} d{row['d']} x{row['layers']}" + windows(row),
             str(row["longest"]), row["distribution"], f"{row['fill']:.2f}", str(row["rows"]), row["variant"],
             f"{row['samples_per_second']:,.0f}", f"{row['events_per_second']:,.0f}", f"{row['p50_ms']:.1f}",
             f"{row['p99_ms']:.1f}", "" if row["mfu"] is None else f"{row['mfu']:.1%}", peak,
             "" if row["times_jagged"] is None else f"{row['times_jagged']:.2f}",
         )  # fmt: skip
     return shown
+
+
+def windows(row: dict[str, Any]) -> str:
+    """What a model's name says of its attention."""
+    return (f" w{row['window']}" if row["window"] else "") + (
+        f" m{row['attention_every']}" if row["attention_every"] > 1 else ""
+    )
 
 
 def main() -> None:
@@ -159,6 +207,16 @@ def main() -> None:
     )
     result: dict[str, Any] = {"benchmark": "seq_length", **facts(device), "ceiling_flops": ceiling}
     result |= {"precision": options.precision, "cases": []}
+    if options.in_turns:
+        result["cases"] = [row for workload in shapes(options) for row in in_turns(workload, options)]
+        for row in result["cases"]:
+            times = row["times_the_shortest"]
+            console.print(
+                f"window {row['window'] or 'none'}, attention in every {row['attention_every']}. layer, {row['longest']} events: "
+                f"{row['cpu_ns_per_event']:,.0f} ns an event, {times['median']:.2f} times [{times['p25']:.2f}, {times['p75']:.2f}]"
+            )
+        write_result(options.json, result)
+        return
     for workload, longest, distribution in cases(options):
         torch.compiler.reset()
         result["cases"] += measure_case(workload, longest, distribution, options, ceiling)
@@ -190,6 +248,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--d", type=listed(int), default=[None])
     parser.add_argument("--merge", type=listed(str), default=[None])
     parser.add_argument("--preset", type=listed(str), default=[None])
+    parser.add_argument("--window", type=listed(int), default=[None], help="of attention; 0: none")
+    parser.add_argument("--attention-every", type=listed(int), default=[None])
+    parser.add_argument("--in-turns", action="store_true", help="the lengths take turns: the cost of an event")
     parser.add_argument(
         "--variants", type=listed(str), default=["jagged", "padded"], help="divide by ';': " + "; ".join(VARIANTS)
     )

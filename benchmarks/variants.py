@@ -8,7 +8,7 @@
     jagged, linear    without scores and weighted sums of the self-attention: what grows with the events, not their pairs
     jagged, empty     the same rows with empty histories: what grows with the rows alone
 
-A step is forward, loss and backward from the looked-up vectors on; tables and optimizer are benchmarks.scaling's.
+A step is forward, loss and backward from the looked-up vectors on; tables and optimizer: `interformer benchmark`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ VARIANTS = (
 )
 
 
-def _without_pairs(qk_J2HC: Tensor, v_JHC: Tensor, layout: JaggedLayout, rotary: Rotary) -> Tensor:
+def _without_pairs(
+    qk_J2HC: Tensor, v_JHC: Tensor, layout: JaggedLayout, rotary: Rotary, window: int | None = None
+) -> Tensor:
     """In the place of ops.attention.jagged_attention: queries and keys are made and turned, but never meet."""
+    del window
     turned = qk_J2HC
     if rotary.table is not None:
         turned = rotate(qk_J2HC.flatten(1), rotary.table).view(qk_J2HC.shape)

@@ -36,6 +36,8 @@ class Workload:
     heads: int
     preset: str = "default"
     merge: str = "concat"
+    window: int = 0  # of attention, events to each side; 0: none
+    attention_every: int = 1
 
     def features(self, longest: int) -> FeatureSchema:
         """The schema: every column of every history shares a table with a field of the candidate."""
@@ -70,6 +72,11 @@ class Workload:
         tree: dict[str, Any] = {"preset": self.preset, **sizes, **changes}
         if self.preset == "default":
             tree.setdefault("sequence", {}).setdefault("merge", self.merge)
+        if self.window or self.attention_every > 1:
+            tree["sequence"] = tree.get("sequence", {}) | {
+                "window": self.window or None,
+                "attention_every": self.attention_every,
+            }
         return ModelConfig.model_validate(tree)
 
     def with_(self, **changes: Any) -> Workload:

@@ -5,7 +5,8 @@ usage: python examples/onnx_request.py DIR [REQUEST.json] [--save FOLDER]
 REQUEST.json is {"user": {...}, "candidates": [{...}, ...]}; without it, the first golden request is ranked. --save keeps what each graph
 takes and gives as FOLDER/NAME.npz beside its .onnx file: data to test a port to C++, Java or another language with.
 
-The four steps are those of a service: encode, look up, run the graphs, sigmoid. In Triton's Python backend the parts above `answer` belong
+The four steps are those of a service: encode, look up, run the graphs, sigmoid (of recalibrated logits, where model.json has a scale
+and a shift). In Triton's Python backend the parts above `answer` belong
 into `initialize`, and `answer` into `execute`.
 """
 
@@ -20,12 +21,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from interformer_rec.metrics.recalibration import recalibrated, scale_and_shift
 from interformer_rec.serving import artefact
 from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.lookup import lookups_of
 from interformer_rec.serving.rectangle import reads_of
 from interformer_rec.serving.scorer import probabilities
-from interformer_rec.serving.tables import MappedTable
 
 
 class Model:
@@ -35,12 +36,9 @@ class Model:
         self.version = artefact.open(path)  # compares every file with its checksums
         contents, config, self.folder = self.version.contents, self.version.config, self.version.folder
         self.encoder = Encoder(config.features, self.version.fitted, self.version.signature)
-        tables = {
-            name: MappedTable(self.folder / one.file, one.form, one.rows, one.width)
-            for name, one in contents.tables.items()
-        }
         self.reads = reads_of(config.features, config.model)
-        self.lookups = lookups_of(config.features, self.reads, tables)
+        self.lookups = lookups_of(config.features, self.reads, artefact.tables_of(self.folder, contents.tables))
+        self.lines = scale_and_shift(contents.recalibration, tuple(label.name for label in config.features.labels))
         self.names = artefact.graph_names(contents.split)
         self.sessions = {
             name: onnxruntime.InferenceSession(
@@ -54,12 +52,17 @@ class Model:
         """(candidates, tasks) probabilities."""
         inputs = self.encoder.rank(user, candidates)
         if self.names == ("whole",):
-            return probabilities(self.run("whole", self.lookups[0](inputs.users, inputs.candidates, inputs.owners)))
+            return self.scores(self.run("whole", self.lookups[0](inputs.users, inputs.candidates, inputs.owners)))
         states = self.run(
             "user", self.lookups[0](inputs.users, None, None)
         )  # a service keeps these for the user's next request
         arrays = self.lookups[1](None, inputs.candidates, None)
-        return probabilities(self.run("candidate", [states, inputs.owners, *arrays]))
+        blocks = [array[None] for array in arrays]  # one block of candidates, that of user 0
+        return self.scores(self.run("candidate", [states, np.zeros(1, np.int64), *blocks])[0])
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """What the graphs give, as probabilities."""
+        return probabilities(recalibrated(logits, self.lines))
 
     def run(self, name: str, arrays: list[np.ndarray]) -> np.ndarray:
         """A graph's output."""

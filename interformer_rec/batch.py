@@ -47,6 +47,10 @@ class Batch(Pipelineable):
     skipped: dict[str, tuple[int, str]] = field(
         default_factory=dict
     )  # why rows were left out of it -> how many, an example
+    # Where rows are candidates (features.request): (B,) int64, the request of each, rising from 0. Keys and dense columns that are the
+    # request's fill its first rows, one a request; behind these they have no ids and zeros.
+    request_of: torch.Tensor | None = None
+    requests: int = 0  # how many
 
     @property
     def batch_size(self) -> int:

@@ -7,34 +7,28 @@ that `--help`, `doctor` and `config` start without loading torch. docs/decisions
 
 import argparse
 import gc
-import json
 import os
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from interformer_rec import __version__
+from interformer_rec.benchmarking import arguments as benchmarking
+from interformer_rec.data.grouping import arguments as grouping
+from interformer_rec.data.inspect.arguments import add_inspect_arguments
+from interformer_rec.data.recipes.arguments import add_data_arguments, options
 from interformer_rec.errors import InputError, paragraph, print_in_any_locale, readable, say, write_torchruns_file
-from interformer_rec.files import finite
-from interformer_rec.planning.arguments import (
-    Asked,
-    Output,
-    add_diff_arguments,
-    add_plan_arguments,
-    add_score_arguments,
-    given,
-    joined,
-)
+from interformer_rec.explaining import arguments as explaining
+from interformer_rec.planning import arguments as planning
 from interformer_rec.redaction import forget, redact
+from interformer_rec.result_table import show
 from interformer_rec.serving.arguments import add_export_arguments
 from interformer_rec.serving.server.arguments import add_serve_arguments
-from interformer_rec.training.scoring.arguments import add_config_arguments, add_scoring_arguments, add_trust_argument
+from interformer_rec.training.scoring import arguments as scoring
+from interformer_rec.training.start.arguments import add_train_arguments, beginning
+from interformer_rec.tuning.arguments import add_tune_arguments, options_of
 
 # The only place where a command meets its code.
 CALLS = {
@@ -45,29 +39,35 @@ CALLS = {
     "decisions": "interformer_rec.data.inspect.command:decisions",
     "write": "interformer_rec.storage:write_file",
     "data": "interformer_rec.data.recipes.catalog:prepare",
+    "data group": "interformer_rec.data.grouping.command:group",
+    "data ungroup": "interformer_rec.data.grouping.command:ungroup",
     "recipes": "interformer_rec.data.recipes.listing:text",
     "train": "interformer_rec.training.run:train",
+    "tune": "interformer_rec.tuning.command:tune",
+    "benchmark": "interformer_rec.benchmarking.command:benchmark",
+    "benchmark diff": "interformer_rec.benchmarking.difference:compare",
     "evaluate": "interformer_rec.training.scoring.trained:evaluate",
     "predict": "interformer_rec.training.scoring.trained:predict",
+    "explain": "interformer_rec.explaining.command:run",
     "export": "interformer_rec.serving.export:export",
     "serve": "interformer_rec.serving.server.command:serve",
     "plan": "interformer_rec.planning.command:plan",
     "plan diff": "interformer_rec.planning.command:compare",
-    "plan score": "interformer_rec.planning.score.command:score_run",
+    "plan score": "interformer_rec.planning.score.command:score_runs",
+    "plan improve": "interformer_rec.planning.choose.command:improve_run",
     "print once": "interformer_rec.distributed.job.printed_once:print_once",
 }
 
-ON_RANKS = ("train", "evaluate", "predict")  # commands that one job runs on several ranks
+ON_RANKS = ("train", "evaluate", "predict", "explain", "benchmark")  # commands that one job runs on several ranks
+TWO_WORDS = (*planning.SUBCOMMANDS, *benchmarking.SUBCOMMANDS, *grouping.COMMANDS)
 
 # What comes before a command's module is loaded: torch's import starts threads, TorchRec's needs FBGEMM or what stands in for it.
-BEFORE = {
-    "train": ("interformer_rec.training.measure.heap:one_arena", "interformer_rec.install.fbgemm:require"),
-    "evaluate": ("interformer_rec.install.fbgemm:require",),
-    "predict": ("interformer_rec.install.fbgemm:require",),
-    "export": ("interformer_rec.install.fbgemm:require",),
-    "plan": ("interformer_rec.install.fbgemm:plan_without",),
-    "plan diff": ("interformer_rec.install.fbgemm:plan_without",),
-    "plan score": ("interformer_rec.install.fbgemm:plan_without",),
+READS_TABLES, PLANS = ("interformer_rec.install.fbgemm:require",), ("interformer_rec.install.fbgemm:plan_without",)
+BEFORE: dict[str, tuple[str, ...]] = {
+    "train": ("interformer_rec.training.measure.heap:one_arena", *READS_TABLES),
+    "tune": ("interformer_rec.install.search:require", *READS_TABLES),
+    **dict.fromkeys(("evaluate", "predict", "explain", "export", "benchmark"), READS_TABLES),
+    **dict.fromkeys(("plan", *planning.SUBCOMMANDS, *benchmarking.SUBCOMMANDS), PLANS),
 }
 
 
@@ -100,7 +100,7 @@ def config(args: argparse.Namespace) -> int:
 
 def inspect(args: argparse.Namespace) -> int:
     """Print the drafted run config or write it to a file or URI."""
-    text = call("inspect", args.path)
+    text = call("inspect", args.path, args.kind)
     for decision in call("decisions", text):
         say(decision)
     if args.out is None:
@@ -118,9 +118,30 @@ def data(args: argparse.Namespace) -> int:
     return 0
 
 
+def regroup(args: argparse.Namespace) -> int:
+    """Impressions become request rows, or the other way; prints what was written."""
+    show(args.command, call(args.command, args.source, args.out, **grouping.given(args)))
+    return 0
+
+
 def train(args: argparse.Namespace) -> int:
     """Train; the exit code is the run's."""
-    return call("train", call("load", args.config, args.set), args.resume)
+    return call("train", call("load", args.config, args.set), args.resume, *beginning(args))
+
+
+def tune(args: argparse.Namespace) -> int:
+    """Search settings by trials on validation; the exit code is the study's."""
+    return call("tune", args.config, args.set, options_of(args))
+
+
+def benchmark(args: argparse.Namespace) -> int:
+    """Measure what the config's training costs over lengths, candidates, kinds and ranks."""
+    return call("benchmark", args.config, args.set, benchmarking.options_of(args))
+
+
+def benchmark_diff(args: argparse.Namespace) -> int:
+    """Print what differs between two benchmarks."""
+    return call("benchmark diff", args.first, args.second, args.noise, args.json)
 
 
 def evaluate(args: argparse.Namespace) -> int:
@@ -137,11 +158,16 @@ def predict(args: argparse.Namespace) -> int:
     return 0
 
 
+def explain(args: argparse.Namespace) -> int:
+    """Print what a trained model depends on, and write it as a page and JSON."""
+    return call("explain", explaining.Asked.of(args), args.json)
+
+
 def export(args: argparse.Namespace) -> int:
     """Write a version of an artefact that scores as predict does; prints what was compared."""
-    written = call(
-        "export", args.path, args.out, args.tables, args.runtime, args.isa, data=args.data, trust=args.trust_run
-    )
+    how = {name: getattr(args, name) for name in ("tables", "runtime", "isa", "data", "delta", "full_every", "keep")}
+    keys = (args.absent, args.unknown)
+    written = call("export", args.path, args.out, **how, trust=args.trust_run, keys=keys)
     show("export", written, as_json=args.json)
     return 0
 
@@ -153,7 +179,7 @@ def serve(args: argparse.Namespace) -> int:
 
 def plan(args: argparse.Namespace) -> int:
     """Print a sharding plan for a cluster."""
-    return call("plan", given(Asked, args), given(Output, args))
+    return call("plan", planning.given(planning.Asked, args), planning.given(planning.Output, args))
 
 
 def plan_diff(args: argparse.Namespace) -> int:
@@ -162,35 +188,13 @@ def plan_diff(args: argparse.Namespace) -> int:
 
 
 def plan_score(args: argparse.Namespace) -> int:
-    """Print what a run says about its prediction."""
-    return call("plan score", args.run_folder, args.cluster, out=args.out, as_json=args.json, trust=args.trust_run)
+    """Print what runs say about their prediction."""
+    return call("plan score", args.run_folders, args.cluster, out=args.out, as_json=args.json, trust=args.trust_run)
 
 
-def options(pairs: list[str]) -> dict[str, str]:
-    """["rows=100", ...] -> {"rows": "100", ...}."""
-    split = [pair.partition("=") for pair in pairs]
-    for (name, equals, _), pair in zip(split, pairs, strict=True):
-        if not (name and equals):
-            raise InputError(f"--set {pair}: expected name=value, for example --set rows=100000")
-    return {name: value for name, _, value in split}
-
-
-def show(title: str, values: Mapping[str, Any], as_json: bool = False) -> None:
-    """Print a result on rank 0 only: the other processes of a torchrun have the same one."""
-    if os.environ.get("RANK", "0") != "0":
-        return
-    if as_json:
-        print(json.dumps(finite(values)))
-        return
-    table = Table(title=title, title_justify="left", show_header=False)
-    for name, value in values.items():
-        table.add_row(*map(_as_it_is, (name, f"{value:.6g}" if isinstance(value, float) else redact(str(value)))))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
-
-
-def _as_it_is(text: str) -> Text:
-    """No markup: names come from other people's configs. What is not printable could change the terminal, and is shown escaped."""
-    return Text("".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text))
+def plan_improve(args: argparse.Namespace) -> int:
+    """Print a better plan for a run."""
+    return call("plan improve", args.run_folder, args.cluster, out=args.out, as_json=args.json, trust=args.trust_run)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -203,6 +207,18 @@ class _Parser(argparse.ArgumentParser):
         return super().format_help() + (f"\n{call(self.ending)}\n" if self.ending else "")
 
 
+def _add_planning(add: Callable[[Callable[[argparse.Namespace], int], str], _Parser]) -> None:
+    """`plan` and its subcommands."""
+    planning.add_plan_arguments(add(plan, "Plan the tables' sharding for a cluster: memory, time, reasons."))
+    planning.add_diff_arguments(add(plan_diff, "What differs between two plan files."))
+    one = add(plan_score, "A plan's prediction beside what runs measured; --out writes the calibrated cluster.")
+    planning.add_score_arguments(one)
+    scoring.add_trust_argument(one)
+    one = add(plan_improve, "A better plan for a run: the gain, and the bytes that would move; --out writes it.")
+    planning.add_improve_arguments(one)
+    scoring.add_trust_argument(one)
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     # --debug is accepted before and after the command; SUPPRESS keeps the second from undoing the first.
@@ -212,8 +228,8 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"interformer {__version__}")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def add(run: Callable[[argparse.Namespace], int], about: str) -> _Parser:
-        name = run.__name__.replace("_", " ")
+    def add(run: Callable[[argparse.Namespace], int], about: str, name: str = "") -> _Parser:
+        name = name or run.__name__.replace("_", " ")
         command = commands.add_parser(name, help=about, description=about, parents=[debug])
         command.set_defaults(run=run)
         return command
@@ -221,45 +237,29 @@ def parser() -> argparse.ArgumentParser:
     one = add(doctor, "Do the installed versions fit; what to do if not. Exit code 1 if training cannot work.")
     one.add_argument("--json", action="store_true", help="one JSON object instead of tables")
 
-    one = add(config, "Check a run config and print it with every default filled in.")
-    add_config_arguments(one)
-
-    one = add(inspect, "Draft a schema from a folder of Parquet files.")
-    one.add_argument("path", metavar="PATH", help="a folder, file, glob or URI")
-    one.add_argument("--out", metavar="FILE", help="a path or URI: write the draft there instead of to the screen")
+    scoring.add_config_arguments(add(config, "Check a run config and print it with every default filled in."))
+    add_inspect_arguments(add(inspect, "Draft a schema from a folder of Parquet files."))
 
     one = add(data, "Prepare a public or a synthetic data set: Parquet files and a schema.")
     one.ending = "recipes"
-    one.add_argument("name", metavar="NAME", help="a recipe of the list below")
-    one.add_argument("--out", metavar="DIR", required=True, help="the folder to write")
-    one.add_argument("--raw", metavar="DIR", help="the data set as its owners publish it, if you have it already")
-    one.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="an option of the recipe")
-
-    one = add(train, "Train. Writes a run folder: config, metrics, checkpoints, report.")
-    add_config_arguments(one)
-    one.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run")
-
-    add_plan_arguments(add(plan, "Plan the tables' sharding for a cluster: memory, time, reasons. No GPU needed."))
-    add_diff_arguments(add(plan_diff, "What differs between two plan files."))
-    one = add(plan_score, "A plan's prediction beside what a run measured; --out writes the calibrated cluster.")
-    add_score_arguments(one)
-    add_trust_argument(one)
-
+    add_data_arguments(one)
+    grouping.add_group_arguments(add(regroup, "Impressions become request rows: lists of candidates.", "data group"))
+    grouping.add_ungroup_arguments(add(regroup, "Request rows become impressions.", "data ungroup"))
+    add_train_arguments(add(train, "Train. Writes a run folder: config, metrics, checkpoints, report."))
+    one = add(tune, "Search settings: trials compared on validation, a page, and the config that replays the best.")
+    add_tune_arguments(one)
+    _add_planning(add)
+    one = add(benchmark, "Measure your own config's training over history lengths, candidates, kinds and ranks.")
+    benchmarking.add_benchmark_arguments(one)
+    benchmarking.add_diff_arguments(add(benchmark_diff, "What became faster or slower between two benchmarks."))
     one = add(evaluate, "Metrics of a trained model.")
-    add_scoring_arguments(one, "Parquet files with labels; default: the test data of the run", required=False)
-
-    one = add(predict, "Parquet in, Parquet out, with a score column.")
-    add_scoring_arguments(one, "Parquet files, labels not needed", required=True)
-    one.add_argument(
-        "--out", metavar="PATH", required=True, help="path or URI: a .parquet file, or a folder (a part a rank)"
-    )
-    one.add_argument(
-        "--score-column", metavar="NAME", default="score_{label}", help="{label} is a label's name; score_{label}"
-    )
+    scoring.add_scoring_arguments(one, "Parquet files with labels; default: the test data of the run", required=False)
+    scoring.add_predict_arguments(add(predict, "Parquet in, Parquet out, with a score column."))
+    explaining.add_explain_arguments(add(explain, "Importance and cost of a trained model's inputs; slices."))
 
     one = add(export, "A run becomes an artefact that answers without the training code, and scores as predict does.")
     add_export_arguments(one)
-    add_trust_argument(one)
+    scoring.add_trust_argument(one)
 
     add_serve_arguments(add(serve, "Answer requests over HTTP with an exported model."))
     return root
@@ -269,7 +269,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code; only argparse (--help, a wrong flag: 2) leaves by SystemExit."""
     print_in_any_locale()
     forget()
-    args = parser().parse_args(joined(sys.argv[1:] if argv is None else argv))
+    args = parser().parse_args(planning.joined(sys.argv[1:] if argv is None else argv, TWO_WORDS))
     debug = getattr(args, "debug", False)
     try:
         return args.run(args)

@@ -47,6 +47,15 @@ def size(value: Any) -> str:
     return f"{found:.2f} TiB"
 
 
+def milliseconds(value: float) -> str:
+    """Three digits; plan_parts.js writes them so, too."""
+    if value >= 100:
+        return f"{value:,.0f} ms"
+    if value >= 1:
+        return f"{value:.1f} ms" if value >= 10 else f"{value:.2f} ms"
+    return "<0.001 ms" if 0 < value < 0.001 else f"{value:.3g} ms"
+
+
 def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
     """(0, 1, 2, 5) -> [(0, 2), (5, 5)]: first and last of each unbroken run, ascending."""
     found: list[tuple[int, int]] = []

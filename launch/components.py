@@ -3,10 +3,9 @@
     torchx run -s local_cwd  launch/components.py:train -j 1x2 --config run.yaml -- --set=training.epochs=1
     torchx run -s slurm      interformer.train -j 16x8 --gpu 8 --cpu 96 --memMB 1500000 --config run.yaml
 
-The first form reads this file, the second finds it by its entry point. Each component but `serve` is one call of TorchX's own
-torchrun component. TorchX reads signatures and docstrings: it wants typing.Optional and no postponed annotations, and executes the
-file in a namespace of its own, so no name here may mean something else there (its `validate`, `Path`, `logger`).
-docs/decisions/0007-launching.md says why what is chosen, docs/guides/laptop-to-cluster.md how to use it.
+The first form reads this file, the second finds it by its entry point. Each component but `serve` calls TorchX's torchrun component once.
+TorchX reads signatures and docstrings: it wants typing.Optional and no postponed annotations. It executes the file in a namespace of its
+own: no name here may mean something else there. docs/decisions/0007-launching.md has reasons, docs/guides/laptop-to-cluster.md the use.
 """
 
 from typing import Dict, List, Optional  # noqa: UP035  TorchX 0.7.0 parses these spellings only
@@ -25,6 +24,7 @@ torchrun = getattr(dist, "torchrun", dist.ddp)
 def train(
     *args: str,
     config: str,
+    follow: bool = False,
     image: str = IMAGE,
     name: str = "/interformer-train",
     j: str = "1x1",
@@ -41,13 +41,13 @@ def train(
 ) -> specs.AppDef:
     """Train: `interformer train CONFIG --resume ARGS` on every rank.
 
-    Always with --resume, because schedulers start jobs again without asking: a fresh run folder is begun, one that holds
-    checkpoints is continued. For a new run choose a new folder (training.out). A job submitted twice is refused while the first one
-    trains: "'runs/x' is in use: process 7 on host h trains there since ..., job torchrun ...", exit code 2, and no file is changed.
+    Always with --resume, because schedulers start jobs again without asking: a new run folder (training.out) is begun, one that
+    holds checkpoints is continued. While a job trains in it, a second one is refused ("is in use"): exit code 2, no file is changed.
 
     Args:
         args: further arguments of `interformer train` after `--`; write --set=A.B=C, because TorchX refuses `--set` given twice
         config: the run config, a YAML file as the job sees it
+        follow: with data.windows: wait for the next window after the last, until a signal
         image: container image; schedulers without containers ignore it
         name: job name, {experiment}/{run} or /{run}
         j: [{min_nodes}:]{nodes}x{processes a node}; one process a GPU
@@ -62,7 +62,7 @@ def train(
         rdzv_port: port on the first node where the nodes meet; used with more than one node
         mounts: volumes of containers (type=bind,src=/data,dst=/data,readonly)
     """
-    command = ["train", config, "--resume", *args]
+    command = ["train", config, "--resume", *(["--follow"] if follow else []), *args]
     return _job(
         "train", "interformer_rec.cli", command, image, name, j, specs.resource(cpu, gpu, memMB + shmMB, h), env,
         max_retries, max_restarts, rdzv_port, mounts,
@@ -161,7 +161,7 @@ def predict(
 
 def benchmark(
     *args: str,
-    bench: str,
+    config: str,
     image: str = IMAGE,
     name: str = "/interformer-benchmark",
     j: str = "1x1",
@@ -174,11 +174,11 @@ def benchmark(
     rdzv_port: int = 29500,
     mounts: Optional[List[str]] = None,  # noqa: UP006, UP045
 ) -> specs.AppDef:
-    """Measure: `python -m benchmarks.BENCH ARGS` on every rank. Never started again by itself: half a measurement is none.
+    """Measure: `interformer benchmark CONFIG ARGS` on every rank. Never started again by itself: half a measurement is none.
 
     Args:
-        args: arguments of the benchmark after `--`, for example -- --json out.json
-        bench: the benchmark's module in benchmarks/, for example data
+        args: further arguments of the benchmark after `--`, for example -- --lengths=64,1024 --out=/shared/benchmark
+        config: the run config, a YAML file as the job sees it
         image: container image; schedulers without containers ignore it
         name: job name, {experiment}/{run} or /{run}
         j: [{min_nodes}:]{nodes}x{processes a node}; one process a GPU
@@ -192,8 +192,8 @@ def benchmark(
         mounts: volumes of containers (type=bind,src=/data,dst=/data,readonly)
     """
     return _job(
-        "benchmark", f"benchmarks.{bench}", list(args), image, name, j, specs.resource(cpu, gpu, memMB + shmMB, h), env,
-        0, 0, rdzv_port, mounts,
+        "benchmark", "interformer_rec.cli", ["benchmark", config, *args], image, name, j,
+        specs.resource(cpu, gpu, memMB + shmMB, h), env, 0, 0, rdzv_port, mounts,
     )  # fmt: skip
 
 

@@ -17,8 +17,10 @@ VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 STAMP = os.path.join(VENV, "interformer-install.json")
 OLDEST, NEWEST = (3, 10), (3, 13)
-# What a checkout has beside the set of its variant: the launcher, what serves a model, and what tests and benchmarks need.
-EXTRAS = ("-r", "requirements/launch.txt", "-r", "requirements/serve.txt", "-r", "requirements/dev.txt")
+# What a checkout has beside the set of its variant: what searches settings (the cluster image has it too), the launcher, what serves
+# a model, and what tests and benchmarks need.
+NAMES = ("tune", "launch", "serve", "dev")
+EXTRAS = tuple(word for name in NAMES for word in ("-r", "requirements/" + name + ".txt"))
 
 
 class SetupError(Exception):

@@ -2,22 +2,33 @@
 
 import gc
 import os
+import signal
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded; the processes that tests start inherit it
 gc.disable()  # until all tests are loaded: nothing of them is garbage
+# nohup and a shell's background jobs ignore these, which runs respect and tests of signals would take for a fault
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# A worker gets a file at a time: those that take half a minute come first, lest one is left when the others have ended.
+# A worker gets a file at a time. Those that take half a minute come first, and those that wait for processes and limits of
+# time, lest one is left when the others have ended.
 LONG = (
     "benchmarks/quality/test_command.py",
+    "faults/test_processes.py",
+    "serving/test_without_torch.py",
     "planning/score/test_score.py",
-    "faults/",
+    "watchdog/test_watchdog.py",
     "launch_/test_jobs.py",
+    "training/windows/test_follow.py",
+    "faults/",
     "distributed/job/",
-    "planning/cost/test_dense.py",
+    "install/",
+    "planning/",
     "training/",
+    "serving/",
 )
 
 

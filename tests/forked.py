@@ -31,6 +31,7 @@ CONTEXT.set_forkserver_preload(
         "tests.forked",
         "tests.launch",
         "tests.torchrun",
+        "tests.preloaded",  # the last
     ]
 )
 

@@ -48,13 +48,17 @@ def calls(monkeypatch):
     [
         (["doctor", "--json"], [("doctor", True)]),
         (["config", "c.yaml", "--set", "a.b=1", "--set", "c=2"], [("load", "c.yaml", ["a.b=1", "c=2"])]),
-        (["inspect", "folder"], [("inspect", "folder")]),
+        (["inspect", "folder"], [("inspect", "folder", None)]),
+        (["inspect", "folder", "--kind", "din"], [("inspect", "folder", "din")]),
         (
             ["data", "synthetic", "--out", "d", "--set", "rows=9", "--set", "where=a=b"],
             [("data", "synthetic", "d", None, {"rows": "9", "where": "a=b"})],
         ),
-        (["train", "c.yaml"], [("load", "c.yaml", []), ("train", "CONFIG", False)]),
-        (["train", "c.yaml", "--resume"], [("load", "c.yaml", []), ("train", "CONFIG", True)]),
+        (["train", "c.yaml"], [("load", "c.yaml", []), ("train", "CONFIG", False, None, False, False)]),
+        (
+            ["train", "c.yaml", "--resume", "--from", "runs/a", "--from-partial"],
+            [("load", "c.yaml", []), ("train", "CONFIG", True, "runs/a", True, False)],
+        ),
         (["evaluate", "run"], [("evaluate", "run", None, [])]),
         (
             ["predict", "run", "--data", "d", "--out", "o", "--set", "a=1", "--score-column", "p"],
@@ -74,7 +78,7 @@ def test_exit_codes_of_the_work_are_passed_on(calls):
 
 
 def test_inspect_writes_to_a_path_or_uri(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(inspect, "inspect_folder", lambda path: "name: Größe\n")
+    monkeypatch.setattr(inspect, "inspect_folder", lambda path, kind: "name: Größe\n")
     (tmp_path / "new").mkdir()
     for place in (str(tmp_path / "s.yaml"), f"file://{tmp_path}/new/t.yaml", "memory://drafts/u.yaml"):
         assert cli.main(["inspect", "folder", "--out", place]) == 0
@@ -186,7 +190,9 @@ def test_ctrl_c_is_130(calls):
     assert cli.main(["train", "c.yaml"]) == 130
 
 
-@pytest.mark.parametrize("argv", [[], ["plan"], ["train"], ["predict", "run"], ["doctor", "--jsno"]])
+@pytest.mark.parametrize(
+    "argv", [[], ["plan", "c.yaml", "--nodes"], ["train"], ["predict", "run"], ["doctor", "--jsno"]]
+)
 def test_wrong_usage_is_2(argv, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main(argv)

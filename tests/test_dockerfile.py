@@ -22,6 +22,7 @@ from interformer_rec.serving.server.settings import Settings
 ROOT = Path(__file__).parents[1]
 DOCTOR = 'CMD ["interformer", "doctor"]'
 SERVE = ["-m", "pip", "install", "-r", "requirements/serve.txt"]
+WITHOUT_TORCH = ["-m", "pip", "install", "-r", "requirements/base.txt", "-r", "requirements/serve.txt"]
 
 
 class Line(NamedTuple):
@@ -175,18 +176,45 @@ def test_installs_with_the_steps_of_install_py(monkeypatch):
     wanted = [[word for word in step if word not in without] for step in steps]
     wanted[0] = wanted[0][: wanted[0].index("requirements/launch.txt") - 1]
     python = [shlex.split(command) for command in shell(parse((ROOT / "Dockerfile").read_text()))]
-    assert [words[1:] for words in python if words[0] == ".venv/bin/python"] == [*wanted, SERVE]
+    without_torch = [WITHOUT_TORCH, ["-m", "pip", "install", "--no-deps", "."]]
+    assert [words[1:] for words in python if words[0] == ".venv/bin/python"] == [*wanted, SERVE, *without_torch]
+
+
+def required(file: str) -> set[str]:
+    """Names of the packages of a requirements file, with those of the files that it includes."""
+    found: set[str] = set()
+    for line in (ROOT / file).read_text(encoding="utf-8").splitlines():
+        if line.startswith("-r "):
+            found |= required(f"requirements/{line[3:].strip()}")
+        elif line and not line.startswith("#"):
+            found.add(re.match(r"[\w.-]+", line)[0].lower())
+    return found
+
+
+def test_one_of_the_servers_has_no_torch_and_all_that_serves_onnx():
+    names = set[str]().union(*(required(word) for word in WITHOUT_TORCH if word.endswith(".txt")))
+    assert {"onnxruntime", "starlette", "uvicorn", "numpy", "pyarrow", "pydantic", "safetensors"} <= names
+    assert not names & {name for name in required("requirements/cpu.txt") if re.match("torch|fbgemm|tensordict", name)}
+    assert "torch" in required("requirements/cpu.txt")
 
 
 def the_server() -> list[Line]:
-    (stage,) = [one for one in images(parse((ROOT / "Dockerfile").read_text())) if one[0].text.endswith(" AS serve")]
+    (stage,) = [one for one in images(parse((ROOT / "Dockerfile").read_text())) if one[0].text.endswith(" AS server")]
     return stage
+
+
+def test_both_servers_are_the_server_with_packages():
+    lines = parse((ROOT / "Dockerfile").read_text())
+    for name in ("serve", "serve-onnx"):
+        at = lines.index(Line("FROM", f"server AS {name}"))
+        assert lines[at + 1] == Line("COPY", f"--from=build-{name} /opt/interformer/.venv /opt/interformer/.venv")
+        assert lines[at + 2].instruction == "FROM"
 
 
 def test_the_servers_command_is_one_that_it_has():
     """It needs no compiler, and what it listens on is what the image exposes."""
     stage = the_server()
-    assert stage[0].text == "bare AS serve" and shell(stage) == [c for c in shell(stage) if c.startswith("useradd")]
+    assert stage[0].text == "bare AS server" and shell(stage) == [c for c in shell(stage) if c.startswith("useradd")]
     program, *words = json.loads(of(stage, "CMD")[0])
     given = cli.parser().parse_args(words)
     assert (program, given.command, given.host) == ("interformer", "serve", "0.0.0.0")
@@ -211,11 +239,12 @@ def test_the_servers_health_check_asks_it(status):
     assert asked == ["/v2/health/live"]
 
 
-def test_make_builds_both():
+def test_make_builds_all():
     def command(*target: str) -> str:
         ran = subprocess.run(["make", "-n", "image", *target], cwd=ROOT, capture_output=True, text=True, check=True)
         return ran.stdout
 
     assert "--target" not in command() and "-t interformer-rec:" in command()
-    server = command("TARGET=serve")
-    assert "--target serve" in server and "VARIANT=cpu" in server and "-t interformer-rec-serve:" in server
+    for target in ("serve", "serve-onnx"):
+        server = command(f"TARGET={target}")
+        assert f"--target {target} " in server and "VARIANT=cpu" in server and f"-t interformer-rec-{target}:" in server

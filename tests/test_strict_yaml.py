@@ -1,5 +1,8 @@
 """The one reader of YAML: what it takes, what it refuses, and that what it writes it reads."""
 
+import random
+from pathlib import Path
+
 import pytest
 
 from interformer_rec import strict_yaml
@@ -88,3 +91,34 @@ def test_what_is_written_is_read():
     ]
     tree = {"list": odd, "keys": {text: index for index, text in enumerate(odd)}, "f": [1.0, 1e-30, 5e20], "n": None}
     assert strict_yaml.parse(strict_yaml.dump(tree), "here") == tree
+
+
+ROOT = Path(__file__).parents[1]
+FILES = [
+    path for folder in ("configs", "benchmarks", "tests/hostile") for path in sorted((ROOT / folder).rglob("*.yaml"))
+]
+
+
+@pytest.mark.skipif(strict_yaml._Compiled is None, reason="this PyYAML was built without libyaml")
+def test_libyaml_and_pyyaml_read_the_same(monkeypatch):
+    """Files of the project, and texts that are nearly YAML: the values, or the message with its line."""
+    texts = [path.read_text(encoding="utf-8") for path in FILES]
+    draw = random.Random(3)
+    for _ in range(300):
+        text = list(
+            "a: 1\nb: [1, {c: d}]\n# x\ne:\n  - f: 'q''q'\n    g: |\n      h\n? \"k\\x41\"\n: &x {p: 1}\nn: *x\n"
+        )
+        for _ in range(draw.randint(1, 4)):
+            text.insert(draw.randrange(len(text)), draw.choice(" \t\n:-[]{}#&*>'\"%@?.0é\x85\ufeff\\~"))
+        texts.append("".join(text))
+
+    def read(text):
+        try:
+            return strict_yaml.parse(text, "here")
+        except InputError as error:
+            return str(error)
+
+    compiled = [read(text) for text in texts]
+    monkeypatch.setattr(strict_yaml, "_Compiled", None)
+    assert compiled == [read(text) for text in texts]
+    assert sum(isinstance(found, str) for found in compiled) > 50

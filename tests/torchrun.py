@@ -1,7 +1,7 @@
 """torchrun whose agent and ranks are forked from a process that has loaded torch: torch's own agent, without each process's imports.
 
 Where torch's agent starts a program, `Forked` takes the place of subprocess.Popen. A process is known by its name (`ps -o comm`):
-the job's for the agent, and JOB.RANK for a rank. tests/launch_ and tests/faults start torchrun as a user does.
+the job's for the agent, and JOB.RANK for a rank. tests/launch_ starts torchrun as a user does.
 """
 
 from __future__ import annotations

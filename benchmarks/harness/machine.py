@@ -9,88 +9,26 @@ import argparse
 import ctypes
 import gc
 import importlib
-import os
-import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 
 import torch
 
 from benchmarks.harness.result_file import write_result
-
-PACKAGES = ("torch", "triton", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "numpy")
+from interformer_rec.benchmarking import machine
+from interformer_rec.benchmarking.machine import copy_bandwidth, matmul_ceiling
 
 
 def facts(device: torch.device) -> dict[str, Any]:
-    """Hardware, versions, threads, command and date."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "versions": versions,
-        "command": " ".join(["python -m", *_command()]),
-        "date": time.strftime("%Y-%m-%d"),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    }
+    """Hardware, versions, threads, command, date and load."""
+    return {**machine.facts(device), "command": " ".join(["python -m", *_command()])}
 
 
 def _command() -> list[str]:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return [spec.name if spec is not None else sys.argv[0], *sys.argv[1:]]
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def matmul_ceiling(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of square matrix products, the best of three sizes: what this machine reaches, not what its vendor says."""
-    sizes = (4096, 8192, 12288) if device.type == "cuda" else (512, 1024, 2048)
-    best = 0.0
-    for size in sizes:
-        a = torch.randn(size, size, device=device, dtype=dtype)
-        b = torch.randn(size, size, device=device, dtype=dtype)
-        best = max(best, 2 * size**3 / _fastest(lambda a=a, b=b: torch.mm(a, b), device))
-    return best
-
-
-def copy_bandwidth(device: torch.device) -> float:
-    """Bytes read and written a second by copying a large tensor."""
-    size = (1 << 30) if device.type == "cuda" else (1 << 26)
-    source = torch.ones(size, device=device)
-    target = torch.empty_like(source)
-    return 2 * source.numel() * source.element_size() / _fastest(lambda: target.copy_(source), device)
-
-
-def _fastest(work: Callable[[], object], device: torch.device, repeats: int = 7) -> float:
-    times = []
-    for _ in range(repeats + 1):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:

@@ -29,12 +29,13 @@ from rich.table import Table
 
 from benchmarks import lengths as length_distributions
 from benchmarks.harness.interleaved import Times, measure
-from benchmarks.harness.machine import copy_bandwidth, facts, matmul_ceiling
+from benchmarks.harness.machine import facts
 from benchmarks.harness.result_file import write_result
 from benchmarks.kernels import attention as kernel_attention
 from benchmarks.kernels import jagged as kernel_jagged
 from benchmarks.kernels import rows as kernel_rows
 from benchmarks.kernels.case import DTYPES, Case, Ready, Shape
+from interformer_rec.benchmarking.machine import copy_bandwidth, matmul_ceiling
 
 OPERATORS: dict[str, Callable[[Shape], Case]] = {
     "attention": kernel_attention.attention,

@@ -70,13 +70,13 @@ def table_rows(result: dict[str, Any]) -> list[list[str]]:
         rows.append(
             [
                 system["name"] + (" *" if system["own_features"] else ""),
-                *(_spread(system.get(name)) for name in ("auc", "gauc", "logloss", "ne")),
-                _spread(system["calibration"], 3),
+                *(spread(system.get(name)) for name in ("auc", "gauc", "logloss", "ne")),
+                spread(system["calibration"], 3),
                 f"{system['dense_parameters']:,}",
                 f"{system['table_parameters']:,}",
                 f"{system['flops'] / 1e6:.3g}",
                 f"{rate:,.0f}" if rate else "-",
-                _interval(difference["auc"]) if difference else "-",
+                interval(difference["auc"]) if difference else "-",
             ]
         )
     return rows
@@ -98,19 +98,21 @@ def verdict(result: dict[str, Any]) -> list[str]:
     for metric, difference in result["differences"][result["best"]].items():
         if metric == "calibration":
             continue  # best at 1, so a difference says nothing
-        lines.append(f"- {metric} {_interval(difference)}")
+        lines.append(f"- {metric} {interval(difference)}")
     if any(system["own_features"] for system in result["systems"]):
         lines.append("Systems with * read fewer or longer histories than the others.")
     return lines
 
 
-def _spread(value: dict[str, float | None] | None, digits: int = 4) -> str:
+def spread(value: dict[str, float | None] | None, digits: int = 4) -> str:
+    """Mean ± standard deviation; - of nothing."""
     if value is None:
         return "-"
     return f"{value['mean']:.{digits}f}" + (f" ± {value['std']:.{digits}f}" if value["std"] is not None else "")
 
 
-def _interval(difference: dict[str, Any]) -> str:
+def interval(difference: dict[str, Any]) -> str:
+    """A difference with its intervals over seeds and over users."""
     parts = [f"{difference['mean']:+.4f}"]
     for name, values in (("seeds", difference["over_seeds"]), ("users", difference["over_users"])):
         if values is not None:

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from interformer_rec import strict_yaml
 from interformer_rec.config import run as run_config
 from interformer_rec.config.features import Strict
 from interformer_rec.config.run import RunConfig
 from interformer_rec.errors import InputError
+from interformer_rec.tuning.space import space_of
 
 ROOT = Path(__file__).parents[2]
 FILE = Path(__file__).with_name("sets.yaml")
@@ -79,25 +80,10 @@ class Dataset(Strict):
         return folder
 
 
-class Range(Strict):
-    """One dimension of a search: exactly one of the three."""
-
-    log: tuple[float, float] | None = None
-    linear: tuple[float, float] | None = None
-    choices: tuple[Any, ...] | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Range:
-        if sum(part is not None for part in (self.log, self.linear, self.choices)) != 1:
-            raise ValueError("a range is one of log, linear and choices")
-        return self
-
-
 class Kind(Strict):
-    """A kind's fixed recipe and what is searched beside the shared ranges."""
+    """A kind's fixed recipe."""
 
     set: dict[str, Any] = Field(default_factory=dict)
-    search: dict[str, Range] = Field(default_factory=dict)
 
 
 class Variant(Strict):
@@ -113,7 +99,6 @@ class Sets(Strict):
     """The whole file."""
 
     data: dict[str, Dataset]
-    search: dict[str, Range]
     kinds: dict[str, Kind]
     variants: dict[str, Variant]
     sets: dict[str, tuple[str, ...]]
@@ -121,10 +106,10 @@ class Sets(Strict):
     def system(self, name: str) -> System:
         """Raises InputError with the nearest names."""
         if name in self.kinds:
-            return System(name, name, self.kinds[name], Variant(), self.search)
+            return System(name, name, self.kinds[name], Variant())
         if name in self.variants:
             variant = self.variants[name]
-            return System(name, variant.kind, self.kinds[variant.kind], variant, self.search)
+            return System(name, variant.kind, self.kinds[variant.kind], variant)
         raise InputError(unknown("model", name, [*self.kinds, *self.variants]))
 
     def systems(self, models: str | None, set_name: str | None) -> list[System]:
@@ -143,10 +128,9 @@ class Sets(Strict):
 class System:
     """A row of the table: name, kind of model, recipe, variant, search space."""
 
-    def __init__(self, name: str, kind: str, recipe: Kind, variant: Variant, search: Mapping[str, Range]) -> None:
+    def __init__(self, name: str, kind: str, recipe: Kind, variant: Variant) -> None:
         self.name, self.kind, self.recipe, self.variant = name, kind, recipe, variant
-        fixed = set(variant.set)
-        self.search = {key: value for key, value in {**search, **recipe.search}.items() if key not in fixed}
+        self.search = {key: values for key, values in space_of(kind).items() if key not in variant.set}
 
     @property
     def own_features(self) -> bool:
@@ -158,8 +142,7 @@ class System:
 
         Raises InputError.
         """
-        path = ROOT / dataset.config
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = strict_yaml.read(ROOT / dataset.config, "config")
         if self.kind != "interformer":
             width = tree["model"].get("embedding_dim")
             tree["model"] = {"kind": self.kind, **({"embedding_dim": width} if width else {})}
@@ -178,13 +161,14 @@ class System:
             **overrides,
         }
         settings = [f"{key}={json.dumps(value)}" for key, value in known.items()]
-        return run_config.parse_yaml(yaml.safe_dump(tree), f"{dataset.config} ({self.name})", [*settings, *changes])
+        text = json.dumps(tree, ensure_ascii=False)  # JSON is YAML, and the faster one to write
+        return run_config.parse_yaml(text, f"{dataset.config} ({self.name})", [*settings, *changes])
 
 
 def load_sets() -> Sets:
     """The file beside this module. Raises InputError that names the place."""
     try:
-        return Sets.model_validate(yaml.safe_load(FILE.read_text(encoding="utf-8")))
+        return Sets.model_validate(strict_yaml.read(FILE, "file of the study's systems"))
     except ValidationError as error:
         raise InputError(f"{FILE.name} is not valid: {error}") from None
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.95
+from interformer_rec.metrics.over_users import LEVEL, UserMetrics, Users, drawn
+
 RESAMPLES = 1000
 
 
@@ -39,51 +40,11 @@ class Scored:
     users: np.ndarray
 
 
-class WeightedMetrics:
-    """AUC, GAUC and logloss of one run's rows as functions of how often each user was drawn; sorted once."""
-
-    def __init__(self, rows: Scored, user_index: np.ndarray, users: int) -> None:
-        """`user_index` (rows,): 0 .. users - 1."""
-        order = np.argsort(rows.scores, kind="stable")
-        self.labels, self.user = rows.labels[order].astype(np.float64), user_index[order]
-        self.ties = np.flatnonzero(np.r_[True, np.diff(rows.scores[order]) != 0])
-        probability = np.clip(rows.scores[order].astype(np.float64), 1e-7, 1 - 1e-7)
-        self.loss = -(self.labels * np.log(probability) + (1 - self.labels) * np.log1p(-probability))
-        self.user_auc, self.user_rows = self._users(rows, user_index, users)
-
-    def at(self, draws: np.ndarray) -> dict[str, float]:
-        """`draws` (users,): times each user was drawn. NaN where a metric is not defined."""
-        weights = draws[self.user].astype(np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return {
-                "auc": self._auc(weights),
-                "gauc": float((draws * self.user_rows * self.user_auc).sum() / (draws * self.user_rows).sum()),
-                "logloss": float((weights * self.loss).sum() / weights.sum()),
-            }
-
-    def _auc(self, weights: np.ndarray) -> float:
-        """Rank statistic with weights; equal scores count half."""
-        positive = np.add.reduceat(weights * self.labels, self.ties)
-        negative = np.add.reduceat(weights * (1 - self.labels), self.ties)
-        below = np.cumsum(negative) - negative / 2
-        return float((positive * below).sum() / (positive.sum() * negative.sum()))
-
-    @staticmethod
-    def _users(rows: Scored, user_index: np.ndarray, users: int) -> tuple[np.ndarray, np.ndarray]:
-        """AUC (0 where undefined) and rows (0 likewise) of each user."""
-        order = np.lexsort((rows.scores, user_index))
-        user, label = user_index[order], rows.labels[order].astype(np.float64)
-        first = np.searchsorted(user, np.arange(users))
-        positives = np.bincount(user, label, users)
-        counts = np.bincount(user, minlength=users).astype(np.float64)
-        run = np.flatnonzero(np.r_[True, (np.diff(user) != 0) | (np.diff(rows.scores[order]) != 0)])
-        length = np.diff(np.r_[run, len(user)])
-        place = np.repeat(run + (length - 1) / 2, length) - first[user] + 1  # mid-ranks within the user
-        negatives = counts - positives
-        wins = np.bincount(user, label * place, users) - positives * (positives + 1) / 2
-        defined = (positives > 0) & (negatives > 0)
-        auc = np.divide(wins, positives * negatives, out=np.zeros(users), where=defined)
-        return auc, np.where(defined, counts, 0.0)
+def by_user(rows: Scored, user_index: np.ndarray, users: int) -> UserMetrics:
+    """Metrics of one run's rows as functions of how often each user was drawn. `user_index` (rows,): 0 .. users - 1."""
+    y, probability = rows.labels.astype(np.float64), np.clip(rows.scores.astype(np.float64), 1e-7, 1 - 1e-7)
+    loss = -(y * np.log(probability) + (1 - y) * np.log1p(-probability))
+    return UserMetrics(rows.scores, rows.labels, np.ones(len(y)), Users(user_index, users, np.ones(users, bool)), loss)
 
 
 def resampled(runs: Sequence[Scored], resamples: int = RESAMPLES) -> dict[str, np.ndarray]:
@@ -92,22 +53,10 @@ def resampled(runs: Sequence[Scored], resamples: int = RESAMPLES) -> dict[str, n
     Systems scored on the same rows are drawn alike: subtract theirs from ours, then take `percentiles`.
     """
     _, index = np.unique(runs[0].users, return_inverse=True)
-    users = int(index.max()) + 1
-    prepared = [WeightedMetrics(run, index, users) for run in runs]
-    random = np.random.default_rng(0)
-    found = {name: np.empty(resamples) for name in ("auc", "gauc", "logloss")}
-    for number in range(resamples):
-        draws = np.bincount(random.integers(users, size=users), minlength=users)
-        values = [run.at(draws) for run in prepared]
-        for name, column in found.items():
-            column[number] = np.mean([value[name] for value in values])
-    return found
-
-
-def percentiles(values: np.ndarray) -> list[float]:
-    """The middle LEVEL of the resamples."""
-    tail = 100 * (1 - LEVEL) / 2
-    return [float(value) for value in np.nanpercentile(values, [tail, 100 - tail])]
+    count = int(index.max()) + 1
+    draws = drawn(count, resamples, seed=0)[1:]
+    values = [by_user(run, index, count).at(draws) for run in runs]
+    return {name: np.mean([value[name] for value in values], axis=0) for name in ("auc", "gauc", "logloss")}
 
 
 def check_same_rows(ours: Sequence[Scored], theirs: Sequence[Scored]) -> None:

@@ -23,10 +23,11 @@ from benchmarks.quality.known import Known
 from benchmarks.quality.runs import SCORES, Procedure, digest, drive, finished, train, worker_pool
 from benchmarks.quality.search import Found, search
 from benchmarks.quality.sets import Dataset, System
-from benchmarks.quality.statistics import Scored, check_same_rows, mean_and_spread, percentiles, resampled, t_interval
+from benchmarks.quality.statistics import Scored, check_same_rows, mean_and_spread, resampled, t_interval
 from interformer_rec.config import run as run_config
 from interformer_rec.config.run import HIGHER_IS_BETTER, RunConfig
 from interformer_rec.errors import InputError
+from interformer_rec.metrics.over_users import percentiles
 
 METRICS = ("auc", "gauc", "logloss", "ne", "calibration")
 TUNING_SEED = 1_000_000  # no final seed

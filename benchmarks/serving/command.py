@@ -22,7 +22,7 @@ from rich.table import Table
 
 from benchmarks.harness.machine import facts
 from benchmarks.harness.result_file import write_result
-from benchmarks.serving import models, over_http, scoring
+from benchmarks.serving import accuracy, models, over_http, scoring
 from benchmarks.serving.plain_server import Trained
 from benchmarks.serving.targets import targets
 from interformer_rec.distributed.environment import process_group
@@ -50,7 +50,8 @@ def main() -> None:
 
 def measure(folder: Path, quick: bool, servers: bool = True, path: str | None = None) -> dict[str, Any]:
     """The result; at `path` there is what has been measured so far."""
-    exported = models.made(folder, models.TINY if quick else models.FULL)
+    size = models.TINY if quick else models.FULL
+    exported = models.made(folder, size)
     note = "CPU times; wall times (latencies, rates) are of a machine that others used meanwhile"
     result: dict[str, Any] = {
         "benchmark": "serving",
@@ -62,13 +63,14 @@ def measure(folder: Path, quick: bool, servers: bool = True, path: str | None = 
 
     def keep(more: list[dict[str, Any]]) -> None:
         rows.extend(more)
-        result.update(targets=targets(rows, exported.facts), cases=rows)
+        result.update(targets=targets(rows), cases=rows)
         write_result(path, result, done=False)
 
     with process_group("cpu") as env:
         loaded = scoring.load(exported, Trained(str(exported.run), env))
         for events, candidates in QUICK_SHAPES if quick else SHAPES:
             keep(scoring.measure_shape(loaded, events, candidates, 3 if quick else ROUNDS, SECONDS))
+        keep(accuracy.measure_accuracy(loaded, size, 2 if quick else accuracy.SETS))
     if servers:
         traffic = over_http.QUICK if quick else over_http.FULL
         shapes = QUICK_SHAPES if quick else SERVER_SHAPES
@@ -86,7 +88,7 @@ def show(result: dict[str, Any]) -> None:
     for name in ("level", "events", "candidates", "alternative", "CPU ms", "times C rows", "p50 / p90 / p99 ms (wall)"):
         shown.add_column(name, justify="left" if name in ("level", "alternative") else "right")
     for row in result["cases"]:
-        if row["level"] == "overload":
+        if row["level"] in ("overload", "accuracy"):
             continue
         latency = (
             " / ".join(f"{row['latency_ms'][p]:.1f}" for p in ("p50", "p90", "p99")) if row.get("latency_ms") else ""
@@ -102,6 +104,11 @@ def show(result: dict[str, Any]) -> None:
         )
     console.print(shown)
     for row in result["cases"]:
+        if row["level"] == "accuracy":
+            console.print(
+                f"{row['alternative']} tables, {row['rows']:,} rows: AUC changes by {row['auc_change']:.1e} "
+                f"(standard error {row['standard_error']:.1e}), a logit by {row['largest_difference']:.1e} at most"
+            )
         if row["level"] == "overload":
             shares = ", ".join(f"{row[f'share_{status}']:.1%} {status}" for status in (200, 429, 504))
             console.print(

@@ -60,6 +60,7 @@ class Exported:
     run: Path  # of the split model
     served: dict[Form, Path]  # form of the tables -> the split model
     whole: Path  # without split
+    native: Path  # the split model, compiled for this machine's processor
     facts: dict[str, dict[str, Any]]  # form -> what export returned
 
 
@@ -122,7 +123,12 @@ def made(folder: Path, size: Size) -> Exported:
         folder.mkdir(parents=True, exist_ok=True)
         done.write_text(json.dumps(_make(folder, size, config, whole, served), indent=1), encoding="utf-8")
     return Exported(
-        config, folder / "split", served, folder / "served-whole", json.loads(done.read_text(encoding="utf-8"))
+        config,
+        folder / "split",
+        served,
+        folder / "served-whole",
+        folder / "served-native",
+        json.loads(done.read_text(encoding="utf-8")),
     )
 
 
@@ -141,6 +147,7 @@ def _make(
             name: value for name, value in said.items() if name not in ("version", "out", "checkpoint", "data")
         }
     export(str(folder / "whole"), str(folder / "served-whole"), runtime=size.whole)
+    export(str(folder / "split"), str(folder / "served-native"), runtime=size.whole, isa="native")
     return facts
 
 

@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -37,12 +38,13 @@ class Traffic:
 
     requests: Mapping[int, int]  # candidates -> of a busy turn
     rounds: int
-    open_seconds: float
+    turns: int  # of requests at a rate
+    open_seconds: float  # of a turn
     overload_seconds: float
 
 
-FULL = Traffic({1: 256, 50: 128, 500: 48}, rounds=3, open_seconds=3.0, overload_seconds=4.0)
-QUICK = Traffic({1: 32, 50: 16, 500: 4}, rounds=1, open_seconds=0.5, overload_seconds=0.5)
+FULL = Traffic({1: 256, 50: 128, 500: 48}, rounds=3, turns=9, open_seconds=1.0, overload_seconds=4.0)
+QUICK = Traffic({1: 32, 50: 16, 500: 4}, rounds=1, turns=1, open_seconds=0.5, overload_seconds=0.5)
 
 
 @dataclass
@@ -138,19 +140,44 @@ def _shape(
                 busy[name].append(found)
     rates = {name: statistics.median(sent.answered / sent.seconds for _, sent in found) for name, found in busy.items()}
     rate = 0.5 * min(rate for name, rate in rates.items() if name != "plain")
+    opened = _open(servers, path, {name: min(rate, 0.5 * reached) for name, reached in rates.items()}, traffic)
     rows = []
     for name, found in busy.items():
         cpu = [seconds / sent.answered * 1e3 for seconds, sent in found]
-        asked = min(rate, 0.5 * rates[name])
-        sent = send(Plan(servers[name].port, "/v1/rank", path, asked, traffic.open_seconds, 4 * CONNECTIONS))
         row: dict[str, Any] = {"level": "server", "events": events, "candidates": candidates, "alternative": name}
         row |= {
             "cpu_ms": round(statistics.median(cpu), 3),
             "least_ms": round(min(cpu), 3),
             "most_ms": round(max(cpu), 3),
         }
-        row |= {"repeats": len(cpu), "busy_per_second": round(rates[name], 1), "open_per_second": round(asked, 1)}
-        rows.append(row | {"latency_ms": sent.ms, "statuses": sent.statuses})
+        row |= {"repeats": len(cpu), "busy_per_second": round(rates[name], 1)}
+        rows.append(row | opened[name])
+    return rows
+
+
+def _open(
+    servers: Mapping[str, Running], path: str, asked: Mapping[str, float], traffic: Traffic
+) -> dict[str, dict[str, Any]]:
+    """Latencies at these rates, servers in turns: medians of turns, and of the p50 over that of one by one in the same turn."""
+    found: dict[str, list[Sent]] = {name: [] for name in servers}
+    for turn in range(traffic.turns):
+        for name, server in servers.items():
+            if name == "plain" and turn:  # it answers a few requests a second: one long turn
+                continue
+            seconds = traffic.open_seconds * (traffic.turns if name == "plain" else 1)
+            found[name].append(send(Plan(server.port, "/v1/rank", path, asked[name], seconds, 4 * CONNECTIONS)))
+    rows: dict[str, dict[str, Any]] = {}
+    for name, turns in found.items():
+        answered = [one.ms for one in turns if one.ms]
+        ms = {p: round(statistics.median(one[p] for one in answered), 3) for p in (answered[0] if answered else {})}
+        statuses: Counter[str] = Counter()
+        for one in turns:
+            statuses.update(one.statuses)
+        rows[name] = {"open_per_second": round(asked[name], 1), "latency_ms": ms, "statuses": dict(statuses)}
+        pairs = zip(turns, found["serve, one by one"], strict=False)
+        ratios = [one.ms["p50"] / other.ms["p50"] for one, other in pairs if one.ms and other.ms]
+        if name != "plain" and ratios:
+            rows[name]["p50_over_one_by_one"] = round(statistics.median(ratios), 3)
     return rows
 
 

@@ -7,6 +7,7 @@ Alternatives, each with table lookups (legend: C candidates of one user):
     RUNTIME              the split model: the user's graph once, then the candidates' graph; eager is the modules as they are
     RUNTIME, cached      the user's state is there already
     RUNTIME, FORM        tables in fp16 or int8
+    aoti, native         graphs compiled for this machine's processor (--isa native)
     graphs, RUNTIME      the two graphs without the lookup before them
     request, RUNTIME     JSON to JSON: parsed, encoded, looked up, scored, written; `request, jagged`: the same by the jagged model
 """
@@ -35,8 +36,8 @@ from interformer_rec.serving.runtimes import compiled_graph, eager_graphs
 from interformer_rec.serving.scorer import Graph, Scorer, probabilities
 from interformer_rec.serving.server.answers import answer
 from interformer_rec.serving.session import onnx_graph
-from interformer_rec.serving.tables import MappedTable
 
+NATIVE, TURNS = "aoti, native", 61  # the two packages are close: turns of these two alone
 MOST_ROWS = 100_000  # events times candidates that alternatives without split are measured for
 
 
@@ -81,6 +82,9 @@ def load(exported: Exported, trained: Trained) -> Loaded:
         f"{first}, {form}": scorer_of(version, graphs[first]) for form, version in versions.items() if form != "fp32"
     }
     scorers[f"split off, {whole.preferred}"] = scorer_of(whole, graphs_of(whole, whole.preferred))
+    native = artefact.open(str(exported.native))
+    if native.preferred == "aoti":
+        scorers[NATIVE] = scorer_of(split, graphs_of(native, "aoti"))
     encoder = Encoder(split.config.features, split.fitted, split.signature)
     return Loaded(trained, encoder, scorers, first, graphs, partial(scorer_of, split))
 
@@ -101,10 +105,7 @@ def graphs_of(version: artefact.Version, runtime: Runtime) -> list[Graph]:
 def scorer_of(version: artefact.Version, graphs: Sequence[Graph]) -> Scorer:
     """A version's tables before the graphs of another one of the same model."""
     features = version.config.features
-    tables = {
-        name: MappedTable(version.folder / table.file, table.form, table.rows, table.width)
-        for name, table in version.contents.tables.items()
-    }
+    tables = artefact.tables_of(version.folder, version.contents.tables)
     return Scorer(features, reads_of(features, version.config.model), tables, graphs)
 
 
@@ -174,4 +175,10 @@ def measure_shape(loaded: Loaded, events: int, candidates: int, rounds: int, sec
             "times_jagged": None if base is None else round(taken.ratio(base)["median"], 2),
         }
         rows.append(row)
+    if NATIVE in work:
+        alone = measure(
+            {name: work[name] for name in ("aoti", NATIVE)}, TURNS, warm_up=1, seconds=seconds, clock=time.process_time
+        )
+        mine = next(row for row in rows if row["alternative"] == NATIVE)
+        mine["portable_over_native"] = {name: round(x, 3) for name, x in alone[NATIVE].ratio(alone["aoti"]).items()}
     return rows

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
-from docs.reference import sharding
-from docs.reference.plan_json import ESTIMATES, OF_A_RUN
-from docs.reference.run_folder import CHECKPOINT, FILES, METRICS, RECORDS, split_of
+from docs.reference import explain_json, search_spaces, sharding
+from docs.reference.plan_json import ESTIMATES, NAMED, OF_A_RUN
+from docs.reference.run_folder import CHECKPOINT, FILES, GROWTH, METRICS, PUBLISH, RECORDS, split_of
 from interformer_rec.config.baselines import AnyModelConfig
 from interformer_rec.config.model import PRESETS, ModelConfig
 from interformer_rec.config.run import RunConfig
@@ -133,8 +133,7 @@ def table(lines: list[Key]) -> str:
 
 def model_kinds() -> list[type[BaseModel]]:
     """The classes under `model`, InterFormer first."""
-    union = get_args(AnyModelConfig)[0]
-    return list(get_args(union))
+    return list(get_args(get_args(AnyModelConfig)[0]))
 
 
 def run_keys() -> dict[str, list[Key]]:
@@ -166,7 +165,9 @@ def config_page() -> str:
         ),
     ]
     intro = {name: first_sentence(schema) for name, schema in RunConfig.model_json_schema()["$defs"].items()}
-    classes = {name: field.annotation for name, field in RunConfig.model_fields.items()}
+    classes = {
+        name: next(iter(get_args(field.annotation)), field.annotation) for name, field in RunConfig.model_fields.items()
+    }
     for section, found in run_keys().items():
         if section:
             lines.append(f"## {section}\n\n{intro[classes[section].__name__]}\n")
@@ -228,6 +229,8 @@ def run_folder_page() -> str:
     records = [f"| `{name}` | all | {meaning} |" for name, meaning in RECORDS.items()]
     records += [f"| `{name}` | {split_of(name)} | {meaning} |" for name, meaning in METRICS.items()]
     records += [f"| `{name}` | checkpoint | {meaning} |" for name, meaning in CHECKPOINT.items()]
+    records += [f"| `{name}` | growth | {meaning} |" for name, meaning in GROWTH.items()]
+    records += [f"| `{name}` | publish | {meaning} |" for name, meaning in PUBLISH.items()]
     about = prose("`training.out` says where the folder is; by default runs/NAME.")
     log = textwrap.fill(
         "A number that is not defined is null. TensorBoard has the same numbers under the tag SPLIT/FIELD, at the record's step: "
@@ -256,7 +259,10 @@ def sharding_page() -> str:
 
 def plan_keys() -> dict[str, str]:
     """Every key of a plan file -> its meaning; the assumptions are the cluster's."""
-    assumed = {f"assumptions.{name}": field.description or "" for name, field in Efficiency.model_fields.items()}
+    assumed = {
+        ".".join(filter(None, ["assumptions", name, NAMED.get(f"assumptions.{name}")])): field.description or ""
+        for name, field in Efficiency.model_fields.items()
+    }
     return {**OF_A_RUN, **ESTIMATES, **assumed}
 
 
@@ -275,9 +281,11 @@ PAGES = {
     "config.md": config_page,
     "cluster.md": cluster_page,
     "constraints.md": constraints_page,
+    "explain.md": lambda: explain_json.page(prose),
     "plan.md": plan_page,
     "presets.md": presets_page,
     "run-folder.md": run_folder_page,
+    "search-spaces.md": lambda: search_spaces.page(NOTE),
     "sharding.md": sharding_page,
 }
 

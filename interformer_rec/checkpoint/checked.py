@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from interformer_rec.errors import DamagedError
@@ -63,6 +64,11 @@ class Verified:
                 raise DamagedError(f"{self._file} ends at byte {base + len(piece)}, its header lists more")
             out[low - start : high - start] = memoryview(piece)[low - base : high - base]
         return out
+
+    @property
+    def path(self) -> Path | None:
+        """Of a file on this machine."""
+        return self.storage.local / self.name if self.storage.local is not None else None
 
     def check(self) -> None:
         """Read all of it. Raises DamagedError."""

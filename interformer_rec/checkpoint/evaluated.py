@@ -46,12 +46,12 @@ class Score:
 class Evaluated:
     """`state`: keys of state.json with their new values."""
 
-    score: Score
+    score: Score | None  # None: one that no other checkpoint's can be compared with, as of windows
     state: dict[str, Any]
 
     def write(self, manifest: Manifest) -> None:
         """Beside the files of the checkpoint. Raises OSError."""
-        score = asdict(self.score)
+        score = None if self.score is None else asdict(self.score)
         content = {"manifest": manifest.sha256, "score": score, "state": self.state}
         text = json.dumps(finite(content), allow_nan=False)
         manifest.storage.put(FILE, json.dumps({"crc32": zlib.crc32(text.encode()), "content": text}).encode())
@@ -71,6 +71,8 @@ class Evaluated:
         inner = conform(json_object(raw, where), _Inner, where)
         if inner.manifest != manifest.sha256:
             raise DamagedError(f"{where} belongs to another checkpoint: the SHA-256 of its manifest differs")
+        if inner.score is None:
+            return cls(None, inner.state)
         value = inner.score.value if inner.score.value is not None else math.nan
         return cls(Score(inner.score.monitor, inner.score.higher, value, inner.score.best), inner.state)
 
@@ -93,5 +95,5 @@ class _Score(_Record):
 
 class _Inner(_Record):
     manifest: Annotated[str, Field(max_length=64)]
-    score: _Score
+    score: _Score | None
     state: dict[str, Any]

@@ -5,10 +5,12 @@ Every piece that is read is compared with its checksum, so damage is found befor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,7 +32,7 @@ Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 def read_state(folder: Storage) -> dict[str, Any]:
     """The JSON part of a checkpoint, with what its evaluation changed. Raises DamagedError."""
     manifest = Manifest.read(folder)
-    state = _state(manifest)
+    state = state_of(manifest)
     try:
         evaluated = Evaluated.read(manifest)
     except DamagedError:  # then it was not evaluated yet
@@ -47,12 +49,14 @@ class _Kept(BaseModel):
     optimizer_steps: Count
     averaged_steps: Count
     world_size: Annotated[int, Field(ge=1, le=1 << 20)]
+    members_before: Count = 0
+    step: Count = 0
     epoch: Count = 0
     cursor: dict[str, Any] | None = None
 
 
-def _state(manifest: Manifest) -> dict[str, Any]:
-    """Raises DamagedError."""
+def state_of(manifest: Manifest) -> dict[str, Any]:
+    """state.json, its part that `load` uses checked. Raises DamagedError."""
     where = manifest.storage.folder("state.json").location
     state = json_object(manifest.content("state.json"), where)
     conform(state, _Kept, where)
@@ -69,9 +73,14 @@ def load(folder: Storage, parallel: Parallel, env: Environment, weights_only: bo
     Raises on all ranks DamagedError where a file is not what was written (then nothing in `parallel` is to be trusted until
     another load), InputError where the checkpoint belongs to another model: it names the table or parameter and both shapes.
     """
+    on_all_ranks(env, lambda: _load(folder, parallel, weights_only))
+
+
+def on_all_ranks(env: Environment, work: Callable[[], None]) -> None:
+    """Do it on every rank, and raise on all what any of them met (collective): DamagedError, or InputError where one is not of damage."""
     problem: InputError | None = None
     try:
-        _load(folder, parallel, weights_only)
+        work()
     except InputError as error:
         problem = error
     gathered: list[Any] = [None] * env.world_size
@@ -87,30 +96,36 @@ def load(folder: Storage, parallel: Parallel, env: Environment, weights_only: bo
 def _load(folder: Storage, parallel: Parallel, weights_only: bool) -> None:
     manifest = Manifest.read(folder)
     manifest.require_sizes()
-    state = _state(manifest)
+    state = state_of(manifest)
     manifest.require_ranks(state["world_size"])
     shapes = state["tables"]
-    rectangles = _rectangles(manifest)
+    stored = rectangles(manifest)
     for shard, parts in local_state(parallel):
-        if shard.table not in shapes:
-            raise InputError(
-                f"checkpoint {folder.location!r} has no table {shard.table!r}: it belongs to another model"
-            )
-        if tuple(shapes[shard.table]) != shard.shape:
-            raise InputError(
-                f"checkpoint {folder.location!r}: table {shard.table!r} has shape {shapes[shard.table]} there and "
-                f"{list(shard.shape)} here: it belongs to another model or vocabulary"
-            )
+        require_shape(folder, shapes, shard.table, shard.shape)
         for name, tensor in parts.items():
             if name == "weight" or not weights_only:
-                _fill(shard, name, tensor, rectangles.get((shard.table, name), []), folder)
-    _load_dense(manifest, parallel, weights_only)
+                _fill(shard, name, tensor, stored.get((shard.table, name), []), folder)
+    load_dense(manifest, parallel, state, weights_only)
     if not weights_only:
         parallel.optimizer.set_step(state["optimizer_steps"])
-    if "epoch" in state:  # of the epoch that was the last to begin
-        parallel.begin_epoch(max(0, state["epoch"] - (state.get("cursor") is None)))
     if parallel.optimizer.average is not None:
         parallel.optimizer.average.steps = state["averaged_steps"]
+
+
+def last_epoch(state: Mapping[str, Any]) -> int:
+    """The last one that had begun, from 0 on."""
+    return max(0, state["epoch"] - (state.get("cursor") is None))
+
+
+def require_shape(folder: Storage, there: Mapping[str, Sequence[int]], table: str, here: tuple[int, int]) -> None:
+    """Raises InputError where a checkpoint's table has other rows or floats than the model's."""
+    if table not in there:
+        raise InputError(f"checkpoint {folder.location!r} has no table {table!r}: it belongs to another model")
+    if tuple(there[table]) != here:
+        raise InputError(
+            f"checkpoint {folder.location!r}: table {table!r} has shape {list(there[table])} there and "
+            f"{list(here)} here: it belongs to another model or vocabulary"
+        )
 
 
 @dataclass(frozen=True)
@@ -130,20 +145,39 @@ class Rectangle:
         if self.changes is None:
             yield from self.file.rows(self.key, start, stop)
             return
-        changed = self.changes.tensor(_rows_key(self.key))
-        steps = torch.diff(changed, prepend=torch.tensor([-1]), append=torch.tensor([self.height]))
-        if bool((steps <= 0).any()):
-            raise DamagedError(
-                f"the changed rows of {self.key!r} in an incremental checkpoint are out of order or range"
-            )
+        changed = self.changed
         for first, piece in self.file.rows(self.key, start, stop):
             low, high = torch.searchsorted(changed, torch.tensor([first, first + len(piece)])).tolist()
             for begin, values in self.changes.rows(self.key, low, high):
                 piece[changed[begin : begin + len(values)] - first] = values
             yield first, piece
 
+    def take(self, rows: np.ndarray) -> torch.Tensor:
+        """Some rows (n,), ascending and counted inside the rectangle; those that have not changed as TensorFile.take reads them."""
+        if self.changes is None:
+            return self.file.take(self.key, rows)
+        changed = self.changed.numpy()
+        at = np.searchsorted(changed, rows)
+        here = np.zeros(len(rows), bool) if not len(changed) else changed[np.minimum(at, len(changed) - 1)] == rows
+        found = torch.empty(len(rows), *self.changes.shape(self.key)[1:], dtype=self.changes.dtype(self.key))
+        found[torch.from_numpy(~here)] = self.file.take(self.key, rows[~here])
+        found[torch.from_numpy(here)] = self.changes.tensor(self.key)[torch.from_numpy(at[here])]
+        return found
 
-def _rectangles(manifest: Manifest) -> dict[tuple[str, str], list[Rectangle]]:
+    @cached_property
+    def changed(self) -> torch.Tensor:
+        """(n,) of an incremental checkpoint the rows that changed since its base, ascending. Raises DamagedError."""
+        assert self.changes is not None
+        changed = self.changes.tensor(_rows_key(self.key))
+        steps = torch.diff(changed, prepend=torch.tensor([-1]), append=torch.tensor([self.height]))
+        if bool((steps <= 0).any()):
+            raise DamagedError(
+                f"the changed rows of {self.key!r} in an incremental checkpoint are out of order or range"
+            )
+        return changed
+
+
+def rectangles(manifest: Manifest) -> dict[tuple[str, str], list[Rectangle]]:
     """(table, name) -> all stored rectangles."""
     newer = _keys(manifest)
     base = manifest.base_manifest()
@@ -227,7 +261,11 @@ def _fill(shard: Shard, name: str, tensor: torch.Tensor, rectangles: list[Rectan
 
 
 @torch.no_grad()
-def _load_dense(manifest: Manifest, parallel: Parallel, weights_only: bool) -> None:
+def load_dense(manifest: Manifest, parallel: Parallel, state: Mapping[str, Any], weights_only: bool) -> None:
+    """The part of `load` that is no table, and which members of an ensemble have been trained. Raises InputError, DamagedError."""
+    parallel.members_before = state.get("members_before", 0)
+    if "epoch" in state:
+        parallel.begin_epoch(last_epoch(state))
     file = manifest.tensor_file("dense.safetensors")
     stored = {key: file.tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     average = parallel.optimizer.average

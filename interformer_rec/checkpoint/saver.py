@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -58,6 +59,7 @@ class Saver:
         self.group = dist.new_group(backend="gloo")
         self.touched = TouchedRows(parallel.model) if full_every > 1 else None
         self._base: Base | None = None  # the last full checkpoint, once it is whole
+        self._attached: dict[str, tuple[int, int, int]] = {}  # to the last full checkpoint -> _stamp
         self._since_full = 0
         self._memory: dict[str, Part] = {}
         self._thread: threading.Thread | None = None
@@ -73,7 +75,7 @@ class Saver:
         began = time.perf_counter()
         self.wait()
         base = self._base if self._since_full < self.full_every - 1 else None
-        attachments = self.attachments() if self.env.is_main else {}
+        attachments = self._attachments(base) if self.env.is_main else {}
         content = collect(self.parallel, self.env, state, attachments, self.touched, base)
         if base is None:
             self._base, self._since_full = None, 0
@@ -91,6 +93,12 @@ class Saver:
         record["stall_seconds"] = time.perf_counter() - began
         if not copied:
             self.wait()
+
+    def mark(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Rows of tables, ascending, were changed otherwise than by training: increments hold them. Not collective."""
+        if self.touched is not None:
+            for table, changed in rows.items():
+                self.touched.mark(table, changed)
 
     def conclude(self, step: int, evaluated: Evaluated) -> None:
         """Add to the checkpoint of `step`, the last that was saved, what its evaluation says, once it is written.
@@ -136,6 +144,15 @@ class Saver:
         """At the end of a run that failed: let a write that has begun end, for so long."""
         if self._thread is not None:
             self._thread.join(seconds)
+
+    def _attachments(self, base: Base | None) -> Mapping[str, Path]:
+        """Of a full checkpoint all, of an incremental one those that are not as its base has them."""
+        found = self.attachments()
+        stamps = {name: _stamp(path) for name, path in found.items()}
+        if base is None:
+            self._attached = stamps
+            return found
+        return {name: path for name, path in found.items() if self._attached.get(name) != stamps[name]}
 
     def _start(self, work: Callable[[], None]) -> None:
         self._thread = threading.Thread(target=self._guarded, args=(work,), name="checkpoint", daemon=True)
@@ -195,3 +212,12 @@ class Saver:
         fits = torch.tensor([float(need + HEADROOM <= free_memory())])
         dist.all_reduce(fits, dist.ReduceOp.MIN, group=self.group)
         return bool(fits)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Differs once a file was written again; of one that is missing too, which writing the checkpoint says."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (-1, -1, -1)
+    return found.st_mtime_ns, found.st_size, found.st_ino

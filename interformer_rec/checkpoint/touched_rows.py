@@ -1,4 +1,4 @@
-"""Which rows of the local shards training has looked up, hence changed. In: the sharded model; out: row numbers a shard.
+"""Which rows of the local shards training has looked up, hence changed, or were reset. In: the sharded model; out: row numbers a shard.
 
 Every optimizer that is fused into FBGEMM's backward kernels changes the rows of the batch and no others. A hook on the lookup
 kernels sees the ids after they were exchanged between ranks, counted inside the shard: one index_fill a step and kernel, on the device.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torchrec.distributed.batched_embedding_kernel import BatchedFusedEmbedding, BatchedFusedEmbeddingBag
@@ -51,6 +52,13 @@ class TouchedRows:
         """(n,) int64, ascending, on the shard's device: rows counted inside the shard. None if it is not followed."""
         marks = self._marks.get((table, row, column))
         return marks.nonzero()[:, 0] if marks is not None else None
+
+    def mark(self, table: str, rows: np.ndarray) -> None:
+        """Rows of the whole table, ascending, were changed otherwise than by training."""
+        for (name, first, _), marks in self._marks.items():
+            if name == table:
+                low, high = np.searchsorted(rows, [first, first + len(marks)])
+                marks[torch.from_numpy(rows[low:high] - first).to(marks.device)] = True
 
     def clear(self) -> None:
         """Begin anew."""

@@ -6,13 +6,13 @@ is JSON: nothing is ever unpickled. The manifest is written last, so a folder wi
 
     checkpoints/step-00000120/rank-00000.safetensors    <table>|<row>|<column>|weight, ...|momentum1: this rank's rectangles
                               dense.safetensors         dense weights, Adam moments, moving average, from rank 0
-                              state.json                step, epoch, cursor, schedule, windows, versions, shapes of the tables
+                              state.json                step, epoch, cursor, schedule, log interval, versions, shapes of the tables
                               run/config.yaml           what else a new machine needs: config and vocabularies
                               manifest.json             size and checksums of every file, name and checksum of the base
                               evaluated.json            after an evaluation: its value and the state that it changed
 
-An incremental checkpoint holds, of every followed shard, `...|rows` (n,) and the weight and state of these rows only; the
-rest is in its base.
+An incremental checkpoint holds, of every followed shard, `...|rows` (n,) and the weight and state of these rows only, and of run/ the
+files that were written again since (vocabularies that grew); the rest is in its base.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def collect(
         if rows is not None:
             tables[f"{place}|rows"] = Part(rows)
         tables |= {f"{place}|{name}": Part(tensor, rows) for name, tensor in parts.items()}
-    shapes = {str(row["table"]): [row["rows"], row["dim"]] for row in parallel.plan}
+    shapes = {one.table: [one.rows, one.dim] for one in parallel.plan}
     return Content(
         tables,
         _dense_parts(parallel) if env.is_main else {},
@@ -111,11 +111,12 @@ def collect(
             **state,
             "optimizer_steps": parallel.optimizer.step_count,
             "averaged_steps": parallel.optimizer.average.steps if parallel.optimizer.average is not None else 0,
+            "members_before": parallel.members_before,
             "tables": shapes,
             "world_size": env.world_size,
-            "versions": {name: version for name, version in asdict(stack.read()).items() if version},
+            "versions": {name: version for name, version in asdict(stack.installed()).items() if version},
         },
-        (attachments or {}) if env.is_main and base is None else {},  # an incremental one finds them in its base
+        (attachments or {}) if env.is_main else {},
         base,
     )
 

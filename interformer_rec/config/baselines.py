@@ -1,6 +1,8 @@
 """The options of every model kind. In: the `model:` part of a run's YAML, whose `kind` chooses; InterFormer where it is silent. No torch.
 
-Beside InterFormer these are the comparison systems of model/baselines/, with their papers' defaults.
+Beside InterFormer these are the comparison systems of model/baselines/, with their papers' defaults. Where those were measured to be
+worse here and cost more (benchmarks/quality, docs/decisions/0013-quality-study.md), the defaults are the study's, and the paper's are in
+the description.
 """
 
 from __future__ import annotations
@@ -19,6 +21,12 @@ HiddenActivation = Annotated[TowerActivation, Field(description="of the hidden u
 Layers = Annotated[Depth, Field(description="layers before the MLP or the sum")]
 CrossLayers = Annotated[Depth, Field(description="layers of the cross network")]
 Heads = Annotated[Depth, Field(description="of attention")]
+Auxiliary = Annotated[
+    Weight,
+    Field(
+        description="weight of the loss that predicts the next event; paper: 1, which drags the tables to the next event"
+    ),
+]
 
 
 class _Fields(Strict):
@@ -61,10 +69,10 @@ class FmFMConfig(_Fields):
 
 
 class XDeepFMConfig(_Tower):
-    """xDeepFM (Lian et al., KDD 2018). CIN costs B * d * H_k * H_(k-1) * n: the paper's widths want a GPU."""
+    """xDeepFM (Lian et al., KDD 2018). CIN costs B * d * H_k * H_(k-1) * n."""
 
     kind: Literal["xdeepfm"] = "xdeepfm"
-    cin: Widths = Field((200, 200, 200), min_length=1, description="feature maps of each CIN layer")
+    cin: Widths = Field((32, 32), min_length=1, description="feature maps of each CIN layer; paper: 200, 200, 200")
 
 
 class AutoIntConfig(_Tower):
@@ -124,7 +132,7 @@ class DIENConfig(_Events):
     """Deep interest evolution network (Zhou et al., AAAI 2019)."""
 
     kind: Literal["dien"] = "dien"
-    auxiliary: Weight = Field(1.0, description="weight of the loss that predicts the next event")
+    auxiliary: Auxiliary = 0.01
 
 
 class BSTConfig(_Events):
@@ -135,9 +143,11 @@ class BSTConfig(_Events):
     heads: Heads = 8
     feedforward: Width = Field(128, description="inner width of a block's FFN")
     pooling: Literal["concat", "mean", "candidate"] = Field(
-        "concat", description="what the MLP reads of the outputs: all side by side (paper), their mean, the candidate's"
+        "mean",
+        description="what the MLP reads of the outputs: all side by side (paper; an input a position, ten times the time), their mean, "
+        "the candidate's",
     )
-    hidden: Hidden = (1024, 512, 256)
+    hidden: Hidden = (256, 128)
     activation: HiddenActivation = "leaky_relu"
 
 
@@ -148,7 +158,7 @@ class DMINConfig(_Events):
     heads: Depth = Field(4, description="of the refiner, and interests of the extractor")
     attention: Widths = Field((80, 40), min_length=1, description="hidden widths of the activation units")
     position_dim: Width = Field(8, description="floats of a position's embedding")
-    auxiliary: Weight = Field(1.0, description="weight of the loss that predicts the next event")
+    auxiliary: Auxiliary = 0.01
 
 
 class DMRConfig(_Events):
@@ -168,9 +178,13 @@ class TransActConfig(_Events):
     layers: Layers = 2
     heads: Heads = 2
     feedforward: Width = Field(32, description="inner width of a block's FFN")
-    newest: TokensOrNone = Field(10, description="outputs of newest events that stay beside the maximum over all")
+    newest: TokensOrNone = Field(
+        1, description="outputs of newest events that stay beside the maximum over all; paper: 10"
+    )
     cross_layers: CrossLayers = 3
-    cross_rank: Width | None = Field(None, description="W = U V^T of this rank in cross layers; default: full")
+    cross_rank: Width | None = Field(
+        64, description="W = U V^T of this rank in cross layers; null: full, as in the paper"
+    )
     hidden: Hidden = Field((256, 128, 64), min_length=1)
     activation: HiddenActivation = "relu"
 

@@ -16,6 +16,8 @@ from typing import Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from interformer_rec.config.errors import nearest
+from interformer_rec.config.growth import MOST_IDS, Growth
+from interformer_rec.config.request import Request, candidate_columns, check_request, with_candidates
 from interformer_rec.config.strict import Count, Name, Strict, Width
 from interformer_rec.config.text import with_names
 from interformer_rec.errors import InputError
@@ -23,14 +25,14 @@ from interformer_rec.errors import InputError
 MISSING_ROW = 0
 UNKNOWN_ROW = 1  # vocab tables only
 NULL_GROUP = -(2**63)  # key of rows whose group column is null: they are of no group
-MOST_IDS = 2**40  # of a table: bytes of its rows still fit into 64 bits
 
 
 class Table(Strict):
     """One embedding table and the map from raw ids (int64 or string) to its rows.
 
     `hash`: 64-bit hash of the id modulo `num_embeddings`; the same on every machine and version.
-    `vocab`: ids seen in the training files at least `min_count` times; `num_embeddings` caps it to the most frequent ones.
+    `vocab`: ids seen in the training files at least `min_count` times; `num_embeddings` caps it to the most frequent ones. With `grow`
+    ids come and go as training proceeds, and the table has `grow.rows` rows for them throughout.
     `identity`: ids are 0 .. `num_embeddings` - 1 already; others are an error that names the row.
     """
 
@@ -42,6 +44,7 @@ class Table(Strict):
     )
     embedding_dim: Width | None = Field(None, description="floats a row; default: model.embedding_dim")
     min_count: Count = Field(1, description="vocab only: rarer ids share the unknown row")
+    grow: Growth | None = Field(None, description="vocab only: ids come and go; null: those of the start stay")
 
     @property
     def special_rows(self) -> int:
@@ -54,6 +57,13 @@ class Table(Strict):
             raise ValueError(f"ids: {self.ids} needs num_embeddings (how many ids the table holds)")
         if self.ids != "vocab" and self.min_count != 1:
             raise ValueError(f"min_count is for ids: vocab only, not for ids: {self.ids}")
+        if self.grow is not None and self.ids != "vocab":
+            raise ValueError(f"grow is for ids: vocab only, not for ids: {self.ids}")
+        if self.grow is not None and (self.num_embeddings is not None or self.min_count != 1):
+            raise ValueError(
+                "a table with grow has its size and its least count there: write grow.rows instead of num_embeddings, and "
+                "grow.min_count instead of min_count"
+            )
         return self
 
 
@@ -151,11 +161,14 @@ class FeatureSchema(Strict):
         description="names of the dense, ids and bags features of the item shown; the others, and all histories, are the user's or the "
         "request's (model.split)",
     )
+    request: Request | None = Field(
+        None, description="a row is a request with lists of candidates; null: a row is one candidate's"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _fill_names(cls, value: object) -> object:
-        return with_names(value)
+        return with_candidates(with_names(value))
 
     @model_validator(mode="after")
     def _check(self) -> FeatureSchema:
@@ -201,6 +214,7 @@ class FeatureSchema(Strict):
                 raise ValueError(
                     f"candidate names {name!r}, which is not a feature under dense, ids or bags{nearest(name, known)}"
                 )
+        check_request(self)
         targets = {label.column for label in self.labels}
         for key, named in (("weight", self.weight), ("group", self.group)):
             if named in targets:
@@ -213,6 +227,11 @@ class FeatureSchema(Strict):
                 raise ValueError(
                     f"column {column!r} is a label and the input of feature {feature!r}: the label would leak"
                 )
+
+    @cached_property
+    def candidate_columns(self) -> frozenset[str]:
+        """With `request`: source columns that hold lists of candidates, labels and weight among them; else none."""
+        return candidate_columns(self) if self.request is not None else frozenset()
 
     def _input_columns(self) -> Iterator[tuple[str, str]]:
         features: tuple[Feature, ...] = (*self.dense, *self.ids, *self.bags)

@@ -6,21 +6,45 @@ options of other kinds are in baselines.py.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from interformer_rec.config.features import FeatureSchema
-from interformer_rec.config.flow import Flow, FlowName
 from interformer_rec.config.strict import Depth, Strict, Width, Widths
 from interformer_rec.errors import InputError
 
 Activation = Literal["silu", "gelu", "relu"]
 Gating = Literal["swish", "sigmoid", "tanh", "identity", "none"]
 Interaction = Literal["dot", "dcn", "dhen", "wukong"]
+FlowName = Literal["int", "n2s", "s2n", "sep", "sole"]
 MOST_TOKENS = 4_096
 Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 TokensOrNone = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The information flow of one model (the paper's study): X are the fields' tokens, S the sequences'."""
+
+    x_reads_s: bool  # the Interaction Arch reads S_sum
+    s_reads_x: bool  # the Sequence Arch reads X_sum, and its CLS tokens are X_sum
+    pooled_first: bool = False  # histories are pooled before layer 1: there is no Sequence Arch and no S_sum
+
+    @staticmethod
+    def of(name: FlowName) -> Flow:
+        """The flow with this name."""
+        return _FLOWS[name]
+
+
+_FLOWS: dict[FlowName, Flow] = {
+    "int": Flow(x_reads_s=True, s_reads_x=True),
+    "n2s": Flow(x_reads_s=False, s_reads_x=True),
+    "s2n": Flow(x_reads_s=True, s_reads_x=False),
+    "sep": Flow(x_reads_s=False, s_reads_x=False),
+    "sole": Flow(x_reads_s=False, s_reads_x=False, pooled_first=True),
+}
 
 
 class SummaryConfig(Strict):
@@ -87,6 +111,22 @@ class SequenceConfig(Strict):
     pffn_residual: bool = Field(True, description="S + PFFN(X_sum, S); false: the paper's PFFN(X_sum, S)")
     attention_residual: bool = Field(True, description="S + MHA(S); false: the paper's MHA(S)")
     rope_base: float = Field(10_000.0, gt=1, le=1e12, description="base of the rotary positions")
+    window: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="attention of an event reaches so many events to each side, and the CLS tokens; CLS tokens and PMA read the whole "
+        "history. The cost of an event does not grow with its history. Default: all read all",
+    )
+    attention_every: Depth = Field(
+        1,
+        description="layers that have attention: the first and every so many after it; the others have the PFFN alone",
+    )
+    recompute: bool = Field(
+        False,
+        description="a layer's Sequence Arch keeps its input alone and runs once more in the backward pass: less memory, more time, the "
+        "same numbers",
+    )
 
 
 class ModelConfig(Strict):
@@ -102,10 +142,14 @@ class ModelConfig(Strict):
         "multiple of it",
     )
     embedding_std: float | None = Field(
-        None, gt=0, le=1e3, description="deviation of new rows' floats; default: 1 / sqrt(dim)"
+        0.01,
+        gt=0,
+        le=1e3,
+        description="deviation of new rows' floats: small, so that a row that was hardly trained is near those of its kind; null: 1 / "
+        "sqrt(dim)",
     )
     d: int = Field(32, ge=2, le=65_536, description="width of a token")
-    layers: Depth = Field(2, description="each a Cross Arch, an Interaction Arch and a Sequence Arch")
+    layers: Depth = Field(1, description="each a Cross Arch, an Interaction Arch and a Sequence Arch")
     heads: Depth = Field(2, description="of attention and of PMA; d / heads must be even")
     summary: SummaryConfig = SummaryConfig()
     interaction: InteractionConfig = InteractionConfig()
@@ -177,6 +221,8 @@ class ModelConfig(Strict):
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
+        "embedding_std": None,
+        "layers": 2,
         "summary": {"gating": "sigmoid"},
         "interaction": {"residual": False},
         "sequence": {

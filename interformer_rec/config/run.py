@@ -1,79 +1,29 @@
 """The run config: one YAML file, validated and frozen, describes a run. In: a path and overrides; out: a RunConfig. No torch.
 
-The schema of the features is in features.py, options and presets of the models in model.py and baselines.py, the optimizers' in
-optimizer.py, text and references in text.py; here are the rest and the cross-field checks. A run saves its resolved
-config (`to_yaml`), and that file replays the run.
+The schema of the features is in features.py, the files and how they are read in data.py, options and presets of the models in model.py
+and baselines.py, the optimizers' in optimizer.py, text and references in text.py; here are the rest and the cross-field checks. A run
+saves its resolved config (`to_yaml`), and that file replays the run.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, PlainValidator, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from interformer_rec import strict_yaml
 from interformer_rec.config.baselines import AnyModelConfig
+from interformer_rec.config.data import DataConfig
 from interformer_rec.config.features import FeatureSchema
-from interformer_rec.config.history_pretraining import HistoryPretrainingConfig
 from interformer_rec.config.model import ModelConfig
 from interformer_rec.config.optimizer import OptimizerConfig
+from interformer_rec.config.request import check_microbatches, check_pairs
 from interformer_rec.config.strict import Count, CountOrNone, Location, Name, RunName, Seconds, Strict, Weight
 from interformer_rec.config.table_width import check_widths
 from interformer_rec.config.text import Place, Reference, resolve, validate, variables, written
-
-
-def _bad_row_limit(value: Any) -> float | int:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not value >= 0
-        or (isinstance(value, float) and value > 1)
-    ):
-        raise ValueError("it is a share of the rows, 0.0 to 1.0, or a number of rows (an integer of at least 0)")
-    return value
-
-
-class DataConfig(Strict):
-    """Parquet files and how they become batches. Paths: file, glob, directory or URI (s3://, gs://, hdfs://, file://)."""
-
-    train: Location | None = Field(None, description="fitted and trained on")
-    valid: Location | None = Field(None, description="watched during training: early stopping, best checkpoint")
-    test: Location | None = Field(None, description="scored once, at the end, with the best checkpoint")
-    batch_size: Count = Field(1024, description="rows a rank and step")
-    eval_batch_size: Count = Field(4096, description="rows a rank and step of an evaluation")
-    shuffle_rows: CountOrNone = Field(65536, description="rows mixed in the shuffle buffer; 0 reads in file order")
-    balance: Literal["none", "events", "groups"] = Field(
-        "events",
-        description="what the shuffle sees to. events: every training batch of every rank has about as many; groups: the rows of one "
-        "features.group in the shuffle buffer come together, for training.pairwise_loss_weight",
-    )
-    workers: int = Field(1, ge=1, le=64, description="threads that decode Parquet on each rank")
-    prefetch: int = Field(2, ge=1, le=1_000, description="decoded shuffle buffers kept ahead")
-    on_bad_row: Literal["error", "skip"] = Field("error", description="skip: bad rows are left out and counted")
-    max_decoded_bytes: int | None = Field(
-        None,
-        ge=1,
-        le=2**63 - 1,
-        description="row groups that decode to more at a time are refused; null: 16 GiB, or 2 GiB for a column of more than 1,000 times "
-        "its stored size",
-    )
-    max_bad_rows: Annotated[float | int, PlainValidator(_bad_row_limit)] = Field(
-        0.5,
-        description="rows of each data set that `on_bad_row: skip` may leave out before that is an error: a share, 0.0 to 1.0, or a number "
-        "(an integer); that no row is left is always one",
-    )
-    history_pretraining: HistoryPretrainingConfig | None = Field(
-        None,
-        description="history pre-training: the first epochs train on past events of the histories; null: rows only",
-    )
-
-    @property
-    def pretraining_epochs(self) -> int:
-        """How many of the first epochs are of events."""
-        return self.history_pretraining.epochs if self.history_pretraining else 0
-
+from interformer_rec.config.windows import PublishConfig, refuse_beside_windows
 
 ShardingType = Literal[
     "auto",
@@ -101,10 +51,13 @@ class ShardingConfig(Strict):
     )
     deduplicate: bool | None = Field(
         None,
-        description="histories' tables: each distinct id is sent and looked up once per batch and rank; null: with several ranks",
+        description="histories' tables: each distinct id is sent and looked up once per batch and rank; null: as the plan says, or as the "
+        "planner chooses; with planner torchrec: with several ranks",
     )
-    communication: Literal["fp32", "fp16", "bf16"] = Field(
-        "fp32", description="precision of looked-up vectors between ranks; gradients travel as bf16 unless fp32"
+    communication: Literal["auto", "fp32", "fp16", "bf16"] | None = Field(
+        None,
+        description="precision of looked-up vectors between ranks; gradients travel as bf16 unless fp32. null: as the plan says, "
+        "else fp32; auto: the planner may choose 16 bits where a step is shorter with them",
     )
     host_cache: float | None = Field(
         None,
@@ -136,10 +89,16 @@ class TrainingConfig(Strict):
     """How long, how precise, and what is watched."""
 
     out: Location = Field("runs/{name}", description="run folder, a path or URI; {name} is the run's name")
-    epochs: Count = Field(1, description="passes over the training rows; those of data.history_pretraining count too")
+    epochs: Count = Field(
+        1,
+        description="passes over the training rows, with data.windows over each window; those of data.history_pretraining count too",
+    )
     max_steps: Count | None = Field(None, description="stop after so many steps, if epochs do not end before")
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: autocast of the dense part; weights stay fp32"
+    )
+    microbatches: Count = Field(
+        1, description="parts of a batch that the dense part trains on in turn, for less memory; one lookup, one update"
     )
     eval_every_steps: Count | None = Field(None, description="also evaluate every N steps; always at an epoch's end")
     monitor: str = Field(
@@ -154,11 +113,20 @@ class TrainingConfig(Strict):
     patience: CountOrNone | None = Field(
         None, description="stop when more evaluations in a row than this bring no better `monitor`"
     )
+    recalibrate: bool = Field(
+        False,
+        description="scale and shift each label's logits as fits data.valid best, at each evaluation: scores of its checkpoint are "
+        "probabilities again, in evaluate, predict, export and serve; AUC stays",
+    )
     log_every_steps: Count = Field(20, description="steps between two records of the log")
     checkpoint: CheckpointConfig = CheckpointConfig()
     start_seconds: Seconds = Field(600, description="a rank waits so long for the others at the start")
     hang_seconds: Seconds = Field(600, description="a rank without progress for so long ends the job")
     stop_seconds: Seconds = Field(20, description="SIGTERM: the ranks agree to stop and save within this time")
+    follow: bool = Field(
+        False, description="with data.windows: wait for the next window after the last, until a signal; as --follow"
+    )
+    poll_seconds: Seconds = Field(30, description="follow: seconds between two looks for new windows")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where torch sees a GPU")
 
     @model_validator(mode="after")
@@ -179,6 +147,7 @@ class RunConfig(Strict):
     optimizer: OptimizerConfig = OptimizerConfig()
     sharding: ShardingConfig = ShardingConfig()
     training: TrainingConfig = TrainingConfig()
+    publish: PublishConfig | None = Field(None, description="servers get what is trained while the run goes on")
     _references: dict[Place, Reference] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
@@ -203,23 +172,54 @@ class RunConfig(Strict):
         self._check_ensemble()
         if self.data.history_pretraining:
             self.data.history_pretraining.check(self.features, self.training.epochs, self.model.ensemble_members)
-        if self.training.pairwise_loss_weight and (self.features.group is None or self.data.balance != "groups"):
-            raise ValueError(
-                "training.pairwise_loss_weight compares rows of one group within a batch: name features.group (the column of the user's "
-                "id) and set data.balance: groups"
-            )
+        check_microbatches(self.training.microbatches, self.training.pairwise_loss_weight, self.features.request)
+        check_pairs(self.training.pairwise_loss_weight, self.features.group, self.data.balance)
         if self.training.monitor == "gauc" and self.features.group is None:
             raise ValueError("training.monitor is gauc, which needs features.group (the column of the user's id)")
+        self._check_windows()
         self._check_validation()
+        self._check_publish()
         return self
+
+    def _check_windows(self) -> None:
+        if self.data.windows is None:
+            if self.training.follow:
+                raise ValueError("training.follow waits for windows: set data.windows, the place where they appear")
+            return
+        training, schedule = self.training, f"optimizer.schedule.kind: {self.optimizer.schedule.kind}"
+        beside = {
+            "data.train": self.data.train is not None,
+            "data.valid": self.data.valid is not None,
+            "training.eval_every_steps": training.eval_every_steps is not None,
+            "training.patience": training.patience is not None,
+            schedule: schedule.endswith("plateau") or (schedule.endswith("cosine") and training.max_steps is None),
+            "data.history_pretraining": self.data.history_pretraining is not None,
+            "model.ensemble_members": self.model.ensemble_members > 1,
+        }
+        refuse_beside_windows(key for key, given in beside.items() if given)
+
+    def _check_publish(self) -> None:
+        if self.publish is None:
+            return
+        every, steps = self.publish.every, self.training.checkpoint.every_steps
+        if every == "window" and self.data.windows is None:
+            raise ValueError("publish.every: window needs data.windows; give a number of steps instead")
+        if every != "window" and (steps is None or every % steps):
+            raise ValueError(
+                f"publish.every: {every} publishes checkpoints, and none is saved at these steps: training.checkpoint.every_steps is "
+                f"{steps}; it must divide publish.every"
+            )
+        if self.training.recalibrate:
+            raise ValueError("publish does not go with training.recalibrate: what is published was not evaluated yet")
 
     def _check_validation(self) -> None:
         if self.data.valid is not None:
             return
-        plateau = "optimizer.schedule.kind: plateau" if self.optimizer.schedule.kind == "plateau" else None
-        patience = "training.patience" if self.training.patience is not None else None
-        every = "training.eval_every_steps" if self.training.eval_every_steps is not None else None
-        for key in filter(None, (patience, plateau, every)):
+        training = self.training
+        beside = [f"training.{key}" for key in ("patience", "eval_every_steps") if getattr(training, key) is not None]
+        beside += ["training.recalibrate"] * training.recalibrate
+        beside += ["optimizer.schedule.kind: plateau"] * (self.optimizer.schedule.kind == "plateau")
+        for key in beside:
             raise ValueError(
                 f"{key} needs data.valid, the files to watch training.monitor on: name them, or leave {key} out"
             )

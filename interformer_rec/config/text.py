@@ -23,6 +23,7 @@ LOCATIONS: tuple[Place, ...] = (
     ("data", "train"),
     ("data", "valid"),
     ("data", "test"),
+    ("data", "windows", "path"),
     ("training", "out"),
     ("training", "checkpoint", "path"),
     ("sharding", "plan"),

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from interformer_rec.data.inspect import column_names as names
 from interformer_rec.data.inspect.profile import Column
 
-SMALL = 64  # an integer with fewer distinct values is an id, whatever its name
+SMALL = 64  # an integer of an event with fewer distinct values is an id, whatever its name
+FEW = 10  # and one of the row with no more than these
+CONSTANT = 0.995  # share of the rows with one value from which a column says too little to be read
+CONSTANT_ROWS = 1000  # fewer show no such share
 EPOCHS = ((5e8, 5e9), (5e11, 5e12), (5e14, 5e15), (5e17, 5e18))  # seconds, ms, us, ns since 1970: years 1985 to 2128
+MOST_COUNTS = 1000  # distinct values of a count whose values are not far apart
 LARGEST = 1e30  # float32 ends at 3e38
 
 
@@ -43,12 +51,14 @@ def unusable(column: Column, group_key: Column | None) -> str | None:
         return "bytes that are not UTF-8: write the ids as text or integers"
     if column.is_list and column.kind == "time" and not is_timestamp(column):
         return f"{column.type}: neither ids nor times of events (integers or timestamps)"
+    if column.is_list and column.kind in ("float", "bool"):
+        return f"{column.type}: elements must be ids (integers or strings)"
     if column.is_list:
-        return (
-            f"{column.type}: elements must be ids (integers or strings)" if column.kind in ("float", "bool") else None
-        )
+        return _near_constant(column)
     if column.distinct == 1 and not column.nulls:
         return "the same value in every row"
+    if (reason := _near_constant(column)) is not None:
+        return reason
     if column.kind == "time" or is_epoch(column) or is_calendar(column):
         return "time of the row: not a feature (later rows have values training never saw)"
     if column.not_finite:
@@ -66,6 +76,12 @@ def unusable(column: Column, group_key: Column | None) -> str | None:
     ):
         return "another value in nearly every row: a row key?"
     return None
+
+
+def _near_constant(column: Column) -> str | None:
+    if len(column.sample()) < CONSTANT_ROWS or (share := column.commonest_share()) < CONSTANT:
+        return None
+    return f"{'an empty list' if column.is_list else 'the same value'} in {share:.1%} of the rows: it can say next to nothing"
 
 
 def is_timestamp(column: Column) -> bool:
@@ -91,4 +107,27 @@ def is_calendar(column: Column) -> bool:
 
 def is_amount(column: Column) -> bool:
     """Integers that count or measure, by their name."""
-    return column.kind == "int" and column.distinct > SMALL and bool(set(names.words(column.name)) & names.NUMERIC)
+    return column.kind == "int" and column.distinct > FEW and names.is_numeric(column.name)
+
+
+def number_by_values(column: Column, trend: Callable[[Column], bool]) -> str | None:
+    """Why integers whose name says nothing are numbers and not ids; None if nothing says so. `trend`: see signal.Outcome.
+
+    Ids may be small and dense, and frequent ones small: that alone proves nothing, so it takes a trend of the label besides.
+    """
+    if column.kind != "int" or column.distinct <= FEW or column.values is None or names.is_coded(column.name):
+        return None
+    found = np.sort(np.asarray(column.values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)))
+    spread = found[-1] - found[0] + 1
+    if found[1] < 0 and (spread <= 100 * len(found) or heavy_tail(column)):  # one negative value may stand for "none"
+        return "integers below 0 and above: a number"
+    half = len(found) // 2
+    low_is_dense = found[half] - found[0] < 1.5 * half
+    if low_is_dense and (len(found) <= MOST_COUNTS or heavy_tail(column)) and trend(column):
+        return "small integers along which the label goes steadily up or down: a number"
+    return None
+
+
+def heavy_tail(column: Column) -> bool:
+    """Whether a few values are far larger, in size, than most."""
+    return max(abs(column.low), abs(column.high)) > max(20 * column.median(size=True), 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
@@ -22,14 +23,16 @@ class Split:
     one_class: bool = False  # every label is the same: no AUC
 
 
-def held_out(paths: dict[str, str], train: Source, guess: Draft) -> dict[str, Split]:
-    """valid and test, where there are files of those names."""
-    return {name: _split(paths[name], train, guess) for name in ("valid", "test") if name in paths}
+def held_out(
+    paths: dict[str, str], train: Source, guess: Draft, opened: Callable[[str], Source] = open_source
+) -> dict[str, Split]:
+    """valid and test, where there are files of those names; `opened` reads them as `train` was read."""
+    return {name: _split(paths[name], train, guess, opened) for name in ("valid", "test") if name in paths}
 
 
-def _split(path: str, train: Source, guess: Draft) -> Split:
+def _split(path: str, train: Source, guess: Draft, opened: Callable[[str], Source]) -> Split:
     try:
-        source = open_source(path)
+        source = opened(path)
     except InputError as error:
         return Split(0, _sentence(error))
     try:
@@ -46,7 +49,7 @@ def used_columns(guess: Draft) -> list[str]:
     """Columns that the drafted config reads."""
     columns = [*guess.ids, *guess.bags, *guess.dense]
     for group in guess.groups:
-        columns += [*group.columns.values(), *([group.timestamp] if group.timestamp else [])]
+        columns += group.columns.values()
     columns += [one for one in (guess.label, guess.group_key) if one]
     return list(dict.fromkeys(column.name for column in columns))
 

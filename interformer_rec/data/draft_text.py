@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from interformer_rec.data.column_roles import heavy_tail
 from interformer_rec.data.inspect.draft import Draft, Group
 from interformer_rec.data.inspect.profile import Column
 from interformer_rec.data.written_names import feature_names, free, scalar, shown
 
+TIMES = "no model reads times: for data.history_pretraining, and to have the order of all rows checked"
 HASH_ABOVE = 200_000  # distinct ids in the sample from which a vocabulary is no longer the better choice
 
 
@@ -50,6 +52,8 @@ class _Names:
             yield "  sequences:"
             for group in guess.groups:
                 yield from self._group(group)
+        if listed := self._candidates():
+            yield f"  request: {{candidates: [{', '.join(listed)}]}}  # these and the labels are lists, an element a candidate"
         yield from self._labels()
         if guess.group_key is not None:
             yield f"  group: {scalar(guess.group_key.name)}  # rows of one value are one user's in GAUC"
@@ -63,6 +67,11 @@ class _Names:
         yield "    # YOUR label's column, values in [0, 1]; take the name out of the features above. Columns it could be, or be made of:"
         for column, held in self._guess.candidates.items():
             yield f"    # - {scalar(column)}  # {held}"
+
+    def _candidates(self) -> list[str]:
+        """Names of the features that are lists of candidates."""
+        columns = (*self._guess.ids, *self._guess.bags, *self._guess.dense)
+        return [self._name(column.name) for column in columns if column.name in self._guess.request]
 
     def _name(self, column: str) -> str:
         return scalar(self._names[column])
@@ -86,7 +95,7 @@ class _Names:
         yield f"    - name: {scalar(name)}"
         yield f"      max_length: {group.max_length}  # {_lengths(first)}"
         if group.timestamp is not None:
-            yield f"      timestamp: {scalar(group.timestamp.name)}"
+            yield f"      # timestamp: {scalar(group.timestamp.name)}  # {TIMES}"
         yield "      columns:"
         shorts = feature_names(group.columns)
         for short, column in group.columns.items():
@@ -95,20 +104,20 @@ class _Names:
             yield f"        - {read}  # {_facts(column)}"
 
     def _dense(self, column: Column) -> str:
-        """Fill where nulls were seen; log1p where a few values are far larger than the rest."""
+        """Fill where nulls were seen; log1p, which keeps the sign, where a few values are far larger than the rest."""
         options = {"name": self._name(column.name)}
         if self._name(column.name) != scalar(column.name):
             options["column"] = scalar(column.name)
-        median = column.median()
         if column.nulls:
-            options["fill"] = f"{median:.6g}"
-        if column.low >= 0 and column.high > max(20 * median, 10):
+            options["fill"] = f"{column.median():.6g}"
+        if heavy_tail(column):
             options["log1p"] = "true"
         if column.kind != "bool":
             options["standardise"] = "true"
         written = ", ".join(f"{key}: {value}" for key, value in options.items())
         nulls = f"; {_percent(column.null_share)} null: filled with the median" if column.nulls else ""
-        return f"{{{written}}}  # {column.low:.6g} to {column.high:.6g}{nulls}"
+        note = f"; {self._guess.notes[column.name]}" if column.name in self._guess.notes else ""
+        return f"{{{written}}}  # {column.low:.6g} to {column.high:.6g}{nulls}{note}"
 
 
 def _table(columns: list[Column]) -> str:

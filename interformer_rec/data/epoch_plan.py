@@ -123,12 +123,19 @@ class Plan:
     def _buffer_ends(self) -> np.ndarray:
         return np.cumsum(self.buffer_rows)
 
-    def order(self, buffer: int, events: np.ndarray | None = None, groups: np.ndarray | None = None) -> np.ndarray:
+    def order(
+        self,
+        buffer: int,
+        events: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+        rows: int | None = None,
+    ) -> np.ndarray:
         """(rows,) the buffer's rows in the order they are read; file order without shuffling.
 
-        `events` or `groups`: (rows,) of the buffer's rows in file order, which a plan with that `balance` needs.
+        `events` or `groups`: (rows,) of the buffer's rows in file order, which a plan with that `balance` needs. `rows`: of requests,
+        which are shuffled as a whole, where the plan counts their candidates.
         """
-        rows = int(self.buffer_rows[buffer])
+        rows = int(self.buffer_rows[buffer]) if rows is None else rows
         if not self.shuffle_rows:
             return np.arange(rows)
         random = np.random.default_rng([self.seed, self.epoch, buffer + 1])
@@ -143,6 +150,10 @@ class Plan:
     def draws(self, buffer: int) -> np.random.Generator:
         """Random numbers for a buffer, the same in every epoch; not those of its shuffle."""
         return np.random.default_rng([self.seed, buffer])
+
+    def epoch_draws(self, buffer: int) -> np.random.Generator:
+        """Random numbers for a buffer, others in every epoch; not those of its shuffle."""
+        return np.random.default_rng([self.seed, self.epoch, buffer + 1, 1])
 
     @cached_property
     def rank_rows(self) -> np.ndarray:
@@ -183,7 +194,8 @@ class Plan:
             while start < stop:
                 end = int(self._buffer_ends[buffer])
                 begin = end - int(self.buffer_rows[buffer])
-                yield Span(buffer, start - begin, min(stop, end) - begin)
+                if start < end:  # a buffer of requests without candidates has no rows
+                    yield Span(buffer, start - begin, min(stop, end) - begin)
                 start, buffer = end, buffer + 1
 
     def cursor(self, step: int) -> Cursor:

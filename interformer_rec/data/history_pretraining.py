@@ -7,6 +7,10 @@ that nobody has to log. The event's ids take the candidate's place, by table; it
 `labels` names (long_watch: what was watched for long); of the histories the events before it stay. What an event does not hold of the
 candidate is missing; user and context stay the row's.
 
+What came of an event is matched by time where the histories have times (`timestamp`): an outcome belongs to the newest exposure of its
+item that is not later. Without times it is matched by the item, so an item that stands in a row's history more than once is not drawn
+from that row: nobody knows which of its exposures had the outcome.
+
     row      candidate v9   watch v1 v2 v3 v4   long_watch v2 v3     its event v3 is drawn:
     becomes  candidate v3   watch v1 v2         long_watch v2        label 1
 
@@ -37,6 +41,7 @@ class EventSampler:
         self._history = groups.index(options.history)
         self._labels = [groups.index(options.labels[label.name]) for label in features.labels]
         self._groups, self._has_group = len(groups), features.group is not None
+        self._timed = all(features.sequences[at].timestamp for at in (self._history, *self._labels))
         column_of = event_columns(features, options.history)
         candidate = set(features.candidate)
         self._singles = [(i, column_of.get(f.name)) for i, f in enumerate(layout.singles) if f.name in candidate]
@@ -79,12 +84,19 @@ class EventSampler:
             bad=None if columns.bad is None else np.concatenate([columns.bad[good], columns.bad[~good]]),
         )
 
+    def count(self, columns: Columns) -> tuple[int, int]:
+        """Events of these rows that can be drawn, each once, and good rows."""
+        good = np.ones(len(columns.weights), bool) if columns.bad is None else columns.bad == 0
+        return len(self._usable(columns, good)), int(good.sum())
+
     def _usable(self, columns: Columns, good: np.ndarray) -> np.ndarray:
         """Places in the good rows' events: each event of a user once, where it stands first, and none that is a good row."""
         history = columns.jagged[self._history]
         users = columns.groups if self._has_group else np.arange(len(columns.groups))
         user = np.unique(users, return_inverse=True)[1]
         inside = np.flatnonzero(np.repeat(good, history.lengths))
+        if not self._timed:
+            inside = inside[_alone(np.repeat(np.arange(len(good)), history.lengths)[inside], history.events[inside, 0])]
         events = _keys(np.repeat(user, history.lengths)[inside], history.events[inside, 0])
         keys, places = np.unique(events, return_index=True)
         exposures = _keys(user, columns.singles[:, self._item])[good]
@@ -92,11 +104,8 @@ class EventSampler:
 
     def _before(self, columns: Columns, row: np.ndarray, place: np.ndarray) -> tuple[list[Jagged], np.ndarray]:
         """The histories of `row` as they stood before the event at `place`, and its labels."""
-        history, new = columns.jagged[self._history], np.arange(len(row))
-        rest = history.lengths[row] - place  # the event and what came later
-        later = _keys(np.repeat(new, rest), _slices(history.events[:, 0], history.offsets[row] + place, rest))
-        event = later[np.cumsum(rest)[rest > 0] - rest[rest > 0]]
-        later.sort()
+        history = columns.jagged[self._history]
+        event = _Drawn(history, row, place)
         labels = np.zeros((len(row), columns.labels.shape[1]), np.float32)
         histories = []
         for at, group in enumerate(columns.jagged[: self._groups]):
@@ -104,11 +113,10 @@ class EventSampler:
                 histories.append(_picked(group, row, place))
                 continue
             whole = _picked(group, row, group.lengths[row])
-            keys = _keys(np.repeat(new, whole.lengths), whole.events[:, 0])
-            histories.append(_kept(whole, ~_among(keys, later)))
-            keys.sort()
+            timed = history.timestamps is not None and whole.timestamps is not None
+            histories.append(_kept(whole, event.earlier(whole) if timed else event.not_later(whole)))
             for task in (task for task, of in enumerate(self._labels) if of == at):
-                labels[rest > 0, task] = _among(event, keys)
+                labels[event.had(whole, timed), task] = 1
         return histories, labels
 
     def _candidate(
@@ -130,6 +138,61 @@ class EventSampler:
             present = (ids[:, 0] != MISSING_ROW) | missing
             lists[i - self._groups] = Jagged(present.astype(np.int64), ids[present])
         return dense, singles, lists
+
+
+class _Drawn:
+    """One event of each of some rows, and what the rows' histories say of it. `whole`: another history of these rows, whole."""
+
+    def __init__(self, history: Jagged, row: np.ndarray, place: np.ndarray) -> None:
+        rest = history.lengths[row] - place  # the event and what came later
+        starts = history.offsets[row] + place
+        self._owner = np.repeat(np.arange(len(row)), rest)
+        self._later = _slices(history.events[:, 0], starts, rest)
+        self._there = rest > 0  # else the row's history is empty
+        self._first = (np.cumsum(rest) - rest)[self._there]
+        self._item = np.full(len(row), -1, np.int64)
+        self._item[self._there] = self._later[self._first]
+        if history.timestamps is not None:
+            self._begin, self._end = self._span(_slices(history.timestamps, starts, rest))
+
+    def _span(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(rows,) int64 each: when the event was, and when its item was there again in the row's history."""
+        never = np.iinfo(np.int64).max
+        begin, end = np.full((2, len(self._item)), never)
+        begin[self._there] = times[self._first]
+        again = np.flatnonzero((self._later == self._item[self._owner]) & (times > begin[self._owner]))
+        np.minimum.at(end, self._owner[again], times[again])
+        return begin, end
+
+    def earlier(self, whole: Jagged) -> np.ndarray:
+        """(events,) bool: those of `whole` from before the event, by time."""
+        assert whole.timestamps is not None
+        return np.asarray(whole.timestamps < np.repeat(self._begin, whole.lengths))
+
+    def not_later(self, whole: Jagged) -> np.ndarray:
+        """(events,) bool: those of `whole` whose item is neither the event's nor among the later ones."""
+        owner = np.repeat(np.arange(len(whole.lengths)), whole.lengths)
+        return ~_among(_keys(owner, whole.events[:, 0]), np.sort(_keys(self._owner, self._later)))
+
+    def had(self, whole: Jagged, timed: bool) -> np.ndarray:
+        """Numbers of the rows whose event `whole` has as an outcome."""
+        owner = np.repeat(np.arange(len(whole.lengths)), whole.lengths)
+        same = self._there[owner] & (whole.events[:, 0] == self._item[owner])
+        if timed:
+            assert whole.timestamps is not None
+            same &= (whole.timestamps >= self._begin[owner]) & (whole.timestamps < self._end[owner])
+        return np.unique(owner[same])
+
+
+def _alone(owners: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """(n,) bool: which ids their owner has once."""
+    keys = _keys(owners, ids)
+    order = np.argsort(keys)  # np.unique with its inverse and counts takes twice the memory
+    keys = keys[order]
+    same = keys[1:] == keys[:-1]
+    alone = np.ones(len(keys), bool)
+    alone[order[1:][same]] = alone[order[:-1][same]] = False
+    return alone
 
 
 def _keys(owners: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -9,27 +9,30 @@ from __future__ import annotations
 import functools
 import logging
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from interformer_rec.batch import Batch
+from interformer_rec.config.data import DataConfig
 from interformer_rec.config.features import FeatureSchema
-from interformer_rec.config.run import DataConfig
 from interformer_rec.data.balance import events
 from interformer_rec.data.collate import Piece, collate, empty_batch
 from interformer_rec.data.decode.columns import Columns, join
 from interformer_rec.data.decode.decoder import Decoder
 from interformer_rec.data.decode.jagged import Rows
 from interformer_rec.data.decode.kinds import check_kinds, columns_of
+from interformer_rec.data.decode.requests import RequestDecoder, candidate_rows, candidate_schema, candidate_table
 from interformer_rec.data.epoch_plan import Cursor, Plan, Span, plan_epoch
 from interformer_rec.data.files.source import Source, open_source
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.history_pretraining import EventSampler
+from interformer_rec.data.id_dropout import IdDropout, RequestIdDropout
 from interformer_rec.data.meaning import require_meaning
+from interformer_rec.data.request_batches import collate_requests
 from interformer_rec.redaction import redact
 
 log = logging.getLogger(__name__)
@@ -80,18 +83,31 @@ class Loader:
         if fitted.meaning is not None:
             require_meaning(fitted.meaning, self.source, features, labels)
         self._data, self._seed, (self._rank, self._world_size) = data, seed, part
+        self.table_rows = fitted.table_rows  # of every table
         self.skips = data.on_bad_row == "skip"  # bad rows are left out and counted
         self._columns = columns_of(features, labels)
-        self._decoder = Decoder(features, fitted, labels=labels, skip_bad=self.skips)
+        self._features = features
+        self._decoder: Decoder | RequestDecoder
+        self._group_rows = self.source.group_rows
+        if features.request is None:
+            self._decoder = Decoder(features, fitted, labels=labels, skip_bad=self.skips)
+            self._collated: Any = functools.partial(collate, self._decoder.layout, features)
+        else:
+            self._decoder = RequestDecoder(features, fitted, labels=labels, skip_bad=self.skips)
+            self._collated = functools.partial(collate_requests, self._decoder.layout, features)
+            self._group_rows = candidate_rows(self.source, features, data.workers)
         self._sampler = EventSampler(features, data.history_pretraining) if data.history_pretraining else None
+        strength, windows = data.id_dropout, data.windows is not None
+        dropout = IdDropout if features.request is None else RequestIdDropout
+        self._dropout = dropout(features, fitted, strength, growing_only=windows) if strength else None
         self._tasks = len(features.labels) if labels else 0
-        self.rows = self.source.rows  # of all ranks
+        self.rows = int(self._group_rows.sum())  # of all ranks; candidates where a row of the files is a request
         self.steps = self._plan(0).steps  # batches that every rank yields in an epoch
         self.bad_rows: dict[str, int] = {}  # reason -> rows this rank has skipped since iteration began
 
     def _plan(self, epoch: int, in_file_order: bool = False) -> Plan:
         return plan_epoch(
-            self.source.group_rows,
+            self._group_rows,
             batch_size=self._data.batch_size,
             world_size=self._world_size,
             seed=self._seed,
@@ -125,9 +141,18 @@ class Loader:
         schema, left_out = self.source.columns.whole(self._columns)
         for reason in left_out if self._rank == 0 else ():
             log.warning("column left out of the output: %s", reason)
+        empty = candidate_schema(schema, self._features.candidate_columns).empty_table()
         for _, made in self._made(self._plan(0, in_file_order=True), schema.names):
-            kept = made.kept or [Kept(schema.empty_table(), np.zeros(0, bool))]
+            kept = made.kept or [Kept(empty, np.zeros(0, bool))]
             yield made.batch, Kept(pa.concat_tables([k.table for k in kept]), np.concatenate([k.good for k in kept]))
+
+    def decoded(self, also: Sequence[str]) -> Iterator[tuple[Columns, pa.Table]]:
+        """The rows of all ranks in file order, a row group at a time, bad ones marked, and the input's columns `also` of the same rows."""
+        plan = self._plan(0, in_file_order=True)
+        for number in range(len(plan.buffers)):
+            buffer = self._decode(plan, number, list(dict.fromkeys([*self._columns, *also])))
+            assert buffer.table is not None
+            yield buffer.columns, buffer.table.select(list(also))
 
     def _made(self, plan: Plan, keep: list[str] | None) -> Iterator[tuple[int, _Made]]:
         """(step, batch) in order; `keep`: input columns to hand through."""
@@ -140,7 +165,26 @@ class Loader:
             for reason, count in self.bad_rows.items():
                 log.warning("skipped %d row(s) of %s: %s", count, redact(self.source.path), reason)
 
+    def pretraining_events(self) -> Iterator[tuple[int, tuple[int, int]]]:
+        """This rank's shuffle buffers of the first epoch: number, events that history pre-training can draw from it, good rows.
+
+        Decodes each buffer as it is asked for.
+        """
+        assert self._sampler is not None
+        plan = self._plan(0)
+        for buffer in plan.rank_buffers(self._rank):
+            yield buffer, self._sampler.count(self._decoded(plan, buffer, None)[0])
+
     def _decode(self, plan: Plan, buffer: int, keep: list[str] | None) -> _Buffer:
+        columns, tables = self._decoded(plan, buffer, keep)
+        if self._sampler is not None and plan.epoch < self._data.pretraining_epochs:
+            columns = self._sampler(columns, plan.epoch, plan.draws(buffer))
+        if self._dropout is not None:
+            columns = self._dropout(columns, plan.epoch_draws(buffer))
+        order = self._order(plan, buffer, columns)
+        return _Buffer(columns, order, pa.concat_tables(tables) if tables else None)
+
+    def _decoded(self, plan: Plan, buffer: int, keep: list[str] | None) -> tuple[Columns, list[pa.Table]]:
         """A few row groups at a time, so that Arrow's memory is used again while it is in the cache."""
         parts, tables = [], []
         for groups in _portions(plan.buffers[buffer].tolist(), self.source.group_rows):
@@ -150,13 +194,15 @@ class Loader:
                 table = self.source.read(groups, keep)
                 tables.append(table)
             parts.append(self._decoder(table, functools.partial(self.source.where_row, groups)))
-        columns = join(parts)
-        if self._sampler is not None and plan.epoch < self._data.pretraining_epochs:
-            columns = self._sampler(columns, plan.epoch, plan.draws(buffer))
-        histories = columns.jagged[: len(self._decoder.features.sequences)]
-        counts = events(histories, len(columns.weights)) if plan.balance == "events" else None
-        order = plan.order(buffer, counts, columns.groups)
-        return _Buffer(columns, order, pa.concat_tables(tables) if tables else None)
+        return join(parts), tables
+
+    def _order(self, plan: Plan, buffer: int, columns: Columns) -> np.ndarray:
+        """The buffer's rows in the order they are read; candidates of a request stay together."""
+        once = columns if columns.requests is None else columns.requests.columns
+        histories, rows = once.jagged[: len(self._features.sequences)], len(once.weights)
+        counts = events(histories, rows) if plan.balance == "events" else None
+        order = plan.order(buffer, counts, once.groups, rows)
+        return order if columns.requests is None else columns.requests.candidates_of(order)
 
     def _collate(self, plan: Plan, step: int, pieces: list[tuple[_Buffer, Span]]) -> _Made:
         chosen: list[Piece] = []
@@ -167,30 +213,32 @@ class Loader:
             if buffer.table is not None:  # then in file order
                 good = np.zeros(span.stop - span.start, bool)
                 good[slice(None) if isinstance(rows, slice) else rows - span.start] = True
-                kept.append(Kept(buffer.table.slice(span.start, len(good)), good))
+                kept.append(Kept(self._input(buffer, span), good))
             if isinstance(rows, slice) or len(rows):
                 chosen.append((buffer.columns, rows))
-        layout, features, loss_rows = self._decoder.layout, self._decoder.features, plan.loss_rows(step)
+        loss_rows = plan.loss_rows(step)
         if chosen:
-            batch = collate(layout, features, chosen, loss_rows)
+            batch = self._collated(chosen, loss_rows)
         else:
-            batch = empty_batch(layout, features, self._tasks, loss_rows)
+            batch = empty_batch(self._features, self._tasks, loss_rows)
         if self.skips:
             batch.loss_rows, batch.skipped = float(max(1, batch.rows)), skipped
         return _Made(batch, kept)
 
+    def _input(self, buffer: _Buffer, span: Span) -> pa.Table:
+        """The input's columns of rows in file order; a candidate's are its own and its request's."""
+        assert buffer.table is not None
+        requests = buffer.columns.requests
+        if requests is None:
+            return buffer.table.slice(span.start, span.stop - span.start)
+        return candidate_table(buffer.table, self._features.candidate_columns, requests, span.start, span.stop)
+
     def _good_rows(self, plan: Plan, buffer: _Buffer, span: Span, skipped: dict[str, tuple[int, str]]) -> Rows:
         """The span's rows without the bad ones, which are added to `skipped`; a slice where they lie in file order."""
-        bad = buffer.columns.bad
-        if bad is None:
+        if buffer.columns.bad is None:
             return buffer.order[span.start : span.stop] if plan.shuffle_rows else slice(span.start, span.stop)
         rows = buffer.order[span.start : span.stop]
-        codes = bad[rows]
-        for code, count in zip(*np.unique(codes[codes > 0], return_counts=True), strict=True):
-            reason, example = buffer.columns.reasons[code - 1]
-            before, first = skipped.get(reason, (0, example))
-            skipped[reason] = (before + int(count), first)
-        return rows[codes == 0]
+        return rows[buffer.columns.count_bad(rows, skipped) == 0]
 
     def _count(self, skipped: dict[str, tuple[int, str]]) -> None:
         for reason, (count, example) in skipped.items():

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from interformer_rec.config.difference import differences
 from interformer_rec.config.features import FeatureSchema
+from interformer_rec.data.decode.arrays import is_list
 from interformer_rec.data.decode.kinds import columns_of, value_kind
 from interformer_rec.data.files.source import Source
 from interformer_rec.data.files.type_names import type_of, type_text
@@ -81,11 +82,12 @@ def require_meaning(meaning: Meaning, source: Source, features: FeatureSchema, l
 
 
 def _types(source: Source, features: FeatureSchema, labels: bool) -> dict[str, pa.DataType]:
-    """Column -> its type; without columns that the loader will miss, where it needs them."""
+    """Column -> its type (of the candidates' columns: of an element); without columns that the loader will miss, where it needs them."""
     found = {}
     for column in columns_of(features, labels):
         with contextlib.suppress(InputError):
-            found[column] = bare(source.require((column,)).field(column).type)
+            type_ = bare(source.require((column,)).field(column).type)
+            found[column] = type_.value_type if column in features.candidate_columns and is_list(type_) else type_
     return found
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from interformer_rec.serving import artefact
 from interformer_rec.serving.engine import opening
 from interformer_rec.serving.export import export
+from interformer_rec.serving.published import pointer
 from interformer_rec.serving.scorer import probabilities
 
 FOLDER = "served"
@@ -23,7 +23,7 @@ def exported(run_dir: Path) -> Path:
 
 def answered(out: Path) -> tuple[dict[str, Any], dict[str, list[float]]]:
     """A request as a client sends it, of the run's own data, and each candidate's scores by task."""
-    served = opening.load(str(out), artefact.current(str(out)).version)
+    served = opening.load(str(out), pointer.current(str(out)).version)
     request = served.example
     scores = probabilities(served.scorer(served.encoder.rank(request["user"], request["candidates"])))
     return request, {task: scores[:, i].tolist() for i, task in enumerate(served.scorer.tasks)}

@@ -18,11 +18,12 @@ from torchrec.distributed.types import ShardingEnv, ShardingPlan
 from interformer_rec.config.optimizer import OptimizerConfig
 from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.lookup.communication import Exchange
 from interformer_rec.distributed.lookup.empty_shards import make_room
 from interformer_rec.distributed.lookup.event_bags import read_events_as_bags
 from interformer_rec.distributed.lookup.tables import initialise_tables
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
-from interformer_rec.distributed.sharding import cached, describe, sharders, tables_of
+from interformer_rec.distributed.sharding import ShardedTable, cached, describe, sharders, tables_of
 
 
 @dataclass
@@ -31,13 +32,18 @@ class Parallel:
 
     model: DistributedModelParallel
     optimizer: RunOptimizer
-    plan: list[dict[str, object]]  # sharding.describe
+    plan: list[ShardedTable]
+    exchange: Exchange
     prefetch: bool  # rows of cached tables are fetched a batch ahead
+    host_cache: float | None = None  # share of their rows that tables in host memory have in a cache
     notes: list[str] = field(default_factory=list)  # what the user should know of the plan
+    members_before: int = 0  # of an embedding ensemble, trained before the run's first epoch (a warm start)
 
     def begin_epoch(self, epoch: int) -> None:
         """Choose what this epoch trains (one member of an embedding ensemble), and freeze the weights of the others."""
         for module in self.model.modules():
+            if hasattr(module, "members_before"):
+                module.members_before = self.members_before
             if hasattr(module, "begin_epoch"):
                 module.begin_epoch(epoch)
             if hasattr(module, "frozen_weights"):
@@ -56,12 +62,9 @@ def parallelize(
     table_std: dict[str, float],
 ) -> Parallel:
     """Shard, wrap, initialise, attach optimizers. Collective: same arguments on every rank."""
+    exchange = Exchange.of(sharding, env.world_size)
     described = describe(plan, tables_of(model))
-    table_sharders = sharders(
-        fused_params(optimizer.embedding, env.device),
-        deduplicate=env.world_size > 1 if sharding.deduplicate is None else sharding.deduplicate,
-        communication=sharding.communication,
-    )
+    table_sharders = sharders(fused_params(optimizer.embedding, env.device), exchange)
     if sharding.host_cache is not None:
         cached(plan, sharding.host_cache)
     distributed = DistributedModelParallel(
@@ -78,4 +81,4 @@ def parallelize(
     run_optimizer = RunOptimizer(distributed, optimizer.dense, optimizer.embedding, rate)
     # TorchRec 1.8.0's prefetch pipeline does nothing without CUDA streams, and then fails
     prefetch = sharding.host_cache is not None and env.device.type == "cuda"
-    return Parallel(distributed, run_optimizer, described, prefetch)
+    return Parallel(distributed, run_optimizer, described, exchange, prefetch, sharding.host_cache)

@@ -1,4 +1,4 @@
-"""A model's tables before and after sharding. In: the model with tables on meta, a ShardingPlan; out: tables, sharders, rows of the plan.
+"""A model's tables before and after sharding. In: the model with tables on meta, a ShardingPlan; out: tables, sharders, their shards.
 
 Which plan is not decided here: it is made by a planner (planning/) and passed down.
 """
@@ -17,8 +17,10 @@ from torchrec.distributed.types import CacheParams, ModuleSharder, ParameterShar
 from torchrec.modules.embedding_configs import BaseEmbeddingConfig
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
 
-from interformer_rec.distributed.lookup.communication import codecs
+from interformer_rec.distributed.lookup.communication import Exchange, codecs
 from interformer_rec.distributed.lookup.deduplication import enable_on_cpu
+
+ALL_AS_IT_IS = Exchange(deduplicate=False, communication="fp32")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,21 @@ class TableInfo:
     config: BaseEmbeddingConfig
     pooled: bool  # in an EmbeddingBagCollection
     path: str  # parameter's name in the model's state dict
+
+
+@dataclass(frozen=True)
+class ShardedTable:
+    """Where a plan puts one table."""
+
+    table: str
+    sharding: str  # TorchRec's sharding type
+    kernel: str
+    ranks: list[int]
+    shards: list[list[int]]  # [rank, first row, first column, rows, columns]
+    rows: int
+    dim: int
+    dtype: str
+    pooled: bool
 
 
 def tables_of(model: nn.Module) -> dict[str, TableInfo]:
@@ -43,21 +60,19 @@ def tables_of(model: nn.Module) -> dict[str, TableInfo]:
     return found
 
 
-def sharders(
-    fused_params: dict[str, object], *, deduplicate: bool = False, communication: str = "fp32"
-) -> list[ModuleSharder[nn.Module]]:
+def sharders(fused_params: dict[str, object], exchange: Exchange = ALL_AS_IT_IS) -> list[ModuleSharder[nn.Module]]:
     """The sharders of the two collections, with the optimizer that runs inside their backward kernels.
 
-    `deduplicate`: the EmbeddingCollection sends and looks up each distinct id of a table once per batch and rank (TorchRec has no
-    such form of an EmbeddingBagCollection). `communication`: see communication.py.
+    With `exchange.deduplicate` the EmbeddingCollection sends and looks up each distinct id of a table once per batch and rank (TorchRec
+    has no such form of an EmbeddingBagCollection).
     """
-    if deduplicate:
+    if exchange.deduplicate:
         enable_on_cpu()
-    registry = codecs(communication)
+    registry = codecs(exchange.communication)
     return [
         EmbeddingBagCollectionSharder(fused_params=fused_params, qcomm_codecs_registry=registry),
         EmbeddingCollectionSharder(
-            fused_params=fused_params, qcomm_codecs_registry=registry, use_index_dedup=deduplicate
+            fused_params=fused_params, qcomm_codecs_registry=registry, use_index_dedup=exchange.deduplicate
         ),
     ]
 
@@ -75,9 +90,9 @@ def dtype_of(config: BaseEmbeddingConfig) -> str:
     return config.data_type.value.lower().replace("fp", "float")
 
 
-def describe(plan: ShardingPlan, infos: dict[str, TableInfo]) -> list[dict[str, object]]:
-    """One JSON-able row a table: what it is, its sharding type, kernel, ranks and shards [rank, row, column, rows, columns]."""
-    rows: list[dict[str, object]] = []
+def describe(plan: ShardingPlan, infos: dict[str, TableInfo]) -> list[ShardedTable]:
+    """Every table of the plan, by name."""
+    found: list[ShardedTable] = []
     for module_plan in plan.plan.values():
         for name, sharding in cast(Mapping[str, ParameterSharding], module_plan).items():
             config = infos[name].config
@@ -86,17 +101,9 @@ def describe(plan: ShardingPlan, infos: dict[str, TableInfo]) -> list[dict[str, 
             pieces = (
                 [[*s.shard_offsets, *s.shard_sizes] for s in spec.shards] if spec else [[0, 0, *shape] for _ in ranks]
             )
-            rows.append(
-                {
-                    "table": name,
-                    "sharding": sharding.sharding_type,
-                    "kernel": sharding.compute_kernel,
-                    "ranks": sorted(set(ranks)),
-                    "shards": [[rank, *piece] for rank, piece in zip(ranks, pieces, strict=True)],
-                    "rows": shape[0],
-                    "dim": shape[1],
-                    "dtype": dtype_of(config),
-                    "pooled": infos[name].pooled,
-                }
+            shards = [[rank, *piece] for rank, piece in zip(ranks, pieces, strict=True)]
+            kinds = sharding.sharding_type, sharding.compute_kernel
+            found.append(
+                ShardedTable(name, *kinds, sorted(set(ranks)), shards, *shape, dtype_of(config), infos[name].pooled)
             )
-    return sorted(rows, key=lambda row: str(row["table"]))
+    return sorted(found, key=lambda table: table.table)

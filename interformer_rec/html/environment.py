@@ -6,6 +6,7 @@ functions of text.py, as filters.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ FILTERS = ("metric", "count", "share", "size", "ranks", "duration")  # of text.p
 
 def render(folder: Path, name: str, values: Mapping[str, Any]) -> str:
     """The template `name` of the folder, with its values; what a value holds is escaped unless it is Markup."""
+    return _environment(folder).get_template(name).render(values)
+
+
+@functools.cache
+def _environment(folder: Path) -> jinja2.Environment:
+    """One a folder: it keeps its compiled templates."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, Path(__file__).parent], encoding="utf-8"),
         autoescape=True,
@@ -27,4 +34,4 @@ def render(folder: Path, name: str, values: Mapping[str, Any]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update({name: getattr(text, name) for name in FILTERS})
-    return environment.get_template(name).render(values)
+    return environment

@@ -27,8 +27,8 @@ PACKAGE = "fbgemm_gpu"
 # They come with the NVIDIA driver and in no package of pip's.
 DRIVER_LIBRARIES = ("libnvidia-ml.so", "libcuda.so", "libnvidia-ptxjitcompiler.so", "libnvidia-nvvm.so")
 NEED_NO_TORCH = ("doctor", "config", "inspect", "data")
-WORKS_WITHOUT = (*NEED_NO_TORCH, "plan", "plan diff", "plan score")
-NEEDS_IT = ("train", "evaluate", "predict", "export")
+WORKS_WITHOUT = (*NEED_NO_TORCH, "plan", "plan diff", "plan score", "plan improve")
+NEEDS_IT = ("train", "tune", "evaluate", "predict", "export")
 
 
 def missing_library(error: str) -> str | None:

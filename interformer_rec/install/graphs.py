@@ -1,4 +1,4 @@
-"""What `interformer export` can make here: which runtimes' graphs. In: PATH and the installed packages; out: names and what is missing."""
+"""Which runtimes' graphs can be made and run here. In: PATH and the installed packages; out: names and what is missing."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ def compiler() -> str | None:
 def missing_for_onnx() -> list[str]:
     """Packages that are not installed."""
     return [name for name in ONNX if find_spec(name) is None]
+
+
+def torch_is_here() -> bool:
+    """Whether what needs torch can run: AOTInductor's graphs, and the modules as they are."""
+    try:
+        return find_spec("torch") is not None
+    except ImportError:
+        return False
 
 
 def automatic() -> tuple[str, ...]:

@@ -83,6 +83,13 @@ def read(path: list[str] | None = None) -> Installed:
     )
 
 
+@functools.cache
+def installed() -> Installed:
+    """`read()` of this process, once: what it runs on does not change under it."""
+    return read()
+
+
+@functools.cache
 def version_of(name: str) -> str | None:
     """The installed version of a distribution, None if there is none. Imports nothing."""
     found = _find(name, sys.path)

@@ -1,6 +1,6 @@
 """Metrics over all ranks. In: logits, labels, weights and group keys of batches; out: numbers, equal on every rank.
 
-`EvalMetrics` is exact over a whole evaluation set; `WindowMetrics` holds sums only and is for the training steps
+`EvalMetrics` is exact over a whole evaluation set; `IntervalMetrics` holds sums only and is for the training steps
 between two log lines. A metric that its rows do not define (no rows, one class only, weights all zero, a logit that is
 not finite) is NaN, on all ranks alike; it never stops some ranks only.
 """
@@ -15,7 +15,9 @@ from torch.nn.functional import softplus
 
 from interformer_rec.config.features import NULL_GROUP
 from interformer_rec.metrics import exact as metrics_exact
+from interformer_rec.metrics.platt import derivatives, fit_line
 from interformer_rec.metrics.ranks import Ranks
+from interformer_rec.metrics.recalibration import AS_IT_IS, Line, Lines
 
 KEPT_ON_DEVICE = 16  # batches of a GPU whose copies to the host wait for each other: one sync instead of 16
 
@@ -72,13 +74,43 @@ class EvalMetrics:
         rows, without_group = self._ranks.sum(np.array([self._rows, self._without_group], np.float64)).tolist()
         result = {"rows": rows, "rows_without_group": without_group} if self.group else {"rows": rows}
         for index, task in enumerate(self.tasks):
-            values = _ratios(sums[index])
+            values = ratios(sums[index])
             # Every rank has the same sums, so all of them enter the exchange or none does.
             exact = {"auc": self._grouped_auc(index, sums[index], by_group=False)}
             if self.group:
                 exact["gauc"] = self._grouped_auc(index, sums[index], by_group=True)
             result.update({f"{task}/{name}": value for name, value in {**exact, **values}.items()})
         return result
+
+    def sums(self) -> dict[str, list[float]]:
+        """Of every task, over all rows: weight of positives and of negatives, weighted probability and logloss, rows that are not finite.
+
+        A collective; the same on every rank. Sums of several sets may be added up, and `ratios` makes metrics of them.
+        """
+        self._take_waiting()
+        return dict(zip(self.tasks, self._ranks.sum(self._sums).tolist(), strict=True))
+
+    def recalibrate(self) -> Lines:
+        """Fit a line to every label's logits (platt.py) and score by them from here on; AS_IT_IS where none fits (collective)."""
+        self._take_waiting()
+        return {task: self._recalibrate(index) for index, task in enumerate(self.tasks)}
+
+    def _recalibrate(self, index: int) -> Line:
+        positive, negative, _, _, not_finite = self._ranks.sum(self._sums)[index].tolist()
+        if not (positive and negative) or not_finite:
+            return AS_IT_IS
+        scores, labels = _joined(self._scores[index], np.float32), _joined(self._labels[index], np.float32)
+        weights = _joined(self._weights, np.float32)
+
+        def mean(line: Line) -> np.ndarray:
+            return self._ranks.sum(derivatives(scores, labels, weights, line)) / (positive + negative)
+
+        line = fit_line(mean)
+        if line is None:
+            return AS_IT_IS
+        self._scores[index][:] = [scores * np.float32(line[0]) + np.float32(line[1])]
+        self._sums[index] = _sums(self._scores[index][0], labels, weights)
+        return line
 
     def undefined(self) -> str | None:
         """Why no metric of any label is defined, with the cure; None where some is (collective)."""
@@ -139,7 +171,7 @@ class EvalMetrics:
         self._waiting.clear()
 
 
-class WindowMetrics:
+class IntervalMetrics:
     """Loss, normalised entropy and calibration of the training steps since the last `compute`: sums, no rows.
 
     `update` only launches device work; the one sync and the one collective are in `compute`.
@@ -151,6 +183,7 @@ class WindowMetrics:
         self._device = device
         self._ranks = Ranks(device)
         self.weight = 0.0  # of the rows of all ranks that the last `compute` was about
+        self.weighing = 0.0  # how many of them have a weight above 0
         self._reset()
 
     @torch.no_grad()
@@ -160,7 +193,7 @@ class WindowMetrics:
         """Add a step: its loss (a scalar), logits and labels (B, tasks), weights (B,); `rows` is 0 for a filler."""
         self._steps += 1
         self._rows += rows
-        self._loss += loss.detach()
+        self._loss += torch.stack([loss.detach().double(), (weights > 0).sum().to(self._device, torch.float64)])
         parts = (part.detach().to(self._device, torch.float64, non_blocking=True) for part in (logits, labels, weights))
         x, y, w = parts
         w = w[:, None]
@@ -170,16 +203,16 @@ class WindowMetrics:
     def compute(self) -> dict[str, float]:
         """`loss` (mean of steps and ranks), `rows`, `ne` and `calibration` (means of tasks), t/ne and t/calibration.
 
-        A collective; the same on every rank. Starts the next window.
+        A collective; the same on every rank. Starts the next interval.
         """
-        mine = torch.cat([self._loss.reshape(1), self._sums.flatten()]).cpu().numpy()
+        mine = torch.cat([self._loss, self._sums.flatten()]).cpu().numpy()
         counts = np.array([self._steps, self._rows], np.float64)
-        loss, *flat = self._ranks.sum(mine).tolist()
+        loss, self.weighing, *flat = self._ranks.sum(mine).tolist()
         steps, rows = self._ranks.sum(counts).tolist()
         self._reset()
         result = {"loss": loss / steps if steps else math.nan, "rows": rows}
         self.weight = flat[0] + flat[1] if flat else 0.0
-        tasks = [_ratios(np.array([*sums, 0.0])) for sums in np.reshape(flat, (len(self.tasks), 4))]
+        tasks = [ratios(np.array([*sums, 0.0])) for sums in np.reshape(flat, (len(self.tasks), 4))]
         for name in ("ne", "calibration"):
             result[name] = sum(task[name] for task in tasks) / len(tasks) if tasks else math.nan
             result.update({f"{task}/{name}": values[name] for task, values in zip(self.tasks, tasks, strict=True)})
@@ -187,17 +220,17 @@ class WindowMetrics:
 
     def state(self) -> list[float]:
         """This rank's sums, for a checkpoint; those of several ranks may be added up."""
-        return [float(self._steps), float(self._rows), float(self._loss), *self._sums.flatten().tolist()]
+        return [float(self._steps), float(self._rows), *self._loss.tolist(), *self._sums.flatten().tolist()]
 
     def load_state(self, state: list[float]) -> None:
         """Continue from `state()`."""
         self._steps, self._rows = int(state[0]), int(state[1])
-        self._loss = torch.tensor(state[2], dtype=torch.float64, device=self._device)
-        self._sums = torch.tensor(state[3:], dtype=torch.float64, device=self._device).view(len(self.tasks), 4)
+        self._loss = torch.tensor(state[2:4], dtype=torch.float64, device=self._device)
+        self._sums = torch.tensor(state[4:], dtype=torch.float64, device=self._device).view(len(self.tasks), 4)
 
     def _reset(self) -> None:
         self._steps = self._rows = 0
-        self._loss = torch.zeros((), dtype=torch.float64, device=self._device)
+        self._loss = torch.zeros(2, dtype=torch.float64, device=self._device)  # and the rows whose weight is not 0
         self._sums = torch.zeros((len(self.tasks), 4), dtype=torch.float64, device=self._device)
 
 
@@ -220,8 +253,8 @@ def _usable(sums: np.ndarray) -> bool:
     return positive + negative > 0 and not_finite == 0
 
 
-def _ratios(sums: np.ndarray) -> dict[str, float]:
-    """The metrics that sums define. NE is the logloss over the entropy of the base rate (He et al., ADKDD 2014)."""
+def ratios(sums: np.ndarray) -> dict[str, float]:
+    """The metrics that sums (5,) of rows define (EvalMetrics.sums). NE: the logloss over the entropy of the base rate (He et al., 2014)."""
     positive, negative, probability, loss, _ = sums.tolist()
     if not _usable(sums):
         return dict.fromkeys(("logloss", "ne", "calibration", "base_rate"), math.nan)

@@ -72,7 +72,7 @@ def grouped_auc(rows: ScoredRows, ranks: Ranks) -> float:
 
     Keys whose positives or negatives weigh nothing have no AUC and are left out; NaN if none is left.
     """
-    found = _per_key(rows)
+    found = per_key(rows)
     inner, edges = _split_edges(found)
     whole = _complete(ranks.gather(edges))
     auc_sum, weight_sum = ranks.sum(_weighted_auc(inner)) + _weighted_auc(whole)
@@ -147,7 +147,8 @@ def _cuts(rows: ScoredRows, keys: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.array(cuts, np.int64)
 
 
-def _per_key(rows: ScoredRows) -> Keys:
+def per_key(rows: ScoredRows) -> Keys:
+    """What the rows of each key give, of this rank's rows alone."""
     if not len(rows.keys):
         return Keys(rows.keys, rows.positive, rows.negative, rows.positive)
     new = _changes(rows.keys)

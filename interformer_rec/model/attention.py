@@ -17,11 +17,14 @@ from interformer_rec.ops.rectangle import RectangleLayout
 
 
 class RotaryAttention(nn.Module):
-    """Bidirectional multi-head self-attention with rotary positions (Su et al. 2021). No biases: they would not change keys' ranks."""
+    """Bidirectional multi-head self-attention with rotary positions (Su et al. 2021). No biases: they would not change keys' ranks.
 
-    def __init__(self, d: int, heads: int) -> None:
+    `window`: events see their neighbourhood and the CLS tokens, which see all (ops.attention).
+    """
+
+    def __init__(self, d: int, heads: int, window: int | None = None) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.window = heads, window
         self.qk = Linear(d, 2 * d, bias=False)
         self.v = Linear(d, d, bias=False)
         self.out = Linear(d, d, bias=False)
@@ -30,7 +33,7 @@ class RotaryAttention(nn.Module):
         """(J, d) -> (J, d)."""
         qk = self.qk(values_JD).unflatten(-1, (2, self.heads, -1))
         v = self.v(values_JD).unflatten(-1, (self.heads, -1))
-        return self.out(jagged_attention(qk, v, layout, rotary).flatten(-2))
+        return self.out(jagged_attention(qk, v, layout, rotary, self.window).flatten(-2))
 
 
 class PMA(nn.Module):

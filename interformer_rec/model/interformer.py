@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from interformer_rec.config.features import FeatureSchema
-from interformer_rec.config.flow import Flow
-from interformer_rec.config.model import ModelConfig
+from interformer_rec.config.model import Flow, ModelConfig
 from interformer_rec.errors import InputError
-from interformer_rec.model.candidate_side import CandidateSide, UserStates
+from interformer_rec.model.candidate_side import CandidateSide, SharedShapes, SharedStates, UserStates
 from interformer_rec.model.cross_arch import CrossArch
 from interformer_rec.model.early import EarlyPooling, pool_all
 from interformer_rec.model.embedding.embedded import Embedded, table_dims
+from interformer_rec.model.embedding.requests import of_requests
 from interformer_rec.model.interaction_arch import InteractionArch
 from interformer_rec.model.layers import MLP
 from interformer_rec.model.preprocess import EventTokens, Preprocess
@@ -24,7 +25,13 @@ from interformer_rec.model.sequence import Sequence
 from interformer_rec.model.sequence_arch import SequenceArch
 from interformer_rec.model.sides import both_sides
 from interformer_rec.ops.attention import rotary_of
+from interformer_rec.ops.padding.candidate_blocks import Blocks
 from interformer_rec.ops.streams import side_by_side
+
+# candidates a request from which what they share of their products is worked out once, if it pays at all (pays_from)
+SHARED_FROM = 2
+# in SequenceConfig, and not of one Sequence Arch
+OF_THE_MODEL = {"merge", "lengths", "rope_base", "attention_every", "recompute"}
 
 
 class Layer(nn.Module):
@@ -33,17 +40,19 @@ class Layer(nn.Module):
     Both add their update to their input inside, because an option drops the residual (the paper has none).
     """
 
-    def __init__(self, n: int, s_tokens: int, sequences: int, model: ModelConfig) -> None:
+    def __init__(self, n: int, s_tokens: int, sequences: int, model: ModelConfig, number: int) -> None:
+        """`number`: of the layer, from 0; every sequence.attention_every-th has attention, the first one too."""
         super().__init__()
-        options = model.sequence.model_dump(exclude={"merge", "lengths", "rope_base"}) | {
+        options = model.sequence.model_dump(exclude=OF_THE_MODEL) | {
             "x_tokens": model.summary.x_tokens,
             "normalise": model.normalise,
+            "attends": number % model.sequence.attention_every == 0,
         }
         self.interaction_arch = InteractionArch(
             n, s_tokens, model.d, model.interaction, model.activation, model.dropout
         )
         self.sequence_archs = nn.ModuleList(SequenceArch(model.d, model.heads, **options) for _ in range(sequences))
-        self.overlap = model.overlap
+        self.overlap, self.recompute = model.overlap, model.sequence.recompute
 
     def forward(
         self,
@@ -61,11 +70,21 @@ class Layer(nn.Module):
 
         def attend() -> list[Sequence]:
             parts = zip(self.sequence_archs, s, s_n, strict=True)
-            return [arch(read_by_s_BCD, one, one_n) for arch, one, one_n in parts]
+            return [self._updated(arch, read_by_s_BCD, one, one_n) for arch, one, one_n in parts]
 
         if not self.overlap:
             return interact(), attend()
         return side_by_side(interact, attend, x_BND.device, lambda found: [one.values for one in found])
+
+    def _updated(self, arch: nn.Module, read_BCD: Tensor, s: Sequence, s_n: Sequence) -> Sequence:
+        """A sequence after its Sequence Arch, of which autograd keeps the input alone where it is computed again."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            return arch(read_BCD, s, s_n)
+
+        def run(read: Tensor, values: Tensor, normed: Tensor) -> Tensor:
+            return arch(read, s._replace(values=values), s_n._replace(values=normed)).values
+
+        return s._replace(values=checkpoint(run, read_BCD, s.values, s_n.values, use_reentrant=False))
 
 
 class InterFormer(nn.Module):
@@ -111,9 +130,7 @@ class InterFormer(nn.Module):
         self.cross_archs = nn.ModuleList(CrossArch(n, parts, model) for _ in range(updates + 1))
         s_tokens = self.cross_archs[0].s_tokens
         read_by_x = s_tokens * self.flow.x_reads_s
-        self.layers = nn.ModuleList(Layer(n, read_by_x, len(parts), model) for _ in range(updates))
-        # of UserStates' reads and summaries, where a candidate reads them
-        self.state_tokens = (n + read_by_x,) * updates + (model.summary.x_tokens + s_tokens,)
+        self.layers = nn.ModuleList(Layer(n, read_by_x, len(parts), model, number) for number in range(updates))
         self.candidate: CandidateSide | None = None
         if model.split:
             self.candidate = CandidateSide(candidates, n + read_by_x, updates, model)
@@ -124,9 +141,14 @@ class InterFormer(nn.Module):
         lengths = [group.max_length for group in features.sequences]
         self.longest = sum(lengths) if self.preprocess.merge == "union" else max(lengths)
 
-    def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor:
-        """(B, m) dense columns and what the tables say -> (B, tasks) logits."""
-        return self.candidate_side(self.user_side(dense_BM, embedded), dense_BM, embedded)
+    def forward(
+        self, dense_BM: Tensor, embedded: Embedded, request_of: Tensor | None = None, requests: int = 0
+    ) -> Tensor:
+        """(B, m) dense columns and what the tables say -> (B, tasks) logits. `request_of`, `requests`: see Batch; with `split` alone."""
+        if requests == dense_BM.shape[0]:  # a request a candidate
+            request_of = None
+        once = (dense_BM, embedded) if request_of is None else of_requests(dense_BM, embedded, requests)
+        return self.candidate_side(self.user_side(*once), dense_BM, embedded, request_of)
 
     def user_side(self, dense_RM: Tensor, embedded: Embedded) -> UserStates:
         """What `states` gives. All of a batch's columns come in; with `split` the candidate's are not read: any numbers may stand there."""
@@ -167,6 +189,8 @@ class InterFormer(nn.Module):
         if request_of_candidate is not None:
             if self.candidate is None:
                 raise InputError("one user's work can be shared by several candidates only with model.split: true")
+            if dense_CM.shape[0] >= max(SHARED_FROM, self.candidate.pays_from) * states.summaries.shape[0]:
+                return self._in_blocks(states, dense_CM, embedded, request_of_candidate)
             states = states.of(request_of_candidate)
         if states.summaries.shape[0] != dense_CM.shape[0]:
             raise InputError(
@@ -177,6 +201,29 @@ class InterFormer(nn.Module):
             dense_CM, embedded = self.candidate.side.take(dense_CM, embedded)
         return self.logits(states, dense_CM, embedded)
 
+    def _in_blocks(
+        self, states: UserStates, dense_CM: Tensor, embedded: Embedded, request_of_candidate: Tensor
+    ) -> Tensor:
+        """(C, tasks): products over the user's tokens once a request. On a GPU this waits for `request_of_candidate`."""
+        assert self.candidate is not None
+        requests = states.summaries.shape[0]
+        blocks = Blocks.of(request_of_candidate.cpu().numpy(), requests)
+        shared = self.shared(states)
+        if len(blocks.owners) != requests or (blocks.owners[1:] <= blocks.owners[:-1]).any():
+            shared = shared.of(torch.from_numpy(blocks.owners).to(dense_CM.device))
+        shape = len(blocks.owners), blocks.size
+        taken = None if blocks.taken is None else torch.from_numpy(blocks.taken).to(dense_CM.device)
+
+        def cut(values: Tensor) -> Tensor:
+            return (values if taken is None else values.index_select(0, taken)).unflatten(0, shape)
+
+        dense_CM, embedded = self.candidate.side.take(dense_CM, embedded)
+        fields = {width: cut(values) for width, values in embedded.fields.items()}
+        logits = self.logits_of_requests(shared, cut(dense_CM), Embedded(fields, {})).flatten(0, 1)
+        if blocks.places is None:
+            return logits
+        return logits.index_select(0, torch.from_numpy(blocks.places).to(logits.device))
+
     def logits(self, states: UserStates, dense_CM: Tensor, embedded: Embedded) -> Tensor:
         """(C, tasks) of the candidate's columns alone and a row of the user's states for each candidate."""
         summaries = states.summaries
@@ -184,6 +231,24 @@ class InterFormer(nn.Module):
             summaries = torch.cat([summaries, self.candidate(dense_CM, embedded, states.reads)], dim=1)
         flat = summaries.flatten(1)
         return torch.cat([head(flat) for head in self.heads], dim=1)
+
+    def shared(self, states: UserStates) -> SharedStates:
+        """What all candidates of a request share of their products, worked out once: a row for each row of the states."""
+        assert self.candidate is not None
+        flat = states.summaries.flatten(1)
+        return SharedStates(self.candidate.shared(states.reads), [head.shared(flat) for head in self.heads])
+
+    @property
+    def shared_shapes(self) -> SharedShapes:
+        """Of what `shared` gives."""
+        assert self.candidate is not None
+        return SharedShapes(self.candidate.shared_shapes, [head.shared_shape for head in self.heads])
+
+    def logits_of_requests(self, shared: SharedStates, dense_RTM: Tensor, embedded: Embedded) -> Tensor:
+        """(R, T, tasks): what `logits` gives for T candidates of each request. The fields are (R, T, F, w), the candidate's alone."""
+        assert self.candidate is not None
+        flat = self.candidate.folded(dense_RTM, embedded, shared.layers).flatten(2)
+        return torch.cat([head.folded(flat, part) for head, part in zip(self.heads, shared.heads, strict=True)], dim=2)
 
     def _read_by_s(self, x_sum_BCD: Tensor) -> Tensor:
         """What the sequences read: X_sum, or learned tokens that are the same for every sample (flow: s2n, sep)."""

@@ -69,11 +69,36 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the maps in turn."""
-        for linear in self.linears[:-1]:
-            x = self.activation(linear(x))
+        return self._after_first(self.linears[0](x))
+
+    def shared(self, x_RD: Tensor) -> Tensor:
+        """What the first inputs add to the first map, where they are the same for all candidates of a request; with its bias."""
+        first = self._first
+        return F.linear(x_RD, first.weight[:, : x_RD.shape[1]], first.bias)
+
+    @property
+    def shared_shape(self) -> tuple[int, ...]:
+        """Of one request's `shared`."""
+        return (self._first.out_features,)
+
+    def folded(self, x_RTD: Tensor, shared_RD: Tensor) -> Tensor:
+        """(R, T, d_out): as `forward` of the inputs that `shared_RD` was made of and these of T candidates of each request."""
+        own = F.linear(x_RTD, self._first.weight[:, -x_RTD.shape[2] :])
+        return self._after_first(own + shared_RD[:, None])
+
+    @property
+    def _first(self) -> Linear:
+        first = self.linears[0]
+        assert isinstance(first, Linear)
+        return first
+
+    def _after_first(self, x: Tensor) -> Tensor:
+        for linear in self.linears[1:]:
+            x = self.activation(x)
             if self.dropout:
                 x = F.dropout(x, self.dropout, self.training)
-        return self.linears[-1](x)
+            x = linear(x)
+        return x
 
 
 class LCE(nn.Module):
@@ -86,6 +111,19 @@ class LCE(nn.Module):
     def forward(self, x_BND: Tensor) -> Tensor:
         """Mix tokens."""
         return mix_tokens(x_BND, self.weight)
+
+    def shared(self, read_RSD: Tensor) -> Tensor:
+        """What the last s of the n_in tokens add, where they are the same for all candidates of a request: (R, n_out, d)."""
+        return mix_tokens(read_RSD, self.weight[:, -read_RSD.shape[1] :])
+
+    def folded(self, own_RTND: Tensor, shared_RMD: Tensor) -> Tensor:
+        """(R, T, n_out, d): as `forward` of each candidate's own tokens and those that `shared_RMD` was made of."""
+        return self.of_own(own_RTND) + shared_RMD[:, None]
+
+    def of_own(self, own_RTND: Tensor) -> Tensor:
+        """What the first n of the n_in tokens add."""
+        mixed = mix_tokens(own_RTND.flatten(0, 1), self.weight[:, : own_RTND.shape[2]])
+        return mixed.unflatten(0, own_RTND.shape[:2])
 
 
 class GatingUnit(nn.Module):

@@ -14,7 +14,10 @@ from interformer_rec.model.sequence import Sequence
 
 
 class SequenceArch(nn.Module):
-    """One layer's update of one sequence; attention is bidirectional, ages turn the events, CLS tokens have no position."""
+    """One layer's update of one sequence; attention is bidirectional, ages turn the events, CLS tokens have no position.
+
+    With a window an event reads its neighbourhood and the CLS tokens; CLS tokens and PMA read the whole history.
+    """
 
     def __init__(
         self,
@@ -27,11 +30,14 @@ class SequenceArch(nn.Module):
         pffn_residual: bool,
         attention_residual: bool,
         normalise: bool,
+        window: int | None,
+        attends: bool,
     ) -> None:
+        """`attends`: whether this layer has attention; without it the update is PFFN(X_sum, S) alone."""
         super().__init__()
         self.pffn = PFFN_FORMS[pffn](x_tokens, d, pffn_rank)
-        self.attention_norm = block_norm(d, normalise)
-        self.attention = RotaryAttention(d, heads)
+        self.attention_norm = block_norm(d, normalise) if attends else None
+        self.attention = RotaryAttention(d, heads, window) if attends else None
         self.pffn_residual = pffn_residual
         self.attention_residual = attention_residual
 
@@ -39,5 +45,7 @@ class SequenceArch(nn.Module):
         """Personalise the tokens by X_sum, then let them read each other. `s_n` is s after the layer's norm."""
         values = self.pffn(x_sum_BCD, s_n.values, s.layout)
         values = s.values + values if self.pffn_residual else values
+        if self.attention is None or self.attention_norm is None:
+            return s._replace(values=values)
         attended = self.attention(self.attention_norm(values), s.layout, s.rotary)
         return s._replace(values=values + attended if self.attention_residual else attended)

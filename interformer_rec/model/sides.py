@@ -49,11 +49,11 @@ def _columns(values: Tensor, mine: tuple[bool, ...]) -> Tensor:
     return torch.cat([values[:, :0], *(part for part, (kept, _) in zip(parts, runs, strict=True) if kept)], dim=1)
 
 
-def both_sides(features: FeatureSchema, embedding_dim: int, split: bool) -> tuple[Side, Side]:
+def both_sides(features: FeatureSchema, embedding_dim: int, split: bool, members: int = 1) -> tuple[Side, Side]:
     """The user's side and the candidate's; without a split everything is the first one's."""
     names = set(features.candidate) if split else set()
     dense = tuple(feature.name in names for feature in features.dense)
-    groups = field_groups(features, embedding_dim)
+    groups = field_groups(features, embedding_dim, members)
     fields = {dim: tuple(lookup.key in names for lookup in lookups) for dim, lookups in groups.items()}
     others = {dim: tuple(not shown for shown in mine) for dim, mine in fields.items()}
     return Side(tuple(not shown for shown in dense), others), Side(dense, fields)

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from interformer_rec.batch import Batch
 from interformer_rec.config.baselines import AnyModelConfig
 from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.model.baselines.auxiliary import Supervised
 from interformer_rec.model.build import build_model
 from interformer_rec.model.embedding.lookup import Embeddings
+from interformer_rec.model.embedding.microbatches import Microbatches
+from interformer_rec.model.embedding.requests import Expand
 from interformer_rec.model.pairwise import pairwise_loss
 
 
@@ -69,6 +72,37 @@ class CTRTask(nn.Module):
         return self.loss(output, batch.labels, batch.weights, batch.loss_rows, batch.groups)
 
 
+class MicrobatchTask(CTRTask):
+    """CTRTask whose dense part trains on `count` parts of a batch, one after the other; tables are read and updated once."""
+
+    def __init__(self, embeddings: Embeddings, model: nn.Module, loss: WeightedBCE, count: int) -> None:
+        super().__init__(embeddings, model, loss)
+        self.microbatches = Microbatches(model, loss, count)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """As CTRTask's."""
+        embedded = self.embeddings(batch)
+        return self.microbatches(batch.dense, embedded, batch.labels, batch.weights, batch.loss_rows, batch.groups)
+
+
+class RequestTask(CTRTask):
+    """CTRTask where rows are candidates of requests. The user's side of a split model runs once a request; others get a row a candidate."""
+
+    def __init__(self, embeddings: Embeddings, model: nn.Module, loss: WeightedBCE, expand: Expand | None) -> None:
+        super().__init__(embeddings, model, loss)
+        self.expand = expand
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """As CTRTask's."""
+        embedded = self.embeddings(batch)
+        if self.expand is None:
+            output = self.model(batch.dense, embedded, batch.request_of, batch.requests)
+        else:
+            rows = self.expand(batch.dense, embedded, batch.request_of)
+            output = self.model(rows[0], rows[1])
+        return self.loss(output, batch.labels, batch.weights, batch.loss_rows, batch.groups)
+
+
 def build_task(
     features: FeatureSchema,
     model: AnyModelConfig,
@@ -76,6 +110,7 @@ def build_task(
     *,
     l2: float = 0.0,
     pairwise_weight: float = 0.0,
+    microbatches: int = 1,
     device: torch.device | None = None,
 ) -> CTRTask:
     """The task, untrained: tables on `device` (meta: nothing is allocated), the dense part on the CPU.
@@ -86,4 +121,15 @@ def build_task(
     dense = build_model(features, model)
     on = device or torch.device("meta")
     embeddings = Embeddings(features, table_rows, model.embedding_dim, l2, on, model.ensemble_members)
-    return CTRTask(embeddings, dense, WeightedBCE([label.weight for label in features.labels], pairwise_weight))
+    loss = WeightedBCE([label.weight for label in features.labels], pairwise_weight)
+    if microbatches > 1:
+        return MicrobatchTask(embeddings, dense, loss, microbatches)
+    if features.request is None:
+        return CTRTask(embeddings, dense, loss)
+    return RequestTask(embeddings, dense, loss, expand_of(features, model))
+
+
+def expand_of(features: FeatureSchema, model: AnyModelConfig) -> Expand | None:
+    """What makes a row of each candidate of a request; None for a model that takes requests as they are."""
+    split = isinstance(model, ModelConfig) and model.split
+    return None if split else Expand(features, model.embedding_dim, model.ensemble_members)

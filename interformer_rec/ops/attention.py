@@ -15,6 +15,7 @@ from torch import Tensor
 from interformer_rec.ops import library
 from interformer_rec.ops.backend import KERNEL_IN_GRAPHS, runs, takes_triton
 from interformer_rec.ops.jagged import JaggedLayout
+from interformer_rec.ops.padding.windowed import windowed_attention
 from interformer_rec.ops.rectangle import RectangleLayout, turn, turns
 from interformer_rec.ops.rotary import rotary_table, rotate
 
@@ -45,21 +46,26 @@ def rotary_of(
 
 @runs(**KERNEL_IN_GRAPHS)
 def jagged_attention(
-    qk_J2HC: Tensor, v_JHC: Tensor, layout: JaggedLayout | RectangleLayout, rotary: Rotary | None = None
+    qk_J2HC: Tensor,
+    v_JHC: Tensor,
+    layout: JaggedLayout | RectangleLayout,
+    rotary: Rotary | None = None,
+    window: int | None = None,
 ) -> Tensor:
     """Bidirectional multi-head attention of turned queries and keys, softmax(q k^T / sqrt(C)) v.
 
     (J, 2, H, C) queries and keys, (J, H, C) values -> (J, H, C); of a rectangle (B, N, ...) in place of (J, ...).
+    `window`: a token sees those of its sample at most so many places away, and the CLS tokens; CLS tokens see all. None: all see all.
     """
     if isinstance(layout, RectangleLayout):
         q, k = qk_J2HC.unbind(-3)
         if rotary is not None and rotary.table is not None:
             q, k = turn(q, rotary.table), turn(k, rotary.table)
-        return layout.attention(q, k, v_JHC)
+        return layout.attention(q, k, v_JHC, window)
     if takes_triton(v_JHC, v_JHC.shape[2]):
         ages, longest, base = (None, 1, 1.0) if rotary is None else (rotary.ages, rotary.longest, rotary.base)
         offsets = layout.token_offsets
-        return library.jagged_attention(qk_J2HC, v_JHC, offsets, ages, longest, layout.cls, None, base)[0]
+        return library.jagged_attention(qk_J2HC, v_JHC, offsets, ages, longest, layout.cls, window, base)[0]
     if rotary is not None:
         _, _, heads, channels = qk_J2HC.shape
         table = rotary.table
@@ -67,6 +73,12 @@ def jagged_attention(
             table = rotary_table(rotary.ages, 2 * heads, channels, rotary.base, qk_J2HC.dtype)
         qk_J2HC = rotate(qk_J2HC.flatten(1), table).view(qk_J2HC.shape)
     plan, out = layout.buckets, []
+    if window is not None and window < max(width for _, width in plan.plan) - 1:
+        masks = layout.window_masks(window, v_JHC)
+        for qk, v, seen in zip(plan.pad(qk_J2HC), plan.pad(v_JHC), masks, strict=True):
+            q, k = qk.unbind(2)
+            out.append(windowed_attention(q, k, v, layout.cls, seen))
+        return plan.unpad(out)
     for qk, v, mask in zip(plan.pad(qk_J2HC), plan.pad(v_JHC), plan.masks, strict=True):
         q, k = qk.unbind(2)  # (samples, T, H, C)
         keep = None if mask is None else mask[:, None, None, :]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from interformer_rec.ops.backend import IN_GRAPHS, runs
-from interformer_rec.ops.buckets import offsets_of
 from interformer_rec.ops.jagged import gather_rows, place_rows
+from interformer_rec.ops.padding.buckets import offsets_of
 from interformer_rec.ops.rectangle import event_mask, masked
 
 

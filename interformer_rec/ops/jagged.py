@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from interformer_rec.ops.backend import HAS_TRITON, IN_GRAPHS, runs, takes_row_kernels
-from interformer_rec.ops.buckets import Buckets, Gather, offsets_of
+from interformer_rec.ops.padding.buckets import Buckets, Gather, offsets_of
+from interformer_rec.ops.padding.windowed import WindowMask, window_mask
 from interformer_rec.ops.pooling import segment_pool
 
 if HAS_TRITON:
@@ -137,6 +138,15 @@ class JaggedLayout:
         bias = torch.zeros(plan.valid_slots.shape, device=self.lengths.device)
         bias.masked_fill_(~(plan.valid_slots & self.is_event[plan.row_of_slot]), hidden)
         return plan.split(bias)
+
+    def window_masks(self, window: int, like: Tensor) -> list[WindowMask]:
+        """What tokens see with a window, for each bucket, in the dtype of `like`; the same for all layers."""
+        cached = self.__dict__.setdefault("_window_masks_cache", {})
+        key = window, like.dtype
+        if key not in cached:
+            parts = zip(self.buckets.plan, self.buckets.masks, strict=True)
+            cached[key] = [window_mask(mask, shape, self.cls, window, like) for shape, mask in parts]
+        return cached[key]
 
     @runs(kernel=True, **IN_GRAPHS)
     def prepend(self, cls_BcD: Tensor, events_ED: Tensor) -> Tensor:

@@ -9,13 +9,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from interformer_rec.ops import attention, gating, glue, gram, jagged, library, norm, per_sample_ffn, pooling, rotary
+from interformer_rec.ops import attention, gating, glue, gram, jagged, norm, per_sample_ffn, pooling, rotary
 from interformer_rec.ops.backend import HAS_TRITON, MISSING, VARIABLE, Form, Runs, kept_on_torch
 from interformer_rec.ops.token_mix import mix_tokens
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     "jagged_attention": attention.jagged_attention,
-    "jagged_attention, windowed": library.jagged_attention,
     "attention_pool": attention.attention_pool,
     "per_sample_ffn": per_sample_ffn.per_sample_ffn,
     "per_sample_linear": per_sample_ffn.per_sample_linear,

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interformer_rec.ops.padding.windowed import window_mask, windowed_attention
+
 HIDDEN = -1e30  # added to the scores of tokens that take no part: finite, so that a sample without events has no NaN
 
 
@@ -97,11 +99,57 @@ class RectangleLayout:
         rows = rows.clamp(min=0)[:, :, None].expand(-1, -1, values_BND.shape[2])
         return masked(values_BND.gather(1, rows), back < self.lengths[:, None])
 
-    def attention(self, q_BNHC: Tensor, k_BNHC: Tensor, v_BNHC: Tensor) -> Tensor:
-        """Bidirectional multi-head attention between a sample's tokens -> (B, N, H, C)."""
-        keep = self.is_token[:, None, None, :]
+    @cached_property
+    def in_turn(self) -> tuple[Tensor, Tensor]:
+        """(B, T) places of all events side by side at the new end, behind places without one; and the inverse. For several groups."""
+        event = self.is_event
+        behind = event.flip(1).cumsum(1).flip(1)  # events from here on
+        before = (~event).cumsum(1) - 1
+        place = torch.where(event, event.shape[1] - behind, before)
+        source = torch.arange(event.shape[1], device=event.device).expand_as(place)
+        return torch.zeros_like(place).scatter(1, place, source), place
+
+    def attention(self, q_BNHC: Tensor, k_BNHC: Tensor, v_BNHC: Tensor, window: int | None = None) -> Tensor:
+        """Bidirectional multi-head attention between a sample's tokens -> (B, N, H, C); `window`: see ops.attention."""
+        if window is not None:
+            return self._windowed(q_BNHC, k_BNHC, v_BNHC, window)
+        return self._masked(q_BNHC, k_BNHC, v_BNHC, self.is_token[:, None, None, :])
+
+    def _masked(self, q_BNHC: Tensor, k_BNHC: Tensor, v_BNHC: Tensor, keep: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (q_BNHC, k_BNHC, v_BNHC))
         return F.scaled_dot_product_attention(q, k, v, attn_mask=keep).transpose(1, 2)
+
+    def _windowed(self, q_BNHC: Tensor, k_BNHC: Tensor, v_BNHC: Tensor, window: int) -> Tensor:
+        """Neighbours are those among the events that exist: several groups are put side by side first.
+
+        A graph, whose T may be any number, has one product with a mask, whose cost grows with the square of T.
+        """
+        if torch.compiler.is_exporting():
+            return self._masked(q_BNHC, k_BNHC, v_BNHC, self._near(window)[:, None])
+        gaps = len(self.places) > 1
+        cached = self.__dict__.setdefault("_window_mask_cache", {})
+        key = window, v_BNHC.dtype
+        if key not in cached:
+            is_event = self.is_event.gather(1, self.in_turn[0]) if gaps else self.is_event
+            is_token = F.pad(is_event, (self.cls, 0), value=True)
+            cached[key] = window_mask(is_token, (v_BNHC.shape[0], v_BNHC.shape[1]), self.cls, window, v_BNHC)
+        if not gaps:
+            return windowed_attention(q_BNHC, k_BNHC, v_BNHC, self.cls, cached[key])
+        side_by_side, back = self.in_turn
+        q, k, v = (self._moved(x, side_by_side) for x in (q_BNHC, k_BNHC, v_BNHC))
+        return self._moved(windowed_attention(q, k, v, self.cls, cached[key]), back)
+
+    def _near(self, window: int) -> Tensor:
+        """(B, N, N) bool: which key (column) a query (row) sees."""
+        number = self.is_token.to(torch.int64).cumsum(1)
+        is_cls = torch.arange(self.is_token.shape[1], device=number.device) < self.cls
+        near = (number[:, :, None] - number[:, None, :]).abs() <= window
+        return (near | is_cls | is_cls[:, None]) & self.is_token[:, None]
+
+    def _moved(self, x_BNHC: Tensor, places_BT: Tensor) -> Tensor:
+        """The events in another order."""
+        index = places_BT[:, :, None, None].expand(-1, -1, *x_BNHC.shape[2:])
+        return torch.cat([x_BNHC[:, : self.cls], x_BNHC[:, self.cls :].gather(1, index)], dim=1)
 
     def attention_pool(self, maps_KD: Tensor, values_BND: Tensor) -> Tensor:
         """K weighted sums of each sample's events, zeros where it has none -> (B, K, d)."""

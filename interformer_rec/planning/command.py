@@ -8,13 +8,13 @@ import math
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from interformer_rec.config.run import load
+from interformer_rec.config.run import RunConfig, load
 from interformer_rec.config.strict import LARGEST
 from interformer_rec.errors import InputError
 from interformer_rec.files import finite
@@ -22,13 +22,19 @@ from interformer_rec.model.embedding.embedded import table_dims
 from interformer_rec.planning import plan_file, terminal
 from interformer_rec.planning.answer import DoesNotFit, Placed, place
 from interformer_rec.planning.arguments import Asked, Output
-from interformer_rec.planning.constraints import TableKind, load_wishes
-from interformer_rec.planning.cost.cluster import Cluster, load_cluster
-from interformer_rec.planning.cost.sizes import find_sizes
+from interformer_rec.planning.choose.compare import by_price, scaling
+from interformer_rec.planning.choose.levers import when_nothing_fits
+from interformer_rec.planning.choose.mixed import clusters_named, nodes_of
+from interformer_rec.planning.choose.sweep_table import show_sweep
+from interformer_rec.planning.constraints import TableKind, Wishes, load_wishes
+from interformer_rec.planning.cost.cluster import Cluster, known
+from interformer_rec.planning.cost.new_cluster import new_cluster
+from interformer_rec.planning.cost.sizes import find_sizes, with_distinct
+from interformer_rec.planning.difference import diff
 from interformer_rec.planning.explain import EXPLAINED, explain
 from interformer_rec.planning.page.page import write_page, write_refusal
 from interformer_rec.planning.question import Problem
-from interformer_rec.planning.what_if import Outcome, fewest_nodes, parse_sweep, smallest_changes, sweep
+from interformer_rec.planning.what_if import Outcome, fewest_nodes, parse_sweep, sweep
 from interformer_rec.redaction import redact
 
 NAMED = 20  # names in a message
@@ -36,10 +42,13 @@ NAMED = 20  # names in a message
 
 def plan(asked: Asked, output: Output) -> int:
     """Plan and print; 0. Raises InputError; where nothing fits, with the smallest changes."""
-    _hush()
+    hush()
+    if output.new_cluster is not None:
+        return _draft(output.new_cluster, asked, output)
     varied = parse_sweep(output.what_if)
+    asked = _complete(asked, varied)
     _refuse_ignored(varied, asked, output)
-    clusters = _clusters([asked.cluster, *varied.get("cluster", [])], numbers("--price", output.price, above=0))
+    clusters = clusters_named([asked.cluster, *varied.get("cluster", [])], numbers("--price", output.price, above=0))
     problem = question(asked, clusters[asked.cluster])
     console = Console(width=None if sys.stdout.isatty() else 160)
     _require("--why", output.why, problem.tables, "table; the config has")
@@ -64,6 +73,27 @@ def plan(asked: Asked, output: Output) -> int:
     if output.html:
         console.print(f"wrote {escape(redact(output.html))}")
     return 0
+
+
+def _draft(name: str, asked: Asked, output: Output) -> int:
+    if asked != Asked() or output != Output(new_cluster=name):
+        raise InputError("--new-cluster writes a file and plans nothing: leave CONFIG and the other options out")
+    path = new_cluster(name)
+    print(f"wrote {path}: fill in its numbers, then interformer plan CONFIG --cluster {path}")
+    return 0
+
+
+def _complete(asked: Asked, varied: Mapping[str, list[str]]) -> Asked:
+    """With the first cluster of a sweep where none is named. Raises InputError where a config or a cluster lacks."""
+    if not asked.config:
+        raise InputError("CONFIG lacks: name a YAML file, for example configs/kuairand_pure.yaml")
+    cluster = asked.cluster or varied.get("cluster", [""])[0]
+    if not cluster:
+        raise InputError(
+            f"--cluster lacks: name one of {', '.join(known())} or a YAML file; --new-cluster NAME drafts one. "
+            "--what-if cluster=A,B needs no --cluster"
+        )
+    return replace(asked, cluster=cluster)
 
 
 def _write(content: dict[str, Any], output: Output) -> None:
@@ -110,21 +140,43 @@ def _write_swept_page(problem: Problem, output: Output, path: str, outcomes: lis
 def question(asked: Asked, cluster: Cluster) -> Problem:
     """What is asked, on the cluster of that name. Raises InputError for anything that cannot be."""
     config = load(asked.config, list(asked.set))
-    nodes, batch = 1 if asked.nodes is None else asked.nodes, asked.batch_size
+    nodes, batch = nodes_of(asked.cluster, asked.nodes), asked.batch_size
     if batch is not None and not 1 <= batch <= LARGEST:
         raise InputError(f"--batch-size {batch}: from 1 to {LARGEST} rows a rank")
     if not 0 <= asked.reserve < 1:
         raise InputError(f"--reserve {asked.reserve}: a share of device memory, from 0 to below 1")
     cluster.ranks(nodes)
+    wishes = wishes_of(config, cluster, asked.constraints)
+    counts = {name: int(count) for name, count in numbers("--rows", asked.rows, whole=True).items()}
+    sizes = find_sizes(config, asked.config, asked.statistics, counts, numbers("--lengths", asked.lengths))
+    batch = batch or config.data.batch_size
+    sizes = with_distinct(sizes, config.features, numbers("--distinct", asked.distinct), batch)
+    return Problem(config, cluster, nodes, batch, sizes, wishes, asked.reserve, dense_ms=_dense_ms(asked.dense_ms))
+
+
+def wishes_of(config: RunConfig, cluster: Cluster, constraints: str | None = None) -> Wishes:
+    """What the config, and a file of constraints, want of the tables. Raises InputError for what cannot be."""
     if config.optimizer.embedding.kind == "adam" and cluster.device == "cpu":
         raise InputError(f"optimizer.embedding.kind is adam, which FBGEMM has for CUDA only; {cluster.name} has no GPU")
     features = config.features
     dims = table_dims(features, config.model.embedding_dim, config.model.ensemble_members)
     kinds = {name: TableKind(name, name not in features.sequence_tables, dims[name]) for name in features.tables}
-    wishes = load_wishes(asked.constraints, config.sharding, kinds)
-    counts = {name: int(count) for name, count in numbers("--rows", asked.rows, whole=True).items()}
-    sizes = find_sizes(config, asked.config, asked.statistics, counts, numbers("--lengths", asked.lengths))
-    return Problem(config, cluster, nodes, batch or config.data.batch_size, sizes, wishes, asked.reserve)
+    return load_wishes(constraints, config.sharding, kinds)
+
+
+def _dense_ms(text: str | None) -> tuple[float, float] | None:
+    """ "12.5,25" -> (12.5, 25.0). Raises InputError."""
+    if text is None:
+        return None
+    try:
+        forward, backward = (float(part) for part in text.split(","))
+    except ValueError:
+        forward = backward = math.nan
+    if not (0 <= forward <= LARGEST and 0 <= backward <= LARGEST):
+        raise InputError(
+            f"--dense-ms {text}: write the forward and the backward pass in ms, for example --dense-ms 12.5,25"
+        )
+    return forward, backward
 
 
 def numbers(option: str, pairs: Sequence[str], *, whole: bool = False, above: float = -1.0) -> dict[str, float]:
@@ -151,7 +203,8 @@ def answer(problem: Problem, objective: str = "time") -> Placed:
     try:
         return fewest_nodes(problem) if objective == "gpus" else place(problem)
     except DoesNotFit as error:
-        changes = [terminal.change_text(change) for change in smallest_changes(problem)]
+        samples = problem.batch_size * problem.ranks
+        changes = [lever.text(samples) for lever in when_nothing_fits(problem)]
         changed = "\n".join(
             f"  - {text}" for text in changes or ["nothing that was tried; see docs/guides/planning.md"]
         )
@@ -159,8 +212,8 @@ def answer(problem: Problem, objective: str = "time") -> Placed:
 
 
 def compare(first: str, second: str, as_json: bool = False) -> int:
-    """`interformer plan diff A B`: print what differs between two plan files; 0."""
-    difference = plan_file.diff(first, second)
+    """`interformer plan diff A B`: print what differs between two plan files or run folders; 0."""
+    difference = diff(first, second)
     if as_json:
         print(json.dumps(finite(difference)))
     else:
@@ -173,31 +226,23 @@ def _sweep(problem: Problem, asked: Mapping[str, list[str]], clusters: Sequence[
     batches = [int(count) for count in asked.get("batch", [problem.batch_size])]
     for cluster in clusters:
         for count in nodes:
-            cluster.ranks(count)
-    return sweep(problem, clusters, nodes, batches)
+            cluster.ranks(nodes_of(cluster.name, count))
+    return sweep(problem, clusters, nodes, batches, [int(count) for count in asked.get("groups", ["1"])])
 
 
 def _show(console: Console, outcomes: list[Outcome], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(finite({"what_if": [asdict(outcome) for outcome in outcomes]})))
+        found: dict[str, Sequence[Any]] = {
+            "what_if": outcomes,
+            "by_price": by_price(outcomes),
+            "scaling": scaling(outcomes),
+        }
+        print(json.dumps(finite({name: [asdict(one) for one in part] for name, part in found.items()})))
     else:
-        terminal.show_sweep(console, outcomes)
+        show_sweep(console, outcomes)
 
 
-def _clusters(names: Sequence[str], prices: Mapping[str, float]) -> dict[str, Cluster]:
-    """Every cluster that is asked about, by the user's name of it, at its price."""
-    found = {name: load_cluster(name) for name in names}
-    known = [cluster.name for cluster in found.values()]
-    _require("--price", prices, known, "cluster is asked about; there is")
-    return {
-        name: cluster.model_copy(update={"price_per_node_hour": prices[cluster.name]})
-        if cluster.name in prices
-        else cluster
-        for name, cluster in found.items()
-    }
-
-
-def _hush() -> None:
+def hush() -> None:
     """TorchRec's planner warns of what this package has already seen to, in the middle of the tables."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torchrec")
     for name in ("torchrec.distributed.planner", "torch.fx._symbolic_trace"):

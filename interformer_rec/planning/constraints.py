@@ -14,7 +14,8 @@ from pydantic import Field, ValidationError, model_validator
 from interformer_rec import strict_yaml
 from interformer_rec.config.errors import explain
 from interformer_rec.config.run import ShardingConfig, ShardingType
-from interformer_rec.config.strict import Name, Strict
+from interformer_rec.config.strict import Name, Strict, Width
+from interformer_rec.distributed.lookup.communication import Precision
 from interformer_rec.distributed.sharding import TableInfo
 from interformer_rec.distributed.sharding_types import (
     HOST_KERNELS,
@@ -40,6 +41,11 @@ class TableWish(Strict):
     hosts: Places = Field((), description="allowed hosts: numbers, ranges (0-7), names of host_groups; empty: all")
     ranks: Places = Field((), description="allowed ranks, if hosts are too coarse; only one of the two")
 
+    min_partition: Width | None = Field(
+        None,
+        description="floats that a piece of a table cut by columns has at least; null: the planner chooses, from 64",
+    )
+
     @model_validator(mode="after")
     def _check(self) -> TableWish:
         if self.hosts != () and self.ranks != ():
@@ -54,13 +60,23 @@ class Wishes(Strict):
     tables: dict[Name, TableWish] = Field(default_factory=dict)
     together: tuple[tuple[Name, ...], ...] = Field((), description="groups of tables that lie on one rank, table-wise")
     host_groups: dict[Name, Places] = Field(default_factory=dict, description="name -> hosts, for `hosts` of a table")
+    deduplicate: bool | None = Field(None, description="sharding.deduplicate of the plan; null: the planner chooses")
+    communication: tuple[Precision, ...] = Field(
+        (), description="sharding.communication of the plan is one of these; empty: as the config allows"
+    )
+    host_cache: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of the rows that the cache of a fused_uvm_caching table has; null: the config's, else the planner chooses",
+    )
 
     def of(self, table: str) -> TableWish:
         """The table's own wish, or the default."""
         return self.tables.get(table, self.default)
 
     def kernels(self, table: str, device: str) -> tuple[Kernel, ...]:
-        """Of a fused table; a data-parallel one may always have `dense`."""
+        """Of a fused table; a data-parallel one may have `dense` unless the table's own kernels leave it out."""
         return self.of(table).kernels or KERNELS
 
     @property
@@ -140,7 +156,7 @@ def load_wishes(path: str | None, sharding: ShardingConfig, tables: Mapping[str,
     if path is not None:
         tree = strict_yaml.read(path, "constraints file")
         if not isinstance(tree, dict):
-            raise InputError(f"constraints file {path!r} must be a mapping with default, tables, together, host_groups")
+            raise InputError(f"constraints file {path!r} must be a mapping with {', '.join(Wishes.model_fields)}")
         try:
             given = Wishes.model_validate(tree)
         except ValidationError as error:
@@ -152,6 +168,9 @@ def load_wishes(path: str | None, sharding: ShardingConfig, tables: Mapping[str,
         tables={**listed, **given.tables},
         together=given.together,
         host_groups=given.host_groups,
+        deduplicate=given.deduplicate,
+        communication=given.communication,
+        host_cache=given.host_cache,
         preferred=sharding.default,
         explicit=explicit,
         cached=sharding.host_cache is not None,
@@ -197,7 +216,7 @@ def why_not(
     if group is not None and sharding in EVERYWHERE:
         return f"constraints allow {group.label} only, and {sharding} is on all {ranks} ranks"
     kernels = wishes.kernels(table.name, device)
-    if kernel not in kernels and not (sharding == "data_parallel" and kernel == "dense"):
+    if kernel not in kernels and (wish.kernels or sharding != "data_parallel" or kernel != "dense"):
         if kernel in HOST_KERNELS and kernels == KERNELS:
             return f"rows lie in host memory only if asked for (kernels: [{kernel}])"
         return f"kernel {kernel} is not among the allowed {', '.join(kernels)}"

@@ -1,7 +1,7 @@
 """Why this plan and not another one. In: a Placed; out: for each table what every other option would have cost, and what would help.
 
 An option is judged with all other tables where they are: its shards go to the least loaded ranks that have room. So "slower by"
-is what choosing it alone would add to the slowest rank, by TorchRec's estimate, the one the search minimises.
+is what choosing it alone would add to the slowest rank and so to the step, which the search minimises.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from interformer_rec.planning.answer import Placed
 from interformer_rec.planning.constraints import HOST_KERNELS, TableKind, why_not
 from interformer_rec.planning.cost.cluster import GIB
 from interformer_rec.planning.cost.timing import step_time
+from interformer_rec.planning.cost.work import BY_COLUMNS
 from interformer_rec.planning.search.options import ShardRuns
 from interformer_rec.planning.search.rank_groups import Group
 
@@ -49,7 +50,7 @@ class TableReport:
     ranks: tuple[int, ...]
     device_bytes: int  # over all ranks
     host_bytes: int
-    ms: float  # TorchRec's estimate, summed over ranks
+    ms: float  # lookup, exchange and update, summed over ranks
     ids_per_row: float
     rejected: tuple[Rejected, ...]
     kept_on: str = ""  # the hosts or ranks that constraints allow; empty: all
@@ -63,7 +64,7 @@ def explain(placed: Placed, limit: int = EXPLAINED, first: Sequence[str] = ()) -
 
 
 def total_ms(option: ShardingOption) -> float:
-    """TorchRec's estimate over all shards, ms."""
+    """Over all shards."""
     return sum(shard.perf.total for shard in option.shards)  # type: ignore[union-attr]
 
 
@@ -124,14 +125,17 @@ class _Judge:
         kind, group = TableKind(table.name, table.pooled, table.dim, table.optimizer), problem.groups.get(table.name)
         self._put(chosen, -1)  # its own place is free while its other options are tried
         found: list[Rejected] = []
-        there = {(option.sharding_type, option.compute_kernel): option for option in self.options[chosen.name]}
+        there: dict[tuple[str, str], list[ShardingOption]] = defaultdict(list)
+        for option in self.options[chosen.name]:
+            there[option.sharding_type, option.compute_kernel].append(option)
         for sharding in SHARDING_TYPES:
             kernel = "dense" if sharding == "data_parallel" else "fused"
             if (sharding, kernel) == (chosen.sharding_type, chosen.compute_kernel):
+                others = [option for option in there[sharding, kernel] if len(option.shards) != len(chosen.shards)]
+                found += [self._try(option, group) for option in others]
                 continue
             why = why_not(kind, sharding, kernel, problem.wishes, problem.job.device, problem.ranks, group)
-            option = there.get((sharding, kernel))
-            tried = self._try(option, group) if option is not None else None
+            tried = self._best([self._try(option, group) for option in there[sharding, kernel]])
             if why is not None or tried is None:
                 tried = Rejected(sharding, kernel, (why or "TorchRec offers none") + _would(tried))
             found.append(tried)
@@ -143,7 +147,21 @@ class _Judge:
                 found.append(Rejected(chosen.sharding_type, kernel, reason))
         return found
 
+    @staticmethod
+    def _best(tried: Sequence[Rejected]) -> Rejected | None:
+        """Of several cuts the one that would cost least."""
+        return min(
+            tried, key=lambda one: (one.slowest_ms is None, one.slowest_ms or 0.0, one.all_ms or 0.0), default=None
+        )
+
     def _try(self, option: ShardingOption, group: Group | None) -> Rejected:
+        found = self._tried(option, group)
+        columns = next(iter(option.shards)).size[1]
+        if option.sharding_type in BY_COLUMNS and columns < option.tensor.shape[1]:
+            return replace(found, reason=f"in pieces of {columns} floats: {found.reason}")
+        return found
+
+    def _tried(self, option: ShardingOption, group: Group | None) -> Rejected:
         needs = self.needs(option)
         ranks, lack = self._ranks(option, needs, group)
         if lack > 0:
@@ -207,9 +225,12 @@ def what_would_help(placed: Placed) -> dict[str, float]:
         faster = problem.cluster.model_copy(update={name: 2 * getattr(problem.cluster, name)})
         time = step_time(problem.changed(cluster=faster), placed.options)
         found[f"twice the {link.replace('_', '-')} bandwidth"] = time.total
-    found["twice the memory bandwidth for tables"] = replace(now, lookup=now.lookup / 2, update=now.update / 2).total
+    tables = {"lookup": now.lookup / 2, "update": now.update / 2}
+    found["twice the memory bandwidth for tables"] = replace(now, **tables).total  # type: ignore[arg-type]
     dense = replace(now, dense_forward=now.dense_forward / 2, dense_backward=now.dense_backward / 2)
     found["a dense part twice as fast"] = dense.total
-    mean = float((now.lookup + now.update).mean())
-    found["tables spread perfectly evenly"] = now.total - float(now.lookup.max() + now.update.max()) + mean
+    found["tables spread perfectly evenly"] = now.total - float(now.by_rank.max() - now.by_rank.mean())
+    found["half the host's time (fewer sharding types, compiled or captured steps)"] = replace(
+        now, host=now.host / 2
+    ).total
     return {what: ms for what, ms in found.items() if ms < 0.99 * now.total}

@@ -1,4 +1,4 @@
-"""A plan as a JSON file. In: a Placed, or a run; out: JSON that anything can read, a PlanFile read back, what differs between two.
+"""A plan as a JSON file. In: a Placed, or a run; out: JSON that anything can read, a PlanFile read back.
 
 `interformer plan --out` writes it, and `interformer train` as plan.json of the run folder, whoever made the plan: that one has no
 estimates. docs/reference/plan.md says what each key means.
@@ -10,20 +10,24 @@ import json
 from dataclasses import asdict
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torchrec.distributed.planner.types import ShardingOption
 
 from interformer_rec import __version__
 from interformer_rec.config.run import RunConfig
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.lookup.communication import Exchange, Precision
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.errors import InputError
 from interformer_rec.files import first_problem
 from interformer_rec.planning.answer import Placed
+from interformer_rec.planning.clock import clock
+from interformer_rec.planning.cost.evaluation_memory import evaluates, evaluation_memory
+from interformer_rec.planning.cost.traffic import traffic
 from interformer_rec.planning.explain import TableReport, explain, what_would_help
 from interformer_rec.planning.table_plan import TablePlan
 from interformer_rec.storage import read_file, write_file
-from interformer_rec.text import ranges
 
 FORMAT = 1
 RUN = "the run's machines"  # in place of a cluster's name
@@ -53,22 +57,37 @@ class Fingerprint(_Loose):
     device: Literal["cuda", "cpu"]
 
 
+class HowSent(_Loose):
+    """The exchange that a plan is for, as keys of the config's `sharding`."""
+
+    deduplicate: bool
+    communication: Precision
+    host_cache: float | None = None  # share of their rows that tables in host memory have in a cache on the device
+
+
 class PlanFile(_Loose):
     """A plan read back."""
 
     format: Literal[1]
     fingerprint: Fingerprint
+    sharding: HowSent
     tables: dict[str, TablePlan]
     step: dict[str, Any] = {}
     memory: dict[str, Any] = {}
+    name: str = ""
     cluster: str = ""
     nodes: int = 0
     batch_size: int = 0
 
+    @property
+    def exchange(self) -> Exchange:
+        """How its vectors travel."""
+        return Exchange(self.sharding.deduplicate, self.sharding.communication)
+
 
 def to_dict(placed: Placed, reports: list[TableReport] | None = None) -> dict[str, Any]:
     """JSON-able, keys as in docs/reference/plan.md; `reports` from explain, made here if not given."""
-    problem, memory = placed.problem, placed.memory
+    problem = placed.problem
     reports = explain(placed) if reports is None else reports
     by_name = {report.name: report for report in reports}
     return {
@@ -89,50 +108,66 @@ def to_dict(placed: Placed, reports: list[TableReport] | None = None) -> dict[st
             ),
         ),
         "reserve": problem.reserve,
+        "sharding": {**vars(placed.exchange), "host_cache": placed.host_cache},
+        "exchanges": {
+            "tried": placed.choice.to_dict(),
+            "why": placed.choice.reasons(placed.exchange, placed.time.total),
+        },
         "tables": {option.name: _table(option, by_name[option.name]) for option in placed.options},
         "step": {
             **placed.time.items,
-            "total": placed.time.total,
-            "bottleneck": placed.time.bottleneck,
+            **asdict(clock(placed)),
             "bottleneck_rank": placed.time.bottleneck_rank,
-            "samples_per_second": placed.samples_per_second,
             "what_would_help": what_would_help(placed),
             "lookup_by_rank": placed.time.lookup.tolist(),
             "update_by_rank": placed.time.update.tolist(),
+            "exchange_by_rank": (placed.time.forward + placed.time.backward).tolist(),
+            "tables_by_rank": placed.time.by_rank.tolist(),
         },
+        "sent": traffic(problem, placed.options).to_dict(),
         "notes": problem.notes,
-        "search": {"slowest_rank_ms": placed.perf, "bound_ms": placed.bound, "seconds": placed.seconds},
-        "memory": {
-            "capacity": memory.capacity,
-            "host_capacity": memory.host_capacity,
-            "usable": problem.usable,
-            "moment": memory.moment,
-            "peak": memory.peak.tolist(),
-            "host": memory.host.tolist(),
-            **{
-                moment: {name: values.tolist() for name, values in getattr(memory, moment).items()}
-                for moment in ("always", "dense_stage", "exchange")
-            },
-        },
+        "search": {"tables_ms": placed.perf, "step_bound_ms": placed.step_bound, "seconds": placed.seconds},
+        "memory": _memory(placed),
         "statistics": problem.sizes.to_dict(),
         "sources": problem.sizes.sources,
         "assumptions": problem.cluster.efficiency.model_dump(),
+        "assumptions_from": problem.cluster.origin,
+    }
+
+
+def _memory(placed: Placed) -> dict[str, Any]:
+    problem, memory = placed.problem, placed.memory
+    evaluation = evaluation_memory(problem, placed.options, memory) if evaluates(problem.config) else {}
+    return {
+        "capacity": memory.capacity,
+        "host_capacity": memory.host_capacity,
+        "usable": problem.usable,
+        "moment": memory.moment,
+        "peak": memory.peak.tolist(),
+        "host": memory.host.tolist(),
+        "evaluation_peak": np.sum(list(evaluation.values()), axis=0).tolist() if evaluation else [],
+        "evaluation_rows": problem.config.data.eval_batch_size,
+        **{
+            moment: {name: values.tolist() for name, values in getattr(memory, moment).items()}
+            for moment in ("always", "dense_stage", "exchange")
+        },
     }
 
 
 def of_run(config: RunConfig, env: Environment, parallel: Parallel) -> dict[str, Any]:
     """The same for a run, whoever made its plan: without `reserve`, estimates and what they are from, which a run has not."""
     fingerprint = Fingerprint(
-        tables={str(row["table"]): TablePrint.model_validate(row) for row in parallel.plan},
+        tables={one.table: TablePrint.model_validate(vars(one)) for one in parallel.plan},
         ranks=env.world_size,
         ranks_per_node=env.local_world_size,
         device="cuda" if env.device.type == "cuda" else "cpu",
     )
     return {
         **_head(config, RUN, config.data.batch_size, fingerprint),
+        "sharding": {**vars(parallel.exchange), "host_cache": parallel.host_cache},
         "tables": {
-            str(row["table"]): TablePlan.model_validate(row).model_dump(mode="json", exclude={"ms"})
-            for row in parallel.plan
+            one.table: TablePlan.model_validate(vars(one)).model_dump(mode="json", exclude={"ms"})
+            for one in parallel.plan
         },
         "notes": parallel.notes,
     }
@@ -175,28 +210,3 @@ def read_plan(path: str) -> PlanFile:
         raise InputError(
             f"{path!r} is not a plan of format {FORMAT}: {first_problem(error)}. Write it again with `interformer plan --out`"
         ) from None
-
-
-def diff(first: str, second: str) -> dict[str, Any]:
-    """What differs between two plan files: `job`, `tables` (those that lie elsewhere), `step` and `memory` (before, after)."""
-    a, b = read_plan(first), read_plan(second)
-    fields = ("cluster", "nodes", "batch_size")
-    job = {f: (getattr(a, f), getattr(b, f)) for f in fields if getattr(a, f) != getattr(b, f)}
-    names = sorted(a.tables.keys() | b.tables.keys())
-    moved = {n: (_where(a.tables.get(n)), _where(b.tables.get(n))) for n in names if a.tables.get(n) != b.tables.get(n)}
-    tables = {name: pair for name, pair in moved.items() if pair[0] != pair[1]}
-    both = {k: (v, b.step[k]) for k, v in a.step.items() if k in b.step and isinstance(v, (int, float))}
-    step = {k: pair for k, pair in both.items() if pair[0] != pair[1]}
-    peaks = [max(plan.memory["peak"]) for plan in (a, b) if plan.memory.get("peak")]
-    return {
-        "job": job,
-        "tables": tables,
-        "step": step,
-        "memory": {"fullest rank": tuple(peaks)} if len(set(peaks)) == 2 else {},
-    }
-
-
-def _where(table: TablePlan | None) -> str:
-    if table is None:
-        return "-"
-    return f"{table.sharding}/{table.kernel} on {ranges({shard[0] for shard in table.shards})}"

@@ -1,12 +1,13 @@
 """A plan's question. In: run config, cluster, nodes, sizes, wishes; out: a Problem, with tables on meta and TorchRec's options for them.
 
-TorchRec enumerates the options and estimates their time, from this cluster's bandwidths and the real numbers of ids a row. Their
-memory is counted in memory.py, because TorchRec leaves out a fused optimizer's state (it looks for an attribute that fused
-optimizers given as `fused_params` do not set), the gradient of a data-parallel table and the lengths of the ids.
+TorchRec enumerates the options. Their memory is counted in memory.py, because TorchRec leaves out a fused optimizer's state (it looks
+for an attribute that fused optimizers given as `fused_params` do not set), the gradient of a data-parallel table and the lengths of the
+ids; their time in shard_time.py, because TorchRec knows neither distinct ids nor optimizers, and charges all traffic to one link.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,29 +18,31 @@ from torchrec.distributed.planner import ParameterConstraints
 from torchrec.distributed.planner.types import Shard, ShardingOption, Topology
 
 from interformer_rec.config.run import RunConfig
+from interformer_rec.distributed.lookup.communication import Exchange
 from interformer_rec.distributed.optimizer import fused_params
 from interformer_rec.distributed.sharding import sharders, tables_of
 from interformer_rec.distributed.sharding_types import SHARDING_TYPES
 from interformer_rec.errors import InputError
 from interformer_rec.model.task import build_task
 from interformer_rec.planning.arguments import RESERVE
+from interformer_rec.planning.choose.cuts import constraint, cuts
+from interformer_rec.planning.choose.exchange import Allowed, agree, allowed_exchanges
+from interformer_rec.planning.choose.weigh import weighed
 from interformer_rec.planning.constraints import TableKind, Wishes, allowed, kinds_of, without_default
 from interformer_rec.planning.cost.cluster import GIB, Cluster
 from interformer_rec.planning.cost.dense import DenseCost, DenseCosts
+from interformer_rec.planning.cost.dense_time import in_microbatches
+from interformer_rec.planning.cost.load import CACHE_SHARE, UNIFORM, Job, TableLoad
 from interformer_rec.planning.cost.memory import (
-    CACHE_SHARE,
     ConstantBytes,
-    Job,
-    TableLoad,
     constant_bytes,
-    exchange_bytes,
-    shard_bytes,
-    storage,
 )
+from interformer_rec.planning.cost.shard_time import CACHED
 from interformer_rec.planning.cost.sizes import Sizes
+from interformer_rec.planning.cost.work import BY_COLUMNS
 from interformer_rec.planning.search.options import ShardRuns, enumerate_grouped
 from interformer_rec.planning.search.rank_groups import Group
-from interformer_rec.planning.table_plan import TablePlan
+from interformer_rec.planning.table_plan import TablePlan, on_ranks
 
 MODEL = frozenset({"config", "sizes", "table_bytes"})  # what model and tables depend on
 
@@ -56,6 +59,10 @@ class Problem:
     wishes: Wishes
     reserve: float = RESERVE
     table_bytes: int = 4  # of a weight: 4, or 2 for half-precision tables (a what-if: the run config has fp32 only)
+    dense_ms: tuple[float, float] | None = None  # forward and backward pass, where somebody measured them
+    counted: DenseCost | None = None  # of the dense part, where it is not run as the model is
+    cache_share: float | None = None  # chosen; None: as wished
+    exchange: Exchange | None = None  # None: not chosen yet; costs are those of the first that is allowed
     same_model: Problem | None = None  # a question about the same model and tables: what it has made is used here
 
     @cached_property
@@ -89,9 +96,24 @@ class Problem:
             lengths = tuple(self.sizes.of_lookup(lookup.key) for lookup in lookups if lookup.table == name)
             shape = (info.config.num_embeddings, info.config.embedding_dim)
             loads[name] = TableLoad(
-                name, *shape, info.pooled, lengths, self.config.optimizer.embedding.kind, self.table_bytes
+                name,
+                *shape,
+                info.pooled,
+                lengths,
+                self.config.optimizer.embedding.kind,
+                self.table_bytes,
+                self.sizes.repeats.get(name, UNIFORM),
+                features.tables[name].ids == "vocab" and features.tables[name].grow is None,
             )
         return loads
+
+    @cached_property
+    def alike(self) -> dict[str, int]:
+        """Table -> a number that tables of equal costs share."""
+        if self.same_model is not None:
+            return self.same_model.alike
+        numbers: dict[TableLoad, int] = {}
+        return {n: numbers.setdefault(replace(load, name=""), len(numbers)) for n, load in self.tables.items()}
 
     @cached_property
     def groups(self) -> dict[str, Group]:
@@ -99,16 +121,40 @@ class Problem:
         return self.wishes.groups(self.tables, self.nodes, self.cluster.devices_per_node)
 
     @cached_property
+    def allowed(self) -> Allowed:
+        """Exchanges that a plan may have. Raises InputError where constraints and config contradict each other."""
+        if self.exchange is not None:
+            return Allowed((self.exchange,))
+        histories = [table for table in self.tables.values() if not table.pooled]
+        return allowed_exchanges(
+            self.config.sharding,
+            self.ranks,
+            deduplicate=self.wishes.deduplicate,
+            communication=self.wishes.communication,
+            histories=bool(histories),
+            uncounted=[table.name for table in histories if not table.repeats.distinct],
+        )
+
+    @property
+    def cache_wish(self) -> float | None:
+        """Share of a table's rows in its cache, where constraints or config name one. Raises InputError where they differ."""
+        wish, ours = self.wishes.host_cache, self.config.sharding.host_cache
+        agree("host_cache", ours, wish, None if wish is None else (wish,))
+        return ours if wish is None else wish
+
+    @cached_property
     def job(self) -> Job:
         """What the memory of a shard depends on beside its table."""
-        cluster, cached = self.cluster, self.config.sharding.host_cache
+        cluster, exchange = self.cluster, self.allowed.exchanges[0]
         return Job(
             self.ranks,
             cluster.devices_per_node,
             self.batch_size,
             cluster.device,
             cluster.overhead,
-            cached or CACHE_SHARE,
+            self.cache_share or self.cache_wish or CACHE_SHARE,
+            deduplicate=exchange.deduplicate,
+            communication=exchange.communication,
         )
 
     @cached_property
@@ -119,7 +165,9 @@ class Problem:
     @cached_property
     def dense(self) -> DenseCost:
         """Of the dense part, measured on a few rows."""
-        return self.dense_costs.of(self.batch_size)
+        if self.counted is not None:
+            return self.counted
+        return in_microbatches(self.dense_costs, self.batch_size, self.config.training.microbatches)
 
     @cached_property
     def dense_parameters(self) -> int:
@@ -158,21 +206,30 @@ class Problem:
             )
         return self.cluster.topology(self.nodes, self.cluster.device_bytes - free)
 
+    @cached_property
+    def first_space(self) -> list[ShardingOption]:
+        """`space` without send buffers: it is looked at more than once."""
+        return self.space()
+
     def space(self, exchange: bool = False) -> list[ShardingOption]:
         """Every allowed option of every table, with time (ms) and memory estimates."""
-        constraints = {}
+        options: dict[str, tuple[list[str], list[str]]] = {}
         for kind in self.kinds:
             kinds = allowed(kind, self.wishes, self.job.device, self.ranks, self.groups.get(kind.name))
-            kernels = sorted({kernel for kernels in kinds.values() for kernel in kernels})
-            constraints[kind.name] = _constraint(self.tables[kind.name], list(kinds), kernels)
-        return self._enumerate(constraints, exchange)
+            options[kind.name] = list(kinds), sorted({kernel for kernels in kinds.values() for kernel in kernels})
+        return self._every_cut(options, exchange)
 
     def all_options(self, exchange: bool = False) -> list[ShardingOption]:
         """Also the options that the wishes rule out, in device memory: for explanations."""
-        constraints = {
-            name: _constraint(table, [*SHARDING_TYPES], ["fused", "dense"]) for name, table in self.tables.items()
-        }
-        return self._enumerate(constraints, exchange)
+        return self._every_cut(dict.fromkeys(self.tables, ([*SHARDING_TYPES], ["fused", "dense"])), exchange)
+
+    def _every_cut(self, options: Mapping[str, tuple[list[str], list[str]]], exchange: bool) -> list[ShardingOption]:
+        """Table -> sharding types and kernels: its options, those by columns once for each width of their pieces."""
+        wished = {name: self.wishes.of(name).min_partition for name in options}
+        found: list[ShardingOption] = []
+        for constraints, cut in cuts(self.tables, options, wished):
+            found += [option for option in self._enumerate(constraints, exchange) if option.name in cut]
+        return found
 
     def options_of(self, plan: Mapping[str, TablePlan]) -> dict[str, ShardingOption]:
         """Table -> the one option that a given plan chose, estimated, with its ranks; memory without send buffers.
@@ -187,14 +244,24 @@ class Problem:
                 raise InputError(f"the plan has no table {name!r}; it has {', '.join(list(plan)[:20])}")
             given = plan[name]
             pieces = len(given.shards) // (local if given.sharding == "grid_shard" else 1)
-            cut = "column" in given.sharding or given.sharding == "grid_shard"
-            constraints[name] = _constraint(table, [given.sharding], [given.kernel])
-            constraints[name].min_partition = table.dim // max(1, pieces) if cut else None
+            cut = given.sharding in BY_COLUMNS
+            width = table.dim // max(1, pieces) if cut else None
+            constraints[name] = constraint(table, [given.sharding], [given.kernel], width)
         everything = self.cluster.topology(self.nodes)
         options = {option.name: option for option in self._enumerate(constraints, False, everything)}
         for name, option in options.items():
-            option.shards = _on_ranks(option, plan[name])
+            option.shards = on_ranks(option, plan[name])
         return options
+
+    def weighed_again(self, options: Sequence[ShardingOption]) -> list[ShardingOption]:
+        """Placed options with the estimates of this question; only those of cached tables depend on the cache."""
+        found = []
+        for option in options:
+            again = copy.copy(option)
+            if option.compute_kernel == CACHED:
+                again.shards = list(weighed(option, self.tables[option.name], self.job, self.cluster))
+            found.append(again)
+        return found
 
     @property
     def kinds(self) -> list[TableKind]:
@@ -216,50 +283,15 @@ class Problem:
         self, constraints: dict[str, ParameterConstraints], exchange: bool, topology: Topology | None = None
     ) -> list[ShardingOption]:
         device = torch.device(self.cluster.device)
-        table_sharders = sharders(
-            fused_params(self.config.optimizer.embedding, device), communication=self.config.sharding.communication
-        )
+        table_sharders = sharders(fused_params(self.config.optimizer.embedding, device))
         topology = topology or self.topology(exchange)
-        options = enumerate_grouped(self.model, table_sharders, topology, self.batch_size, constraints, False)
+        options = enumerate_grouped(self.model, table_sharders, topology, self.batch_size, constraints, estimates=False)
         known: dict[
             object, Sequence[Shard]
         ] = {}  # options of tables that are alike share their shards, before and after
         for option in options:
-            key = (id(option.shards), replace(self.tables[option.name], name=""), option.compute_kernel)
+            key = (id(option.shards), self.alike[option.name], option.compute_kernel)
             if key not in known:
-                known[key] = self._weighed(option, exchange)
+                known[key] = weighed(option, self.tables[option.name], self.job, self.cluster, exchange)
             option.shards = known[key] if isinstance(known[key], ShardRuns) else list(known[key])  # type: ignore[assignment]
         return options
-
-    def _weighed(self, option: ShardingOption, exchange: bool) -> Sequence[Shard]:
-        """The shards with this package's memory estimate instead of TorchRec's."""
-        table, shards = self.tables[option.name], option.shards
-
-        def weigh(shard: Shard) -> Shard:
-            parts = shard_bytes(table, option.sharding_type, option.compute_kernel, shard.size, self.job)
-            alive = exchange_bytes(table, option.sharding_type, shard.size, self.job) if exchange else 0
-            return Shard(shard.size, shard.offset, storage(parts, self.job.device, alive), shard.perf, shard.rank)
-
-        if isinstance(shards, ShardRuns):
-            return ShardRuns([(count, weigh(shard)) for count, shard in shards.runs], shards._offsets)
-        return [weigh(shard) for shard in shards]
-
-
-def _constraint(table: TableLoad, kinds: list[str], kernels: list[str]) -> ParameterConstraints:
-    """What TorchRec may make of a table, and how many ids a row reads from it."""
-    means = [length.mean for length in table.lengths]
-    return ParameterConstraints(sharding_types=kinds, compute_kernels=kernels, pooling_factors=means)
-
-
-def _on_ranks(option: ShardingOption, given: TablePlan) -> list[Shard]:
-    """The option's shards on the ranks of a given plan, whose shards must be as large."""
-    shards = list(option.shards)
-    sizes, told = [list(shard.size) for shard in shards], [[rows, columns] for *_, rows, columns in given.shards]
-    if told != sizes:
-        raise InputError(
-            f"table {option.name!r}: the plan has {len(told)} {given.sharding} shards of sizes {told[:4]} (rows, "
-            f"columns), where TorchRec cuts {len(shards)} of {sizes[:4]}; only such plans can be estimated"
-        )
-    for shard, (rank, *_) in zip(shards, given.shards, strict=True):
-        shard.rank = rank
-    return shards

@@ -1,4 +1,4 @@
-"""The plan of a job that is about to train. In: its config, model and data, and where its ranks run; out: TorchRec's ShardingPlan.
+"""The plan of a job that is about to train. In: its config, model and data, and where its ranks run; out: a JobPlan.
 
 The search and the estimates are those of `interformer plan`, but a training job waits for them, so only what decides where tables lie
 is estimated: the dense part is not run, and a fixed share of the memory is kept free for it. The cluster is the job's own: number of
@@ -7,15 +7,15 @@ ranks, device and memory as they are here, bandwidths of a known cluster that is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import nn
-from torchrec.distributed.types import ShardingPlan
 
 from interformer_rec.config.run import RunConfig
 from interformer_rec.data.files.source import Source
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.lookup.communication import Exchange
 from interformer_rec.distributed.sharding import tables_of
 from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import DoesNotFit, place
@@ -24,7 +24,7 @@ from interformer_rec.planning.cost.cluster import GIB, Cluster, known, load_clus
 from interformer_rec.planning.cost.dense import DenseCost
 from interformer_rec.planning.cost.memory import ConstantBytes
 from interformer_rec.planning.cost.sizes import sizes_of_job
-from interformer_rec.planning.load_plan import load_plan, sharding_plan
+from interformer_rec.planning.load_plan import JobPlan, load_plan, sharding_plan
 from interformer_rec.planning.question import Problem
 from interformer_rec.planning.table_plan import TablePlan
 from interformer_rec.planning.torchrec_plan import RESERVED, dense_bytes, memory_of, no_plan, torchrec_plan
@@ -34,30 +34,35 @@ NAME = "this job"  # of the cluster that a job runs on
 
 def plan_of_job(
     config: RunConfig, task: nn.Module, rows: dict[str, int], env: Environment, source: Source | None = None
-) -> tuple[ShardingPlan, list[str]]:
-    """The plan of the file that sharding.plan names, or one that is made here; and what the user should know of it (collective).
+) -> JobPlan:
+    """The plan of the file that sharding.plan names, or one that is made here (collective).
 
     `task`: tables on meta; `rows`: of each table; `source`: where list lengths are counted, if anywhere. Raises InputError where a wish
     cannot be fulfilled, the tables do not fit, or the file is not for this model and job.
     """
     sharding, device = config.sharding, env.device.type
     if sharding.plan is not None:
-        return load_plan(sharding.plan, task, env.world_size, env.local_world_size, device, sharding.tables), []
+        return load_plan(sharding.plan, task, env.world_size, env.local_world_size, device, sharding)
     optimizer = config.optimizer.embedding.kind
     kinds = kinds_of(tables_of(task), optimizer)
     wishes = load_wishes(None, sharding, kinds)
     note = without_default(kinds.values(), wishes, device, env.world_size, {})
+    notes = () if note is None else (note,)
     if sharding.planner == "torchrec":
+        if sharding.communication == "auto":
+            raise InputError(
+                "sharding.communication is auto, and sharding.planner torchrec, which does not choose it: name fp32, fp16 or bf16"
+            )
         batch_size = config.data.batch_size
         plan = torchrec_plan(task, env, batch_size=batch_size, sharding=sharding, optimizer=optimizer)
-    else:
-        plan = env.on_main(lambda: _plan(config, task, rows, env, wishes, source))
-    return plan, [] if note is None else [note]
+        return JobPlan(plan, Exchange.of(sharding, env.world_size), sharding.host_cache, notes)
+    plan = env.on_main(lambda: _plan(config, task, rows, env, wishes, source))
+    return replace(plan, notes=(*notes, *plan.notes))
 
 
 def _plan(
     config: RunConfig, task: nn.Module, rows: dict[str, int], env: Environment, wishes: Wishes, source: Source | None
-) -> ShardingPlan:
+) -> JobPlan:
     """On one rank. What goes wrong here is about the plan alone: no other rank is waited for."""
     infos, cluster = tables_of(task), cluster_of_job(env)
     problem = _JobProblem(
@@ -71,11 +76,17 @@ def _plan(
         task=task,
     )
     try:
-        options = place(problem).options
+        placed = place(problem)
     except DoesNotFit as error:
         raise InputError(no_plan(infos, env)) from error
-    tables = {option.name: TablePlan.of(option) for option in options}
-    return sharding_plan(tables, infos, env.device.type, env.local_world_size)
+    tables = {option.name: TablePlan.of(option) for option in placed.options}
+    plan = sharding_plan(tables, infos, env.device.type, env.local_world_size)
+    if placed.exchange == Exchange.of(config.sharding, env.world_size):
+        return JobPlan(plan, placed.exchange, config.sharding.host_cache)
+    reasons = "; ".join(placed.choice.reasons(placed.exchange, placed.time.total))
+    return JobPlan(
+        plan, placed.exchange, config.sharding.host_cache, (f"the planner chose {placed.exchange.text}: {reasons}",)
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

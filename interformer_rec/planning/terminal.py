@@ -11,76 +11,106 @@ from rich.markup import escape
 from rich.table import Table
 
 from interformer_rec.planning.answer import Placed
-from interformer_rec.planning.cost.cluster import GIB
+from interformer_rec.planning.choose.levers import when_tight
+from interformer_rec.planning.clock import clock, nothing_shorter
+from interformer_rec.planning.cost.evaluation_memory import evaluates, evaluation_memory, evaluation_sentence
 from interformer_rec.planning.cost.sizes import by_source
+from interformer_rec.planning.cost.traffic import traffic
 from interformer_rec.planning.explain import TableReport, what_would_help
-from interformer_rec.planning.what_if import Change, Outcome, cheapest
-from interformer_rec.text import ranges
+from interformer_rec.text import milliseconds, ranges, size
 
+MOMENTS = {"dense_stage": "the start of the dense backward pass", "exchange": "the exchange of vectors"}
+DIFFERENT = {  # part of a difference -> its title
+    "job": "Job",
+    "model": "Tables that only one has, or in another shape",
+    "tables": "Tables that lie elsewhere",
+    "step": "A step, ms",
+    "memory": "Memory",
+}
+MOST_LINES = 200  # of a part on the screen
 SHOWN = 20  # tables on the screen; the JSON has all
 
 
 def show_plan(
     console: Console, placed: Placed, reports: Sequence[TableReport], explained: Sequence[TableReport]
 ) -> None:
-    """Job, memory of the fullest rank, time of a step, tables; `explained`: those whose rejected options are shown too."""
-    problem = placed.problem
+    """The clock, then what it is made of; `explained`: tables whose rejected options are shown too. The page has the same sections."""
+    problem, now = placed.problem, clock(placed)
     console.print(
         f"[bold]{problem.config.name}[/bold] on {problem.nodes} x {problem.cluster.name} ({problem.ranks} ranks), "
-        f"{problem.batch_size:,} rows a rank: [bold]{placed.time.total:.2f} ms a step, {placed.samples_per_second:,.0f} samples/s[/bold]"
+        f"{problem.batch_size:,} rows a rank"
     )
-    rank = int(placed.memory.peak.argmax())
-    stage = {"dense_stage": "the start of the dense backward pass", "exchange": "the exchange of vectors"}[
-        placed.memory.moment
-    ]
+    wide = max(map(len, now.texts))
+    for name, text in now.texts.items():
+        console.print(f"  {name:<{wide}}  [bold]{escape(text)}[/bold]")
+    console.print(f"How sure: {now.how_sure}.")
+    _head(console, "A step, item by item")
+    console.print(_time(placed))
+    spread, time = placed.time.by_rank, placed.time
+    hidden = float(time.ids.max()) - time.ids_left if time.ids_hidden else 0.0
     console.print(
-        f"\nMemory of rank {rank}, the fullest: [bold]{placed.memory.peak[rank] / GIB:.2f} of "
-        f"{placed.memory.capacity / GIB:.1f} GiB[/bold] at {stage}"
+        f"Tables by rank: {milliseconds(spread.min())} to {milliseconds(spread.max())}, mean {milliseconds(spread.mean())}. "
+        f"Hidden behind compute: ids {milliseconds(hidden)}, all-reduce {milliseconds(time.all_reduce.total - time.reduce_left)}."
+    )
+    _head(console, "Memory of a rank")
+    rank = int(placed.memory.peak.argmax())
+    console.print(
+        f"Rank {rank} is the fullest: [bold]{size(placed.memory.peak[rank])}[/bold] of the {size(problem.usable)} to use, at "
+        f"{MOMENTS[placed.memory.moment]}. A device has {size(placed.memory.capacity)}; the rest is kept free."
     )
     console.print(_memory(placed))
-    time = placed.time
-    console.print(f"A step: [bold]{time.total:.2f} ms[/bold], most of it {time.bottleneck}")
-    console.print(_time(placed))
-    spread = time.lookup + time.update
-    console.print(
-        f"Lookup and update by rank: {spread.min():.3f} to {spread.max():.3f} ms, mean {spread.mean():.3f}. Hidden behind compute: "
-        f"ids {time.ids.total - time.ids_left:.3f} ms, all-reduce {time.all_reduce.total - time.reduce_left:.3f} ms.\n"
-    )
-    console.print(f"The {SHOWN} costliest of {len(reports)} tables" if len(reports) > SHOWN else "Tables")
+    if tight := when_tight(placed):
+        share = float(placed.memory.peak.max()) / problem.usable
+        console.print(f"That is {share:.0%} of what may be used. With the tables where they are, less memory costs:")
+        for lever in tight:
+            console.print(f"- {escape(lever.text(problem.batch_size * problem.ranks, placed))}", soft_wrap=True)
+    if evaluates(problem.config):
+        peak = np.sum(list(evaluation_memory(problem, placed.options, placed.memory).values()), axis=0)
+        console.print(f"{evaluation_sentence(peak, problem.usable, problem.config.data.eval_batch_size)}.")
+    _head(console, "What would change it")
+    _changes(console, placed)
+    _head(console, "Tables")
     console.print(_tables(reports))
+    if len(reports) > SHOWN:
+        console.print(f"These are the {SHOWN} costliest of {len(reports)} tables.")
     for note in problem.notes:
         console.print(f"[yellow]note[/yellow]: {escape(note)}", soft_wrap=True)
     for report in explained:
         console.print(_rejected(report))
-    _sentences(console, placed)
+    _head(console, "Between hosts")
+    _show_sent(console, placed)
+    _head(console, "Assumptions and sources")
+    _sources(console, placed)
+
+
+def _head(console: Console, title: str) -> None:
+    console.print(f"\n[bold]{title}[/bold]")
 
 
 def _memory(placed: Placed) -> Table:
     memory = placed.memory
     rank, moment = int(memory.peak.argmax()), memory.moment
-    table = grid("item", right=("this rank, MiB", "mean, MiB", "least, MiB"))
+    table = grid("item", right=(f"rank {rank}", "mean", "least"))
     items = {**memory.always, **getattr(memory, moment)}
+    if memory.host.max() > 0:
+        items["host memory"] = memory.host
     for name, values in items.items():
         if values.max() >= 2**16:
-            table.add_row(name, *(f"{value / 2**20:,.1f}" for value in (values[rank], values.mean(), values.min())))
-    table.add_row("kept free", *[f"{(memory.capacity - placed.problem.usable) / 2**20:,.1f}"] * 3)
-    if memory.host.max() > 0:
-        host = memory.host / 2**20
-        table.add_row("host memory", f"{host[rank]:,.1f}", f"{host.mean():,.1f}", f"{host.min():,.1f}")
+            table.add_row(name, *(size(value) for value in (values[rank], values.mean(), values.min())))
     return table
 
 
 def _time(placed: Placed) -> Table:
     time = placed.time
-    table = grid("item", right=("ms", "share"))
+    table = grid("item", right=("time", "share"))
     for name, ms in time.items.items():
-        table.add_row(name, f"{ms:.3f}", f"{ms / time.total:.0%}")
+        table.add_row(name, milliseconds(ms), f"{ms / time.total:.0%}")
     return table
 
 
 def _tables(reports: Sequence[TableReport]) -> Table:
-    names = ("table", "rows", "dim", "ids a row", "sharding", "kernel", "ranks", "GiB", "ms over ranks")
-    table = grid(*names, right=("rows", "dim", "ids a row", "GiB", "ms over ranks"))
+    names = ("table", "rows", "dim", "ids a row", "sharding", "kernel", "ranks", "memory", "time over ranks")
+    table = grid(*names, right=("rows", "dim", "ids a row", "memory", "time over ranks"))
     for report in reports[:SHOWN]:
         table.add_row(
             escape(report.name),
@@ -90,8 +120,8 @@ def _tables(reports: Sequence[TableReport]) -> Table:
             report.sharding,
             report.kernel,
             ranges(report.ranks, most=6),
-            f"{(report.device_bytes + report.host_bytes) / GIB:.3f}",
-            f"{report.ms:.3f}",
+            size(report.device_bytes + report.host_bytes),
+            milliseconds(report.ms),
         )
     return table
 
@@ -108,19 +138,42 @@ def _rejected(report: TableReport) -> Table:
     return table
 
 
-def _sentences(console: Console, placed: Placed) -> None:
-    for what, ms in what_would_help(placed).items():
-        console.print(f"With {what}: {ms:.2f} ms a step ({1 - ms / placed.time.total:.0%} less).")
-    gap = placed.perf / placed.bound - 1 if placed.bound > 0 else 0.0
-    proof = "proven best" if gap < 1e-6 else f"within {gap:.1%} of the bound"
+def _show_sent(console: Console, placed: Placed) -> None:
+    sent, nodes = traffic(placed.problem, placed.options), placed.problem.nodes
+    every = sent.sent()
     console.print(
-        f"By TorchRec's estimate the slowest rank takes {placed.perf:.4g} ms for its tables: {proof}. Search: {placed.seconds:.1f} s."
+        f"A rank sends {size(float(every.mean()))} of vectors, gradients and ids a step in mean, {size(float(every.max()))} at most."
     )
-    efficiency, calibration = placed.problem.cluster.efficiency, placed.problem.cluster.calibration
-    origin = f"Measured by {escape(calibration.run)}, {calibration.date}" if calibration else "Assumed, not measured"
+    if nodes == 1:
+        console.print("There is one host: nothing travels between hosts.")
+        return
+    hosts = sent.hosts
+    most = int(np.sum(list(hosts.values()), axis=0).argmax())
+    table = grid("a host sends to others", right=(f"host {most}, most", "mean"))
+    for name, values in hosts.items():
+        table.add_row(name, size(float(values[most])), size(float(values.mean())))
+    console.print(table)
+
+
+def _changes(console: Console, placed: Placed) -> None:
+    total = placed.time.total
+    for what, ms in sorted(what_would_help(placed).items(), key=lambda change: change[1]):
+        console.print(f"- {what}: {milliseconds(ms)} a step ({1 - ms / total:.0%} less)")
     console.print(
-        f"{origin}: {_share(efficiency.memory)} of memory bandwidth, {_share(efficiency.links)} of link bandwidth, "
-        f"{_share(efficiency.matmul)} of the matmul rate, {efficiency.launch_us:.3g} us to start an operator."
+        f"- other places of the tables: {nothing_shorter(total, placed.step_bound)}; tables take {milliseconds(placed.perf)} of "
+        f"a step (searched for {placed.seconds:.1f} s)"
+    )
+    console.print(f"- the exchange is {placed.exchange.text}", soft_wrap=True)
+    for reason in placed.choice.reasons(placed.exchange, total):
+        console.print(f"- {reason}", soft_wrap=True)
+
+
+def _sources(console: Console, placed: Placed) -> None:
+    efficiency = placed.problem.cluster.efficiency
+    console.print(
+        f"{escape(placed.problem.cluster.origin)}: {_share(efficiency.memory)} of memory bandwidth, "
+        f"{_share(efficiency.links)} of link bandwidth, {_share(efficiency.matmul)} of the matmul rate, "
+        f"{efficiency.launch_us:.3g} us to start an operator."
     )
     for source, whats in by_source(placed.problem.sizes.sources).items():
         named = ", ".join(whats[:4]) + (f" and {len(whats) - 4} more" if len(whats) > 4 else "")
@@ -139,48 +192,29 @@ def grid(*names: str, right: Sequence[str], title: str | None = None) -> Table:
     return table
 
 
-def show_sweep(console: Console, outcomes: Sequence[Outcome]) -> None:
-    """One row a job, and the cheapest that fits."""
-    numbers = ("nodes", "ranks", "rows a rank", "ms a step", "samples/s", "fullest GiB")
-    prices = ("price/h", "price per 10^9 samples") if any(o.price_per_hour is not None for o in outcomes) else ()
-    table = grid("cluster", *numbers, "most of the step", right=(*numbers, *prices), title="What if")
-    for o in outcomes:
-        fits = o.step_ms is not None
-        found = [(o.step_ms, ".2f"), (o.samples_per_second, ",.0f"), (o.peak_gib, ".2f")]
-        paid = [(o.price_per_hour if fits else None, ",.2f"), (o.price_per_billion_samples, ",.2f")][: len(prices)]
-        texts = ["-" if value is None else format(value, form) for value, form in (*found, *paid)]
-        head = (o.cluster, str(o.nodes), str(o.ranks), f"{o.batch_size:,}")
-        table.add_row(*head, *texts[:3], o.bottleneck if fits else "does not fit", *texts[3:])
-    console.print(table)
-    best = cheapest(outcomes)
-    if best is None:
-        console.print("None of them fits: " + escape(outcomes[0].why))
-        return
-    by = f"{best.price_per_hour:,.2f} an hour" if best.price_per_hour is not None else f"{best.ranks} ranks"
-    console.print(
-        f"Cheapest that fits: [bold]{best.nodes} x {best.cluster}, {best.batch_size:,} rows a rank[/bold] ({by})."
-    )
-
-
-def change_text(change: Change) -> str:
-    """'use 4 nodes ...: 12.3 ms a step, 61.2 GiB on the fullest rank'."""
-    placed = change.placed
-    return f"{change.what}: {placed.time.total:.1f} ms a step, {float(np.max(placed.memory.peak)) / GIB:.1f} GiB on the fullest rank"
-
-
-def show_diff(console: Console, difference: Mapping[str, Mapping[str, Any]], first: str, second: str) -> None:
-    """What plan_file.diff found."""
+def show_diff(console: Console, difference: Mapping[str, Any], first: str, second: str) -> None:
+    """What difference.diff found."""
     if not any(difference.values()):
         console.print(f"{escape(first)} and {escape(second)} are the same plan")
         return
-    for part, pairs in difference.items():
+    if difference["unrelated"]:
+        console.print(
+            f"{escape(first)} and {escape(second)} are plans of unrelated models: no table has the same name, rows and dim in both. "
+            "Only job, step and memory are compared."
+        )
+    for part in DIFFERENT:
+        pairs = difference[part]
         if not pairs:
             continue
-        table = grid("", escape(first), escape(second), right=(), title=part)
-        for name, (before, after) in list(pairs.items())[:200]:
-            table.add_row(escape(str(name)), _cell(before), _cell(after))
+        table = grid("", escape(first), escape(second), right=(), title=DIFFERENT[part])
+        for name, (before, after) in list(pairs.items())[:MOST_LINES]:
+            table.add_row(escape(str(name)), *(_cell(value, part) for value in (before, after)))
         console.print(table)
+        if len(pairs) > MOST_LINES:
+            console.print(f"... and {len(pairs) - MOST_LINES} more; --json prints all")
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, part: str) -> str:
+    if part == "memory" and value != "-":
+        return size(value)
     return f"{value:,.4g}" if isinstance(value, float) else escape(str(value))

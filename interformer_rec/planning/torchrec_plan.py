@@ -24,6 +24,7 @@ from torchrec.distributed.types import CacheParams, ShardingPlan
 
 from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.lookup.communication import Exchange
 from interformer_rec.distributed.sharding import TableInfo, sharders, tables_of
 from interformer_rec.errors import InputError
 from interformer_rec.host_memory import total_memory
@@ -59,7 +60,7 @@ def _plan(
         debug=False,
     )
     try:
-        return planner.plan(model, sharders({}, communication=sharding.communication))
+        return planner.plan(model, sharders({}, Exchange.of(sharding, env.world_size)))
     except (PlannerError, RuntimeError) as error:
         if not (isinstance(error, PlannerError) or str(error).startswith(NO_OPTION)):
             raise

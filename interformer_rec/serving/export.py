@@ -5,81 +5,68 @@ Nothing is published before that comparison: current.json changes last, and what
 
 from __future__ import annotations
 
-import itertools
 import os
-import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import torch
-from sklearn.metrics import roc_auc_score
 
-from interformer_rec.batch import Batch
 from interformer_rec.checkpoint.manifest import Manifest
-from interformer_rec.config.found import data_to_evaluate
+from interformer_rec.checkpoint.stored import StoredTables
+from interformer_rec.config.found import at_home, data_to_evaluate
 from interformer_rec.config.run import RunConfig
-from interformer_rec.data.fit import Fitted
-from interformer_rec.data.loader import Loader
-from interformer_rec.distributed.environment import process_group
-from interformer_rec.distributed.lookup.tables import local_shards
+from interformer_rec.data.files.overlap import refuse_written
+from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.errors import InputError
-from interformer_rec.install import graphs
-from interformer_rec.model.task import CTRTask
+from interformer_rec.metrics.recalibration import recalibrated, scale_and_shift, text_of
 from interformer_rec.serving import artefact, write
-from interformer_rec.serving.contents import RUNTIMES, Contents, Isa, Runtime
+from interformer_rec.serving.contents import Contents, Isa, Runtime, Weights
 from interformer_rec.serving.encode.encoder import Encoder
-from interformer_rec.serving.encode.stated import stated
-from interformer_rec.serving.rectangle import is_split, reads_of
-from interformer_rec.serving.rows_of_batch import inputs_of, part_of
-from interformer_rec.serving.runtimes import refuse
+from interformer_rec.serving.making.compare import Compared, compare, compared, first_rows
+from interformer_rec.serving.making.delta import Trained, publish_delta, scorers, unlike, write_delta
+from interformer_rec.serving.making.graphs import may_take_over, recipe, take_over
+from interformer_rec.serving.making.how import Before, How, Options, before_delta, before_version
+from interformer_rec.serving.making.origin import origin
+from interformer_rec.serving.making.predicted import predicted
+from interformer_rec.serving.published.manifest import declare
+from interformer_rec.serving.published.pointer import DELTAS, VERSIONS
+from interformer_rec.serving.published.retention import tidy
+from interformer_rec.serving.published.state import State
+from interformer_rec.serving.rectangle import is_split
 from interformer_rec.serving.saving import split_saving
 from interformer_rec.serving.scorer import Scorer, probabilities
-from interformer_rec.serving.signature import signature_of
+from interformer_rec.serving.signature import OnAbsent, OnUnknown, signature_of
 from interformer_rec.serving.tables import Form
 from interformer_rec.storage import Storage
-from interformer_rec.training.folder.located import Located
+from interformer_rec.training.build import eval_loader
+from interformer_rec.training.folder.occupied import refuse_occupied
 from interformer_rec.training.folder.run_folder import ATTACHED, attached_config, locate, unpack_features
-from interformer_rec.training.pipeline import Pipeline
-from interformer_rec.training.scoring.trained import fitted_of, restore
-
-# |logit of the artefact - logit of predict|, at most; AUC moves by far less (docs/guides/serving.md)
-BOUNDS: dict[Form, float] = {"fp32": 1e-5, "fp16": 1e-2, "int8": 1e-1}
-ROWS = 4096  # that are compared
-CHUNK = 128  # of them at once
-GOLDEN_ROWS = 32
-
-
-@dataclass(frozen=True)
-class Compared:
-    """Rows of the run's data with the scores of predict."""
-
-    encoder: Encoder  # of requests
-    rows: list[dict[str, Any]]  # the golden ones, as requests state them
-    golden: np.ndarray  # their places among all
-    logits: np.ndarray  # (N, tasks)
-    labels: np.ndarray  # (N, tasks)
-    weights: np.ndarray  # (N,)
-    batches: list[Batch]
+from interformer_rec.training.scoring.trained import fitted_of, recalibration_of
 
 
 def export(
     path: str,
     out: str,
-    tables: Form = "fp32",
-    runtime: str = "auto",
-    isa: Isa = "x86-64-v3",
+    tables: Form | None = None,
+    runtime: str | None = None,
+    isa: Isa | None = None,
     data: str | None = None,
     trust: bool = False,
+    keys: tuple[OnAbsent | None, OnUnknown | None] = (None, None),
+    delta: bool = False,
+    full_every: int | None = None,
+    keep: int | None = None,
 ) -> dict[str, Any]:
     """Write a new version of a run's best checkpoint (or the named checkpoint) to `out`, a folder or URI, and make it the current one.
 
+    `delta`: write what has changed since the current state of `out` instead, where both are of one model; else a version with the tables,
+    runtimes and rules of the current one, and say why. `full_every`: one of so many is a version. `keep`: versions that stay.
     Raises InputError; then current.json is what it was.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -88,22 +75,119 @@ def export(
         if value is not None and not value.strip():
             raise InputError(f"{option} is empty: name a folder, a file or a URI")
     place, located = Storage.open(out), locate(path, trust)
+    refuse_occupied("--out", place)
     config = _on_this_cpu(located.read(lambda found: attached_config(found, trust)))
-    runtimes = _runtimes(runtime, config)
+    options = Options(tables, runtime, isa, *keys)
+    if delta:
+        before = before_delta(out, options, config, full_every)
+    else:
+        before = before_version(out, How.new(options, config))
     files = data_to_evaluate(path, config, trust) if data is None else data
+    _refuse_among_data(place, config, files)
     with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
-        loader, pipeline = restore(config, env, located, files)
-        compared = _scored(pipeline, loader, _encoder(config, fitted_of(located.checkpoint)))
-        name = write.version_name(located.checkpoint.name)
-        with _folder(place, name) as folder:
-            contents = _write(folder, name, config, located, pipeline, tables, runtimes, _of_this_machine(isa))
-            found, golden = _compare(folder, contents, config, compared, tables)
-            facts = {"checkpoint": located.checkpoint.location, "data": files, **found, **_saving(config)}
-            tasks = [label.name for label in config.features.labels]
-            write.write_golden(folder, compared.rows, probabilities(golden), tasks)
-            write.write_card(folder, config, contents, facts)
-            artefact.publish(place, folder, name, artefact.declare(folder))
-    return {"version": name, "out": place.location, "runtimes": ", ".join(runtimes) or "eager", **facts}
+        job = _Job(path, place, config, files, before, env)
+        facts = located.read(job.made_of)
+        located.warn(env)
+    if keep is not None and "delta" not in facts and (removed := tidy(out, keep)):
+        facts["removed"] = ", ".join(removed)
+    return facts
+
+
+@dataclass(frozen=True)
+class _Job:
+    path: str  # what the user exports
+    place: Storage
+    config: RunConfig
+    files: str  # to compare on
+    before: Before
+    env: Environment
+
+    def made_of(self, checkpoint: Storage) -> dict[str, Any]:
+        """Publish a delta or a version; what is to be said of it. Raises DamagedError where the checkpoint is not whole."""
+        fitted = fitted_of(checkpoint)
+        assert fitted.meaning is not None
+        how, why = self.before.how, self.before.why
+        encoder = Encoder(self.config.features, fitted, signature_of(fitted.meaning, *how.keys))
+        manifest = Manifest.read(checkpoint)
+        stored = StoredTables(manifest)
+        with write.timed("rows scored as by predict"):
+            rows = first_rows(eval_loader(self.config, self.files, self.env, fitted))
+            logits, model = predicted(self.config, self.env, manifest, stored, fitted, [batch for batch, _ in rows])
+            lines = recalibration_of(self.config, checkpoint)
+            scale = scale_and_shift(lines, tuple(_tasks(self.config)))
+            asked = compared(rows, [recalibrated(one, scale) for one in logits], encoder)
+        trained = Trained(
+            checkpoint.name,
+            self.config,
+            fitted,
+            write.trained_members(model),
+            lines,
+            stored,
+            {name: tensor.detach() for name, tensor in model.state_dict().items()},
+            Weights(step=stored.step, full=stored.full),
+        )
+        name, facts = write.version_name(checkpoint.name), {"checkpoint": checkpoint.location, "data": self.files}
+        if self.before.state is not None:
+            why = unlike(self.before.state, trained)
+            if why is None:
+                return {**_delta(self.place, name, self.before.state, trained, asked), **facts}
+        facts |= {} if why is None else {"a full version, because": why}
+        with _folder(self.place, VERSIONS, name) as folder:
+            contents = self._write(folder, name, manifest, trained, model)
+            write.write_signature(folder, encoder.signature)
+            found, golden = compare(_scorers(folder, contents, self.config), self.config, asked, how.tables)
+            facts |= {**found, **_saving(self.config)}
+            facts |= {} if lines is None else {"recalibrated on data.valid": text_of(lines)}
+            write.write_golden(folder, asked.rows, probabilities(golden), _tasks(self.config))
+            write.write_card(folder, self.config, contents, facts | origin(self.path, self.config))
+            artefact.publish(self.place, folder, name, declare(folder))
+        return {"version": name, "out": self.place.location, "runtimes": ", ".join(how.runtimes) or "eager", **facts}
+
+    def _write(self, folder: Path, name: str, manifest: Manifest, trained: Trained, model: torch.nn.Module) -> Contents:
+        """Everything but the texts that need the comparison."""
+        how, config, version = self.before.how, self.config, self.before.version
+        tables = write.write_tables(folder, trained.tables, how.tables)
+        write.write_weights(folder, model)
+        with tempfile.TemporaryDirectory() as temporary:
+            unpack_features(manifest.storage, Path(temporary) / "features")
+            write.write_config(folder, manifest.content(f"{ATTACHED}config.yaml"), Path(temporary) / "features")
+        made_of = recipe(config, trained.members)
+        if version is not None and may_take_over(version, made_of, how):
+            take_over(folder, version, how.runtimes)
+        else:
+            write.write_graphs(folder, config, model, how.runtimes, how.isa)
+        return write.write_contents(
+            folder,
+            name,
+            config,
+            tables,
+            runtimes=how.runtimes,
+            isa=how.isa if "aoti" in how.runtimes else None,
+            graphs=made_of if how.runtimes else None,
+            members=trained.members,
+            recalibration=trained.recalibration,
+            weights=trained.weights,
+        )
+
+
+def _delta(place: Storage, name: str, before: State, trained: Trained, compared: Compared) -> dict[str, Any]:
+    """Write and publish what has changed; what is to be said of it."""
+    config, contents = trained.config, before.version.contents
+    facts: dict[str, Any] = {"version": before.now.version, "out": place.location}
+    with _folder(place, DELTAS, name) as folder:
+        delta = write_delta(folder, name, before, trained)
+        said = delta.said
+        if said.empty:
+            shutil.rmtree(folder)
+            return {**facts, "delta": None, "nothing was published": f"nothing has changed since {before.now.state}"}
+        facts["changed rows"] = sum(table.rows for table in said.tables.values())
+        facts["of rows"] = sum(table.rows for table in contents.tables.values())
+        facts["dense weights"] = "changed" if said.dense else "as before"
+        threads = torch.get_num_threads()
+        found, golden = compare(scorers(before, delta, threads), config, compared, How.of(before.version).tables)
+        write.write_golden(folder, compared.rows, probabilities(golden), _tasks(config))
+        publish_delta(place, before, delta)
+    return {"delta": name, "deltas": said.sequence, **facts, **found}
 
 
 def _on_this_cpu(config: RunConfig) -> RunConfig:
@@ -112,65 +196,36 @@ def _on_this_cpu(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"training": training})
 
 
-def _of_this_machine(isa: Isa) -> Isa:
-    """x86-64-v3 is of x86 alone: on another kind of processor its own instructions are compiled for."""
-    return isa if platform.machine().lower() in ("x86_64", "amd64") else "native"
+def _refuse_among_data(place: Storage, config: RunConfig, files: str) -> None:
+    """Vocabularies are Parquet files: among a run's data they would be read as rows. Raises InputError."""
+    data = at_home(config, "").data
+    names = [f"{VERSIONS}/ID/features/{table}.parquet" for table in config.features.tables]
+    names += [f"{DELTAS}/ID/vocabularies/00000.parquet"]
+    read = {"data.train": data.train, "data.valid": data.valid, "data.test": data.test, "--data": files}
+    refuse_written("--out", place, names, read)
 
 
-def _runtimes(runtime: str, config: RunConfig) -> tuple[Runtime, ...]:
-    """Those that graphs are made for; the modules themselves need none."""
-    if runtime == "eager":
-        return ()
-    if runtime == "aoti" and graphs.compiler() is None:
-        raise InputError(
-            f"--runtime aoti needs a C++ compiler ({', '.join(graphs.COMPILERS)}), and none is on PATH: install one, or use onnx"
-        )
-    missing = graphs.missing_for_onnx()
-    if runtime == "onnx" and missing:
-        raise InputError(
-            f"--runtime onnx needs the packages {', '.join(missing)}, which are not installed: pip install 'interformer-rec[serve]'"
-        )
-    refuse(reads_of(config.features, config.model), config.model.kind)
-    chosen = graphs.automatic() if runtime == "auto" else (runtime,)
-    return tuple(one for one in RUNTIMES if one in chosen)
+def _tasks(config: RunConfig) -> list[str]:
+    return [label.name for label in config.features.labels]
 
 
-def _encoder(config: RunConfig, fitted: Fitted) -> Encoder:
-    assert fitted.meaning is not None
-    return Encoder(config.features, fitted, signature_of(fitted.meaning))
-
-
-def _scored(pipeline: Pipeline, loader: Loader, encoder: Encoder) -> Compared:
-    """The first ROWS rows with what predict's path says of them."""
-    logits, labels, weights, batches, tables, total = [], [], [], [], [], 0
-    stream = itertools.takewhile(lambda _: total < ROWS, loader.tables())
-    for step in pipeline.run(stream, train=False):
-        if not step.batch.rows:
-            continue
-        total += step.batch.rows
-        logits.append(step.logits.numpy())
-        labels.append(step.batch.labels.numpy())
-        weights.append(step.batch.weights.numpy())
-        batches.append(step.batch)
-        tables.append(step.cursor.table.filter(pa.array(step.cursor.good)))
-    if not total:
-        raise InputError("the files to compare on have no row that can be scored: name others with --data PATH")
-    every = pa.concat_tables(tables)
-    golden = np.unique(np.linspace(0, total - 1, min(GOLDEN_ROWS, total)).astype(int))
-    rows = stated(every.take(pa.array(golden)), encoder.types)
-    return Compared(
-        encoder, rows, golden, np.concatenate(logits), np.concatenate(labels), np.concatenate(weights), batches
-    )
+def _scorers(folder: Path, contents: Contents, config: RunConfig) -> dict[Runtime, Callable[[], Scorer]]:
+    """Of a version that has just been written, for every runtime it has."""
+    threads = torch.get_num_threads()
+    runtimes: tuple[Runtime, ...] = contents.runtimes or ("eager",)
+    return {one: partial(artefact.scorer_of, folder, contents, config, one, threads) for one in runtimes}
 
 
 @contextmanager
-def _folder(place: Storage, name: str) -> Iterator[Path]:
-    """Where a version is built: in `place` if that is on this machine. Removed where the block fails."""
+def _folder(place: Storage, kind: str, name: str) -> Iterator[Path]:
+    """Where a version or a delta is built: in `place` if that is on this machine. Removed where the block fails."""
     if place.local is None:
         with tempfile.TemporaryDirectory(prefix="interformer-export-") as temporary:
-            yield Path(temporary) / name
+            folder = Path(temporary) / name
+            folder.mkdir()
+            yield folder
         return
-    folder = place.local / artefact.VERSIONS / name
+    folder = place.local / kind / name
     try:
         folder.mkdir(parents=True)
         yield folder
@@ -180,81 +235,6 @@ def _folder(place: Storage, name: str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def _write(
-    folder: Path,
-    name: str,
-    config: RunConfig,
-    located: Located,
-    pipeline: Pipeline,
-    form: Form,
-    runtimes: tuple[Runtime, ...],
-    isa: Isa,
-) -> Contents:
-    """Everything but the texts that need the comparison."""
-    folder.mkdir(parents=True, exist_ok=True)
-    task = next(module for module in pipeline.model.modules() if isinstance(module, CTRTask))
-    model = task.model.eval()
-    tables = write.write_tables(folder, local_shards(pipeline.model), form)
-    write.write_weights(folder, model)
-    with tempfile.TemporaryDirectory() as temporary:
-        unpack_features(located.checkpoint, Path(temporary) / "features")
-        content = Manifest.read(located.checkpoint).content(f"{ATTACHED}config.yaml")
-        write.write_config(folder, content, Path(temporary) / "features")
-    write.write_graphs(folder, config, model, runtimes, isa)
-    return write.write_contents(
-        folder,
-        name,
-        config,
-        fitted_of(located.checkpoint),
-        tables,
-        runtimes=runtimes,
-        isa=isa if "aoti" in runtimes else None,
-        members=write.trained_members(model),
-    )
-
-
-def _compare(
-    folder: Path, contents: Contents, config: RunConfig, compared: Compared, form: Form
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Largest difference, of rows and of golden requests, and AUC's change over all runtimes; the golden requests' logits by the preferred
-    runtime. Raises InputError above the bound."""
-    answers: list[np.ndarray] = []
-    facts: dict[str, Any] = {"rows compared": len(compared.logits), "bound on a logit's difference": BOUNDS[form]}
-    for runtime in contents.runtimes or ("eager",):
-        scorer = artefact.scorer_of(folder, contents, config, runtime, threads=torch.get_num_threads())
-        logits = _logits(scorer, config, compared)
-        answers.append(scorer(compared.encoder.score(compared.rows)))
-        apart = (logits - compared.logits, answers[-1] - compared.logits[compared.golden])
-        difference = float(max(np.abs(one).max() for one in apart))
-        facts[f"{runtime}: largest logit difference"] = difference
-        facts |= {f"{runtime}: change of AUC, {task}": value for task, value in _auc_change(config, compared, logits)}
-        if not difference <= BOUNDS[form]:
-            raise InputError(
-                f"the exported model ({runtime}, {form} tables) differs from interformer predict by {difference:.2e} in a logit, over "
-                f"{len(logits)} rows; at most {BOUNDS[form]:.0e} may be. Nothing was published. Export with --tables fp32 or another "
-                "--runtime, and report this with the run's config.yaml"
-            )
-    return facts, answers[0]
-
-
-def _logits(scorer: Scorer, config: RunConfig, compared: Compared) -> np.ndarray:
-    parts = []
-    for batch in compared.batches:
-        inputs = inputs_of(batch, config.features)
-        parts += [scorer(part_of(inputs, start, start + CHUNK)) for start in range(0, batch.rows, CHUNK)]
-    return np.concatenate(parts)
-
-
-def _auc_change(config: RunConfig, compared: Compared, logits: np.ndarray) -> Iterator[tuple[str, float]]:
-    for at, label in enumerate(config.features.labels):
-        hard = compared.labels[:, at] > 0.5
-        if hard.any() and not hard.all():
-            before, after = (
-                roc_auc_score(hard, found[:, at], sample_weight=compared.weights) for found in (compared.logits, logits)
-            )
-            yield label.name, float(after - before)
 
 
 def _saving(config: RunConfig) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A model as graphs: the user's half, the candidate's half, or the whole. In: the dense part of a task; out: modules of plain tensors.
 
 They are the model itself, its code and its weights, fed with rectangles (ops/rectangle.py); what comes in is named by Reads. A user's
-state is one tensor, so that a cache holds one row of it for each user. Legend: R users, C candidates, K tokens of a state, d channels.
+state is one row of floats, so that a cache holds one for each user. Legend: R users, W floats of a state.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interformer_rec.model.candidate_side import UserStates
+from interformer_rec.model.candidate_side import SharedShapes
 from interformer_rec.model.embedding.embedded import Embedded, Events, United
 from interformer_rec.model.embedding.ensemble import EmbeddingEnsemble
 from interformer_rec.model.interformer import InterFormer
@@ -21,11 +21,11 @@ from interformer_rec.serving.rectangle import Reads
 SplitModel = InterFormer | EmbeddingEnsemble
 
 
-def embedded_of(reads: Reads, tensors: Sequence[Tensor]) -> tuple[Tensor, Embedded]:
-    """A graph's inputs as the model takes them."""
+def embedded_of(reads: Reads, tensors: Sequence[Tensor], axes: int = 1) -> tuple[Tensor, Embedded]:
+    """A graph's inputs as the model takes them; rows are numbered by so many axes."""
     given = dict(zip(reads.names, tensors, strict=True))
     first = tensors[0]
-    dense = given["dense"] if reads.dense else first.new_zeros(first.shape[0], 0)
+    dense = given["dense"] if reads.dense else first.new_zeros(*first.shape[:axes], 0)
     fields = {width: given[f"fields_{width}"] for width in reads.fields}
     if not reads.groups:
         return dense, Embedded(fields, {})
@@ -40,7 +40,7 @@ def embedded_of(reads: Reads, tensors: Sequence[Tensor]) -> tuple[Tensor, Embedd
 
 
 class UserHalf(nn.Module):
-    """The user's inputs -> states (R, K, d)."""
+    """The user's inputs -> states (R, W): what all candidates of a user share."""
 
     def __init__(self, model: SplitModel, reads: Reads) -> None:
         super().__init__()
@@ -48,29 +48,33 @@ class UserHalf(nn.Module):
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """Everything that does not depend on the candidate."""
-        states = self.model.states(*embedded_of(self.reads, tensors))
-        members: tuple[UserStates, ...] = (states,) if isinstance(states, UserStates) else states
-        return torch.cat([part for member in members for part in (*member.reads, member.summaries)], dim=1)
+        inputs = embedded_of(self.reads, tensors)
+        if isinstance(self.model, EmbeddingEnsemble):
+            return torch.cat([one.flat() for one in self.model.shared(self.model.states(*inputs))], dim=1)
+        return self.model.shared(self.model.states(*inputs)).flat()
 
 
 class CandidateHalf(nn.Module):
-    """States (R, K, d), owners (C,) and the candidate's inputs -> logits (C, tasks)."""
+    """States (R, W), owners (K,) and the inputs (K, T, ...) of K blocks of T candidates -> logits (K, T, tasks).
+
+    Candidates of one block are of one user, so that nothing of the user is repeated for each of them.
+    """
 
     def __init__(self, model: SplitModel, reads: Reads) -> None:
         super().__init__()
         self.model, self.reads = model, reads
         members: Iterable[Any] = model.members[: model.begun] if isinstance(model, EmbeddingEnsemble) else [model]
-        self.sizes: list[tuple[int, ...]] = [member.state_tokens for member in members]
+        self.shapes: list[SharedShapes] = [member.shared_shapes for member in members]
 
     def forward(self, states: Tensor, owners: Tensor, *tensors: Tensor) -> Tensor:
-        """Each candidate reads the state of its user."""
-        parts = iter(states.index_select(0, owners).split([size for sizes in self.sizes for size in sizes], dim=1))
-        members = [[next(parts) for _ in sizes] for sizes in self.sizes]
-        found = tuple(UserStates(tuple(reads), summaries) for *reads, summaries in members)
-        inputs = embedded_of(self.reads, tensors)
+        """Each block reads the state of its user."""
+        blocks = states.index_select(0, owners)
+        parts = iter(blocks.split([size for shapes in self.shapes for size in shapes.sizes], dim=1))
+        shared = tuple(shapes.of(parts) for shapes in self.shapes)
+        inputs = embedded_of(self.reads, tensors, axes=2)
         if isinstance(self.model, EmbeddingEnsemble):
-            return self.model.logits(found, *inputs)
-        return self.model.logits(found[0], *inputs)
+            return self.model.logits_of_requests(shared, *inputs)
+        return self.model.logits_of_requests(shared[0], *inputs)
 
 
 class Whole(nn.Module):

@@ -6,6 +6,7 @@ its inputs are vectors, dense columns and counts. Legend: B rows, m dense column
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from interformer_rec.config.features import FeatureSchema, Lookup, SequenceGroup
 from interformer_rec.model.embedding.embedded import field_groups, table_dims
 
 FEWEST_PLACES = 2  # a graph is traced with more than one, so that it does not take one for a special case
+SPARSE = 64  # times as many possible ids as events: from there on sorting ids costs less than a mark for each of them
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,39 @@ def slots(lengths: np.ndarray, places: int) -> np.ndarray:
 
 def padded(values: np.ndarray, lengths: np.ndarray, places: int) -> np.ndarray:
     """(E, w) -> (B, T, w), zeros where no event is."""
+    if len(values) == len(lengths) * places:
+        return values.reshape(len(lengths), places, *values.shape[1:])
     out = np.zeros((len(lengths) * places, *values.shape[1:]), values.dtype)
     out[slots(lengths, places)] = values
     return out.reshape(len(lengths), places, *values.shape[1:])
+
+
+def union(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What ops/glue.py's `union` gives, without torch: (ids (E_g,), lengths (N,)) a group -> rows (E,), lengths (N,), marks (E, G).
+
+    `rows` are places among the groups' events, one group after another. A sample's events are those of the last group first; an event
+    that stands in an earlier group too is kept there.
+    """
+    samples, last_first = len(groups[0][1]), range(len(groups) - 1, -1, -1)
+    starts = np.cumsum([0, *(len(ids) for ids, _ in groups)])
+    places = np.concatenate([np.arange(starts[g], starts[g + 1]) for g in last_first])
+    group = np.array(last_first).repeat([len(groups[g][0]) for g in last_first])
+    codes = np.concatenate([groups[g][0] for g in last_first])
+    possible = 1 + int(codes.max(initial=0))
+    owners = np.zeros(0, np.int64)
+    if samples != 1:
+        owners = np.concatenate([np.arange(samples).repeat(groups[g][1]) for g in last_first])
+        codes, possible = owners * possible + codes, samples * possible
+    if possible > SPARSE * len(codes):
+        distinct, codes = np.unique(codes, return_inverse=True)
+        possible = len(distinct)
+    earliest = np.empty(possible, np.int64)
+    earliest[codes] = group  # the last one counts, which is of the first group
+    kept = np.flatnonzero(earliest[codes] == group)
+    stands = np.zeros((possible, len(groups)), bool)
+    stands[codes, group] = True
+    lengths = np.array([len(kept)])
+    if samples != 1:
+        lengths = np.bincount(owners[kept], minlength=samples)
+        kept = kept[owners[kept].argsort(kind="stable")]
+    return places[kept], lengths, stands[codes[kept]]

@@ -36,7 +36,26 @@ def inputs_of(batch: Batch, features: FeatureSchema) -> Inputs:
         )
 
     users, candidates = Side.both(features)
-    return Inputs(side(users), side(candidates), np.arange(count))
+    rows = side(users)
+    if batch.request_of is not None:  # the requests' columns fill the first rows
+        rows = _taken(rows, batch.request_of.numpy())
+    return Inputs(rows, side(candidates), np.arange(count))
+
+
+def _taken(rows: Rows, of: np.ndarray) -> Rows:
+    """Row of[i] of `rows` at i."""
+    return Rows(
+        rows.dense[of],
+        rows.ids[of],
+        tuple(Bags(*_picked(bag.rows, bag.lengths, of)) for bag in rows.bags),
+        tuple(Histories(*_picked(one.rows, one.lengths, of)) for one in rows.histories),
+    )
+
+
+def _picked(values: np.ndarray, lengths: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    starts, counts = (np.cumsum(lengths) - lengths)[of], lengths[of]
+    inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return values[np.repeat(starts, counts) + inside], counts
 
 
 def part_of(inputs: Inputs, start: int, stop: int) -> Inputs:

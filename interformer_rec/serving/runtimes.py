@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,17 @@ from interformer_rec.config.run import RunConfig
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.model.build import build_model
 from interformer_rec.model.embedding.ensemble import EmbeddingEnsemble
-from interformer_rec.serving.artefact import CONFIG, DENSE, entry_of
+from interformer_rec.serving.artefact import CONFIG, DENSE
 from interformer_rec.serving.contents import Isa
 from interformer_rec.serving.halves import CandidateHalf, halves
+from interformer_rec.serving.published.manifest import entry_of
 from interformer_rec.serving.rectangle import FEWEST_PLACES, Reads, reads_of
 from interformer_rec.serving.scorer import Graph
 from interformer_rec.storage import Storage
 
 MOST_STEPS = 128  # of a recurrence: each is written out in the graph
+PLAIN = ".plain.onnx"  # suffix of an ONNX graph whose weights are all as the model has them
+HALF = "model."  # what a half calls its model (halves.py): before the name of each weight
 _ROWS = 1 << 24  # that a graph takes at once, at most
 
 
@@ -56,7 +60,9 @@ def example(reads: Reads, states: Tensor | None) -> tuple[Tensor, ...]:
         found.append(torch.ones(rows, len(reads.groups) + reads.union, dtype=torch.int64))
     if reads.union:
         found.append(torch.ones(rows, longest[0], len(reads.groups)))
-    return tuple(found) if states is None else (states, torch.tensor([1, 0, 1]), *found)
+    if states is None:
+        return tuple(found)
+    return states, torch.tensor([1, 0, 1]), *(one[:, None].repeat_interleave(2, 1) for one in found)
 
 
 def dimensions(half: nn.Module, reads: Reads) -> Any:
@@ -71,7 +77,8 @@ def dimensions(half: nn.Module, reads: Reads) -> Any:
             sizes[1] = places[0 if reads.together or kind == "marks" else int(number)]
         found.append(sizes)
     if isinstance(half, CandidateHalf):
-        return {0: Dim("users", min=1, max=_ROWS)}, {0: rows}, tuple(found)
+        blocks, candidates = Dim("blocks", min=1, max=_ROWS), Dim("candidates", min=1, max=_ROWS)
+        return {0: Dim("users", min=1, max=_ROWS)}, {0: blocks}, tuple({0: blocks, 1: candidates} for _ in found)
     return (tuple(found),)
 
 
@@ -84,7 +91,8 @@ def trace(half: nn.Module, reads: Reads, states: Tensor | None = None) -> Export
 
 def compile_graph(program: ExportedProgram, path: Path, isa: Isa) -> None:
     """Write an AOTInductor package. Raises InputError where the compiler fails."""
-    settings: dict[str, Any] = {"cpp.dynamic_threads": True}
+    # By default Inductor writes one-dimensional weights of up to 8 numbers into the code, where no delta would reach them.
+    settings: dict[str, Any] = {"cpp.dynamic_threads": True, "always_keep_tensor_constants": True}
     if isa != "native":
         settings |= {"cpp.march": isa, "cpp.simdlen": 256}
     try:
@@ -97,25 +105,89 @@ def compile_graph(program: ExportedProgram, path: Path, isa: Isa) -> None:
 
 
 def write_onnx(program: ExportedProgram, path: Path, inputs: Sequence[str], output: str) -> None:
-    """Write an ONNX file. Raises InputError for an operator that ONNX lacks."""
+    """Write an ONNX file, and beside it NAME.plain.onnx, from which one with other weights is made: in the file itself the optimizer has
+    worked weights into others. Raises InputError for an operator that ONNX lacks."""
+    plain = path.with_name(f"{path.stem}{PLAIN}")
     try:
         with _quiet():
             made = torch.onnx.export(
-                program, dynamo=True, input_names=list(inputs), output_names=[output], verbose=False
+                program,
+                dynamo=True,
+                input_names=list(inputs),
+                output_names=[output],
+                verbose=False,
+                optimize=False,
             )
             assert made is not None
-            made.save(str(path), external_data=False)
+            made.save(str(plain), external_data=False)
+        write_renewed_onnx(plain, {}, path)
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         raise InputError(
             f"{path.stem} has no ONNX form: {_reason(error)}. Export with --runtime aoti or eager"
         ) from error
 
 
-def compiled_graph(path: Path) -> Graph:
-    """A graph that `compile_graph` wrote."""
+def write_renewed_onnx(plain: Path, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write the ONNX file of a plain one with these dense weights in place of its own."""
+    import onnxscript  # is not there where nothing but compiled graphs is exported
+
+    model = onnxscript.ir.load(plain)
+    for name, value in model.graph.initializers.items():
+        if (weight := weights.get(name.removeprefix(HALF))) is not None:
+            value.const_value = onnxscript.ir.tensor(weight.numpy(), name=name)
     with _quiet():
-        package = torch._inductor.aoti_load_package(str(path))
-    return lambda arrays: package(*map(torch.from_numpy, arrays)).numpy()
+        onnxscript.ir.save(onnxscript.optimizer.optimize(model), path)
+
+
+class _Packages:
+    """Loaded copies of one package. torch unloads none, so those that nobody uses any more are used again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.free = path, list[Any]()
+
+    def take(self) -> Any:
+        try:
+            return self.free.pop()
+        except IndexError:
+            with _quiet():
+                return torch._inductor.aoti_load_package(str(self._path))
+
+
+class CompiledGraph:
+    """A graph that `compile_graph` wrote, with the dense weights it was compiled with or others."""
+
+    def __init__(self, packages: _Packages) -> None:
+        self.packages, self.package = packages, packages.take()
+        weakref.finalize(self, packages.free.append, self.package)
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """As Graph."""
+        found: np.ndarray = self.package(*map(torch.from_numpy, arrays)).numpy()
+        return found
+
+
+def compiled_graph(path: Path, folder: Path | None = None) -> CompiledGraph:
+    """With the weights of `folder`/dense.safetensors; None: those that it was compiled with."""
+    found = CompiledGraph(_Packages(path))
+    return found if folder is None else _weighted(found, dense_weights(folder))
+
+
+def renewed_graph(graph: CompiledGraph, folder: Path, version: Path) -> CompiledGraph:
+    """The same graph with the weights of `folder`/dense.safetensors; `graph` keeps its own.
+
+    Raises DamagedError where they are not of the names, shapes and types that the folder of the `version` has: nothing else checks that.
+    """
+    weights, like = dense_weights(folder), dense_weights(version)
+    if {n: (t.shape, t.dtype) for n, t in weights.items()} != {n: (t.shape, t.dtype) for n, t in like.items()}:
+        raise DamagedError(f"{str(folder / DENSE)!r} is not of the model of version {version.name!r}")
+    return _weighted(CompiledGraph(graph.packages), weights)
+
+
+def _weighted(graph: CompiledGraph, weights: Mapping[str, Tensor]) -> CompiledGraph:
+    taken = {name: weights.get(name.removeprefix(HALF)) for name in graph.package.get_constant_fqns()}
+    given = {name: tensor for name, tensor in taken.items() if tensor is not None}
+    graph.package.load_constants(given, check_full_update=False)  # buffers that are no weights stay
+    return graph
 
 
 def eager_graphs(folder: Path, config: RunConfig, members: int) -> list[Graph]:
@@ -148,14 +220,17 @@ def dense_part(folder: Path, config: RunConfig, members: int) -> torch.nn.Module
     model = build_model(config.features, config.model)
     if isinstance(model, EmbeddingEnsemble):
         model.begin_epoch(members - 1)
-    storage = Storage.open(folder)
-    file = TensorFile(storage, DENSE, entry_of(folder / DENSE))
-    stored = {key: file.tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     try:
-        model.load_state_dict(stored)
+        model.load_state_dict(dense_weights(folder))
     except RuntimeError as error:
         raise DamagedError(f"{str(folder / DENSE)!r} is not of the model in {CONFIG}: {str(error)[:300]}") from None
     return model.eval()
+
+
+def dense_weights(folder: Path) -> dict[str, Tensor]:
+    """Of dense.safetensors. Raises DamagedError."""
+    file = TensorFile(Storage.open(folder), DENSE, entry_of(folder / DENSE))
+    return {key: file.tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def _products(features: FeatureSchema, model: AnyModelConfig, *rows: int) -> lis
         for half, one, count in zip(halves(built, reads), reads, rows, strict=True):
             inputs = _inputs(one, count)
             if states is not None:
-                inputs = [states, torch.zeros(count, dtype=torch.int64), *inputs]
+                inputs = [states, torch.zeros(1, dtype=torch.int64), *(one[None] for one in inputs)]
             with FlopCounterMode(display=False) as counter, torch.no_grad():
                 states = half(*inputs)
             found.append(counter.get_total_flops() / 2)

@@ -1,7 +1,7 @@
 """The scorer: users and their candidates come in as table rows and numbers, logits of every task go out.
 
 What an artefact has on this machine: its mapped tables and its graphs. Where the model is split, a user's state can be kept and passed
-again: `states` for the users of a request, `logits` for candidates of any of them. Legend: R users, C candidates, K tokens, d channels.
+again: `states` for the users of a request, `logits` for candidates of any of them. Legend: R users, C candidates, W floats of a state.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import numpy as np
 
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.errors import InputError
+from interformer_rec.metrics.recalibration import recalibrated
+from interformer_rec.ops.padding.candidate_blocks import Blocks
 from interformer_rec.serving.lookup import GraphLookup, Tables, lookups_of
 from interformer_rec.serving.rectangle import Reads
 from interformer_rec.serving.request import Inputs, Rows, Side, check_rows
@@ -25,31 +27,44 @@ class Scorer:
     """Safe to use from several threads: nothing in it changes."""
 
     def __init__(
-        self, features: FeatureSchema, reads: tuple[Reads, ...], tables: Tables, graphs: Sequence[Graph]
+        self,
+        features: FeatureSchema,
+        reads: tuple[Reads, ...],
+        tables: Tables,
+        graphs: Sequence[Graph],
+        recalibration: np.ndarray | None = None,
     ) -> None:
+        """`recalibration`: (2, tasks) float32, scale and shift of what the graphs give; None: as they give it."""
         self.tasks = tuple(label.name for label in features.labels)
         self.sides = Side.both(features)
+        self.tables, self.graphs = tables, tuple(graphs)
+        self._features, self._reads, self._recalibration = features, reads, recalibration
         self._groups = {group.name: group for group in features.sequences}
         self._lookups: tuple[GraphLookup, ...] = lookups_of(features, reads, tables)
-        self._graphs = tuple(graphs)
+
+    def renewed(self, tables: Tables, graphs: Sequence[Graph]) -> Scorer:
+        """The same model with these tables in place of those of their names, and these graphs."""
+        return Scorer(self._features, self._reads, {**self.tables, **tables}, graphs, self._recalibration)
 
     @property
     def split(self) -> bool:
         """Whether one user's work is shared by all of its candidates."""
-        return len(self._graphs) == 2
+        return len(self.graphs) == 2
 
     def states(self, users: Rows) -> np.ndarray:
-        """(R, K, d) float32, everything a candidate reads of its user. Raises InputError for a model without split, and as `check_rows`."""
+        """(R, W) float32, everything a candidate reads of its user. Raises InputError for a model without split, and as `check_rows`."""
         if not self.split:
             raise InputError("this model has no user states: train with model.split: true to share a user's work")
         check_rows(users, self.sides[0], self._groups, "the users")
-        return self._graphs[0](self._lookups[0](users, None, None))
+        return self.graphs[0](self._lookups[0](users, None, None))
 
     def logits(self, candidates: Rows, owners: np.ndarray, *, states: np.ndarray) -> np.ndarray:
         """(C, tasks) float32 of candidates whose users have these states."""
         check_rows(candidates, self.sides[1], self._groups, "the candidates")
         owners = _owners(owners, candidates.count, len(states))
-        return self._graphs[1]([states, owners, *self._lookups[1](None, candidates, None)])
+        blocks = Blocks.of(owners, len(states))
+        arrays = [blocks.cut(array) for array in self._lookups[1](None, candidates, None)]
+        return recalibrated(blocks.joined(self.graphs[1]([states, blocks.owners, *arrays])), self._recalibration)
 
     def __call__(self, inputs: Inputs) -> np.ndarray:
         """(C, tasks) float32 logits. Raises InputError where parts do not fit, IndexError for a row that a table does not have."""
@@ -58,7 +73,8 @@ class Scorer:
         check_rows(inputs.users, self.sides[0], self._groups, "the users")
         check_rows(inputs.candidates, self.sides[1], self._groups, "the candidates")
         owners = _owners(inputs.owners, inputs.candidates.count, inputs.users.count)
-        return self._graphs[0](self._lookups[0](inputs.users, inputs.candidates, owners))
+        logits = self.graphs[0](self._lookups[0](inputs.users, inputs.candidates, owners))
+        return recalibrated(logits, self._recalibration)
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

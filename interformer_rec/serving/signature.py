@@ -25,6 +25,8 @@ from interformer_rec.serving.request import Side
 FORMAT: Final = 1
 OnUnknown = Literal["refused", "ignored"]
 OnAbsent = Literal["refused", "null"]
+KeyRules = tuple[OnAbsent, OnUnknown]  # what it means that a request lacks a key, or has one that no input has
+STRICT: KeyRules = ("refused", "refused")
 
 
 class Input(Strict):
@@ -103,7 +105,10 @@ class Signature(Strict):
 
 
 def signature_of(meaning: Meaning, absent: OnAbsent = "refused", unknown: OnUnknown = "refused") -> Signature:
-    """The signature of a model of this meaning. Raises DamagedError where its record lacks a column's type."""
+    """The signature of a model of this meaning. An absent key is refused in any case where null is no value.
+
+    Raises DamagedError where the record lacks a column's type.
+    """
     features = meaning.features
     parts = _parts(features)
     types = {column: text for column, type_ in meaning.types.items() if (text := type_text(type_)) is not None}
@@ -125,7 +130,7 @@ def signature_of(meaning: Meaning, absent: OnAbsent = "refused", unknown: OnUnkn
                     type=types[column],
                     nullable=column not in unfilled,
                     nullable_elements=column in lists - times,
-                    absent=absent,
+                    absent=absent if column not in unfilled else "refused",
                     reads=readers(features, column),
                 )
                 for column, part in parts.items()

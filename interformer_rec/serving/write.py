@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,8 +20,7 @@ from interformer_rec import __version__
 from interformer_rec.checkpoint import tensor_file
 from interformer_rec.checkpoint.tensor_file import Part
 from interformer_rec.config.run import RunConfig
-from interformer_rec.data.fit import Fitted
-from interformer_rec.distributed.lookup.tables import Shard
+from interformer_rec.errors import say
 from interformer_rec.model.embedding.ensemble import EmbeddingEnsemble
 from interformer_rec.serving.artefact import (
     CARD,
@@ -35,16 +37,60 @@ from interformer_rec.serving.contents import SUFFIX, Contents, Isa, Runtime, Sto
 from interformer_rec.serving.halves import halves
 from interformer_rec.serving.rectangle import is_split, reads_of
 from interformer_rec.serving.runtimes import compile_graph, example, trace, write_onnx
-from interformer_rec.serving.signature import Signature, signature_of
+from interformer_rec.serving.signature import Signature
 from interformer_rec.serving.tables import Form
 from interformer_rec.storage import Storage
+from interformer_rec.text import duration
 
 STEPS = 255  # between the smallest and the largest number of a row of an int8 table
+
+
+@contextmanager
+def timed(done: str) -> Iterator[None]:
+    """Say how long the block took, on stderr: an export takes minutes."""
+    began = time.perf_counter()
+    yield
+    say(f"{done}, {duration(time.perf_counter() - began)}")
 
 
 def version_name(checkpoint: str) -> str:
     """ID of a version: when it was made, of which checkpoint; the newest sorts last."""
     return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}Z-{checkpoint}"
+
+
+class TableRows(Protocol):
+    """Tables that may be larger than memory: checkpoint/stored.py."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, int]]:
+        """Rows and floats a row, by table."""
+
+    def blocks(self, table: str) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first row, (n, w) float32) of a whole table in order."""
+
+    def take(self, table: str, rows: np.ndarray) -> torch.Tensor:
+        """Some rows (n,), ascending -> (n, w) float32."""
+
+    def touched(self, table: str) -> np.ndarray | None:
+        """Rows, ascending, that may differ from the last full checkpoint's; None: any may."""
+
+
+@dataclass(frozen=True)
+class Streamed(Part):
+    """The rows of several tables, one table after another, read as they are written. `tensor`: of their type, without rows."""
+
+    rows_stored: int = 0
+    blocks: Callable[[], Iterator[torch.Tensor]] = lambda: iter(())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As stored."""
+        return (self.rows_stored, *self.tensor.shape[1:])
+
+    def pieces(self) -> Iterator[memoryview]:
+        """The bytes, row by row."""
+        for block in self.blocks():
+            yield from Part(block).pieces()
 
 
 def parts_of(weight: torch.Tensor, form: Form) -> dict[str, Part]:
@@ -59,27 +105,33 @@ def parts_of(weight: torch.Tensor, form: Form) -> dict[str, Part]:
     return {"weight": Part(steps.to(torch.uint8)), "scale": Part(scale), "bias": Part(low)}
 
 
-def write_tables(folder: Path, shards: Iterable[Shard], form: Form) -> dict[str, StoredTable]:
-    """Every table, one file each."""
+def write_tables(folder: Path, tables: TableRows, form: Form) -> dict[str, StoredTable]:
+    """Every table: a file for those of one width. Tables are read once for each tensor of the form, and never held."""
     found: dict[str, StoredTable] = {}
-    for number, (name, weight) in enumerate(sorted(_assembled(shards).items())):
-        file = f"tables/{number:05d}.safetensors"
-        tensor_file.write(Storage.open(folder), file, parts_of(weight, form))
-        found[name] = StoredTable(file=file, form=form, rows=weight.shape[0], width=weight.shape[1])
+    for width in sorted({width for _, width in tables.shapes.values()}):
+        file, first = f"tables/{width:05d}.safetensors", 0
+        names = sorted(name for name, shape in tables.shapes.items() if shape[1] == width)
+        for name in names:
+            rows = tables.shapes[name][0]
+            found[name] = StoredTable(file=file, form=form, first=first, rows=rows, width=width)
+            first += rows
+        like = parts_of(torch.zeros(1, width), form)
+        parts = {
+            key: Streamed(one.tensor[:0], None, first, _reading(tables, names, form, key)) for key, one in like.items()
+        }
+        tensor_file.write(Storage.open(folder), file, parts)
     return found
 
 
-def _assembled(shards: Iterable[Shard]) -> dict[str, torch.Tensor]:
-    """Whole tables; one that is not cut is not copied."""
-    found: dict[str, torch.Tensor] = {}
-    for shard in shards:
-        if shard.tensor.shape == shard.shape:
-            found[shard.table] = shard.tensor.detach()
-            continue
-        whole = found.setdefault(shard.table, torch.empty(shard.shape))
-        rows, columns = shard.tensor.shape
-        whole[shard.row : shard.row + rows, shard.column : shard.column + columns] = shard.tensor.detach()
-    return {name: table.float().cpu() for name, table in found.items()}
+def _reading(tables: TableRows, names: Sequence[str], form: Form, key: str) -> Callable[[], Iterator[torch.Tensor]]:
+    """What is written under a key of a file, block by block."""
+
+    def read() -> Iterator[torch.Tensor]:
+        for name in names:
+            for _, block in tables.blocks(name):
+                yield parts_of(block, form)[key].tensor
+
+    return read
 
 
 def write_weights(folder: Path, model: nn.Module) -> None:
@@ -90,31 +142,37 @@ def write_weights(folder: Path, model: nn.Module) -> None:
 
 def write_graphs(folder: Path, config: RunConfig, model: nn.Module, runtimes: Sequence[Runtime], isa: Isa) -> None:
     """The graphs for each of `runtimes`. Raises InputError where one cannot be made."""
+    if not runtimes:
+        return
     reads = reads_of(config.features, config.model)
     parts = halves(model, reads)
     (folder / "graphs").mkdir(parents=True, exist_ok=True)
     states: torch.Tensor | None = None
     for name, half, one in zip(graph_names(len(parts) == 2), parts, reads, strict=True):
-        program = trace(half, one, states)
+        with timed(f"graph {name}: traced"):
+            program = trace(half, one, states)
         for runtime in runtimes:
             path = folder / "graphs" / f"{name}{SUFFIX[runtime]}"
-            if runtime == "aoti":
-                compile_graph(program, path, isa)
-            else:
-                write_onnx(program, path, graph_inputs(name, one), OUTPUT[name])
+            with timed(f"graph {name}: {'compiled' if runtime == 'aoti' else 'written as ONNX'}"):
+                if runtime == "aoti":
+                    compile_graph(program, path, isa)
+                else:
+                    write_onnx(program, path, graph_inputs(name, one), OUTPUT[name])
         if name == "user":
             with torch.no_grad():
                 states = half(*example(one, None))[:2]
 
 
-def write_contents(
-    folder: Path, version: str, config: RunConfig, fitted: Fitted, tables: dict[str, StoredTable], **facts: Any
-) -> Contents:
-    """signature.json and model.json; `facts`: runtimes, isa and members."""
-    assert fitted.meaning is not None
-    signature = signature_of(fitted.meaning)
-    contents = Contents(version=version, kind=config.model.kind, split=is_split(config.model), tables=tables, **facts)
+def write_signature(folder: Path, signature: Signature) -> None:
+    """signature.json."""
     (folder / SIGNATURE).write_text(signature.to_json(), encoding="utf-8")
+
+
+def write_contents(
+    folder: Path, version: str, config: RunConfig, tables: dict[str, StoredTable], **facts: Any
+) -> Contents:
+    """model.json; `facts`: runtimes, isa and members."""
+    contents = Contents(version=version, kind=config.model.kind, split=is_split(config.model), tables=tables, **facts)
     (folder / CONTENTS).write_text(contents.to_json(), encoding="utf-8")
     return contents
 
@@ -152,7 +210,7 @@ def write_card(folder: Path, config: RunConfig, contents: Contents, facts: dict[
     text = [
         f"# {_cell(config.name)}, version {contents.version}",
         "",
-        f"A {config.model.kind} model, exported by interformer {__version__} with torch {torch.__version__}.",
+        f"Model kind {config.model.kind}, exported by interformer {__version__} with torch {torch.__version__}.",
         "",
         *("| fact | value |", "|---|---|", *rows, ""),
         *("## What it takes", "", "| column | of | Arrow type | read as |", "|---|---|---|---|", *inputs, ""),

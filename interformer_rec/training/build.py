@@ -37,22 +37,28 @@ def build_parallel(
         fitted.table_rows,
         l2=config.optimizer.embedding.l2,
         pairwise_weight=config.training.pairwise_loss_weight,
+        microbatches=config.training.microbatches,
         device=torch.device("meta"),
     )
-    dims = table_dims(config.features, config.model.embedding_dim)  # of one set: how far a vector reaches
-    plan, notes = plan_of_job(config, task, fitted.table_rows, env, source)
+    plan = plan_of_job(config, task, fitted.table_rows, env, source)
     parallel = parallelize(
         task,
         env,
-        plan=plan,
-        sharding=config.sharding,
+        plan=plan.tables,
+        sharding=plan.section(config.sharding),
         optimizer=config.optimizer,
         rate=LearningRate(config.optimizer.schedule, total_steps, HIGHER_IS_BETTER[config.training.monitor]),
         seed=config.seed,
-        table_std={name: config.model.embedding_std or row_init_scale(dim) for name, dim in dims.items()},
+        table_std=table_std(config),
     )
-    parallel.notes = notes
+    parallel.notes = list(plan.notes)
     return parallel
+
+
+def table_std(config: RunConfig) -> dict[str, float]:
+    """Deviation of a row's first weights, by table."""
+    dims = table_dims(config.features, config.model.embedding_dim)  # of one set: how far a vector reaches
+    return {name: config.model.embedding_std or row_init_scale(dim) for name, dim in dims.items()}
 
 
 def train_loader(config: RunConfig, env: Environment, fitted: Fitted) -> Loader:
@@ -60,11 +66,21 @@ def train_loader(config: RunConfig, env: Environment, fitted: Fitted) -> Loader:
     path = config.data.train
     if path is None:
         raise InputError("data.train is not set: name the training files in the config, or with --set data.train=PATH")
+    return loader_of(config, path, env, fitted)
+
+
+def loader_of(config: RunConfig, path: str | Source, env: Environment, fitted: Fitted) -> Loader:
+    """Shuffled rows to train on."""
     return Loader(path, config.features, fitted, config.data, config.seed, (env.rank, env.world_size))
 
 
 def eval_loader(config: RunConfig, path: str | Source, env: Environment, fitted: Fitted, labels: bool = True) -> Loader:
     """Rows in file order, in evaluation batches; without labels for prediction."""
-    reading = {"batch_size": config.data.eval_batch_size, "shuffle_rows": 0, "history_pretraining": None}
+    reading = {
+        "batch_size": config.data.eval_batch_size,
+        "shuffle_rows": 0,
+        "history_pretraining": None,
+        "id_dropout": 0.0,
+    }
     data = config.data.model_copy(update=reading)
     return Loader(path, config.features, fitted, data, config.seed, (env.rank, env.world_size), labels)

@@ -12,12 +12,15 @@ from interformer_rec.config.run import RunConfig
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
 from interformer_rec.planning.score.measured_file import FILE as MEASURED
+from interformer_rec.storage import Storage
+from interformer_rec.training.build import eval_loader
 from interformer_rec.training.folder.located import Located
 from interformer_rec.training.folder.run_folder import COMPLETE, RunFolder
 from interformer_rec.training.folder.writing import writing
 from interformer_rec.training.report.page import write_report
-from interformer_rec.training.scoring.evaluation import Evaluation
+from interformer_rec.training.scoring.evaluation import Evaluation, worse_than_constant
 from interformer_rec.training.scoring.evaluation import evaluate as run_evaluation
+from interformer_rec.training.scoring.trained import fitted_of
 from interformer_rec.training.start.prepare import Start
 
 
@@ -49,8 +52,17 @@ class Ending:
             self.start.run.log.message(warning)
         if "valid" in self.start.data:  # of the same weights as the test
             found["valid"] = state["evaluation"] or self._evaluate("valid").to_dict()
+            for text in worse_than_constant(found["valid"], self._labels, "data.valid", bool(state["recalibration"])):
+                self.start.run.log.message(text)
+        self.start.pipeline.recalibrate(state["recalibration"], self._labels)
         self._write(found)
         if "test" in self.start.data:
+            if self.start.trainer.hooks.growing is not None:
+                self._read_test_files_as(best.checkpoint)
+            why = (
+                f"the best of data.valid by {state['monitor']}" if "valid" in self.start.data else "the last of the run"
+            )
+            self.start.run.log.message(f"tests the weights of step {state['step']}, {why}")
             try:
                 tested = self._evaluate("test")
             except InputError as error:
@@ -62,6 +74,16 @@ class Ending:
             self._write(found)
         self.env.on_main(self._write_complete)
         self.folder.require(self.env)
+
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.config.features.labels)
+
+    def _read_test_files_as(self, checkpoint: Storage) -> None:
+        """With the vocabularies of its weights: growing tables had others at the start."""
+        fitted = self.env.on_main(lambda: fitted_of(checkpoint))
+        rows = self.start.data["test"]
+        rows.read(eval_loader(self.config, rows.loader.source, self.env, fitted))
 
     def _write_complete(self) -> None:
         self.folder.write_json(COMPLETE, {"step": self.start.run.position.step})
@@ -89,9 +111,13 @@ class Ending:
     def _data_facts(self) -> dict[str, Any]:
         """Rows, skipped rows, tables and history lengths, for the report (collective)."""
         facts: dict[str, Any] = {}
+        windows = self.start.trainer.hooks.windows
         for split, rows in self.start.data.items():
-            path = self.config.written(("data", split))
-            facts[split] = {"path": path, "rows": rows.loader.rows, "bad_rows": rows.reasons()}
+            if split == "train" and windows is not None:
+                path, count = self.config.written(("data", "windows", "path")), windows.order.rows
+            else:
+                path, count = self.config.written(("data", split)), rows.loader.rows
+            facts[split] = {"path": path, "rows": count, "bad_rows": rows.reasons()}
         facts["tables"] = {
             name: {"rows": self.start.fitted.table_rows[name], "ids": table.ids}
             for name, table in self.config.features.tables.items()

@@ -17,12 +17,12 @@ def epoch_line(config: RunConfig, epoch: int, rows: int, continued: bool = False
     )
     if pretraining is not None and epoch < pretraining.epochs:
         what = (
-            f"history pre-training ({epoch + 1} of {pretraining.epochs}), {rows:,} samples: events drawn from the history "
+            f"history pre-training ({epoch + 1} of {pretraining.epochs}), up to {rows:,} events: drawn from the history "
             f"{pretraining.history!r}, each with what came before it"
         )
     else:
         before = config.data.pretraining_epochs
         place = f" ({epoch + 1 - before} of {epochs - before})" if before else ""
-        what = f"logged rows{place}, {rows:,} samples"
+        what = f"{rows:,} logged rows{place}"
     trained = f"; trains ensemble member {epoch % members + 1} of {members}" if members > 1 else ""
     return f"epoch {epoch} {'continues' if continued else 'begins'}, {epoch + 1} of {epochs}: {what}{trained}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from interformer_rec.checkpoint.evaluated import Score
 from interformer_rec.config.run import RunConfig
 from interformer_rec.data.epoch_plan import Cursor
 from interformer_rec.distributed.environment import Environment
@@ -14,6 +15,7 @@ from interformer_rec.training.folder.run_folder import RunFolder
 from interformer_rec.training.folder.run_log import RunLog
 from interformer_rec.training.pipeline import Step
 from interformer_rec.training.timeline import Position
+from interformer_rec.training.windows.order import Present
 from interformer_rec.watchdog.watchdog import Watchdog
 
 
@@ -54,8 +56,26 @@ class Hook:
     def step(self, info: StepInfo) -> None:
         """A step is done; the pipeline may have begun the next ones."""
 
+    def evaluated(self, step: int, score: Score) -> None:
+        """The model of this step was evaluated on data.valid, its checkpoint is whole. An exception ends the run without another one."""
+
     def end(self, stopped: bool) -> None:
         """The segment is over and the pipeline empty; `stopped`: by a signal."""
 
     def end_epoch(self) -> None:
         """No more rows of this epoch are read."""
+
+    def end_run(self, stopped: bool) -> None:
+        """Training is over, and everything is saved; `stopped`: by a signal."""
+
+    def begin_window(self, window: Present, continued: bool) -> None:
+        """Of a run with data.windows: its evaluation is over, its training comes next; `window.source` has its rows, on all ranks.
+
+        `continued`: a resumed run begins inside it. Before it nothing of the window was read but for its evaluation.
+        """
+
+    def end_window(self, window: Present) -> None:
+        """It was trained on, and the checkpoint of that is whole. May come twice for a window: a run that was killed here is resumed."""
+
+    def waiting(self) -> None:
+        """No window is there yet. Comes about once a second, on all ranks; what takes long here keeps the run from its windows."""

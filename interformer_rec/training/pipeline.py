@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -27,6 +27,7 @@ from torchrec.distributed.types import ShardedModule
 from interformer_rec.batch import Batch
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
+from interformer_rec.metrics.recalibration import Lines, scale_and_shift
 
 C = TypeVar("C")
 
@@ -54,6 +55,8 @@ class Pipeline:
         self.seed = seed
         self.env = env
         self.precision = precision
+        self.lines: Lines | None = None  # what evaluation and prediction make of the logits: see recalibrate
+        self._lines: torch.Tensor | None = None  # (2, tasks)
         self._rows = _CommonRows(env) if skipping else None
         if not any(isinstance(module, ShardedModule) for module in parallel.model.modules()):
             self.pipeline: TrainPipeline = _OneStage(self, self._forward)
@@ -85,9 +88,17 @@ class Pipeline:
                     loss, logits = self.pipeline.progress(source)
                 except StopIteration:
                     return
+            if not train and self._lines is not None:
+                logits = logits * self._lines[0] + self._lines[1]
             batch, cursor = pending.popleft()
             yield Step(batch, cursor, loss, logits, waited[0])
             waited[0] = 0.0
+
+    def recalibrate(self, lines: Mapping[str, Sequence[float]] | None, labels: tuple[str, ...]) -> None:
+        """Score by these lines from here on, a scale and a shift of each label's logits; None: by the logits as they are."""
+        self.lines = None if lines is None else {label: (line[0], line[1]) for label, line in lines.items()}
+        found = scale_and_shift(self.lines, labels)
+        self._lines = None if found is None else torch.from_numpy(found).to(self.env.device)
 
     def _feed(
         self,

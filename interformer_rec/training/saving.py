@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from interformer_rec.checkpoint.evaluated import Evaluated
 from interformer_rec.checkpoint.saver import Saver
 from interformer_rec.checkpoint.write import SaveError
 from interformer_rec.distributed.parallelize import Parallel
+from interformer_rec.training.log_interval import LogInterval
 from interformer_rec.training.loop import Hook, Run, StepInfo
 from interformer_rec.training.non_finite_loss import check_finite
-from interformer_rec.training.window import Window
 
 
 class Saving(Hook):
@@ -22,12 +24,12 @@ class Saving(Hook):
         self,
         run: Run,
         parallel: Parallel,
-        window: Window,
+        interval: LogInterval,
         state: Callable[[], dict[str, Any]],
         first: Callable[[], None],
     ) -> None:
-        """`state`: what is saved beside the weights. `first`: called before anything is saved. `window`: leaves the time out."""
-        self._run, self._window, self._state, self._first = run, window, state, first
+        """`state`: what is saved beside the weights. `first`: called before anything is saved. `interval`: leaves the time out."""
+        self._run, self._interval, self._state, self._first = run, interval, state, first
         self._options = run.config.training.checkpoint
         self.saved_at: int | None = None  # the step of the last checkpoint
         self._saver = Saver(
@@ -51,7 +53,7 @@ class Saving(Hook):
             check_finite(info, self._run)  # weights of a broken step are not saved
             began = time.perf_counter()
             self.save()
-            self._window.paused += time.perf_counter() - began
+            self._interval.paused += time.perf_counter() - began
 
     def save(self) -> None:
         """Save the run as it stands now."""
@@ -71,6 +73,10 @@ class Saving(Hook):
         """Add what an evaluation says to the checkpoint of this step."""
         self._run.at("saving a checkpoint")
         self._guard(lambda: self._saver.conclude(self._run.position.step, evaluated))
+
+    def mark(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Rows of tables were changed otherwise than by a step (Saver.mark)."""
+        self._saver.mark(rows)
 
     def wait(self) -> None:
         """Until everything is written."""

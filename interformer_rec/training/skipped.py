@@ -27,10 +27,20 @@ class TooManySkipped(InputError):
 class SkippedRows:
     """The bad rows of one data set. `limit` is data.max_bad_rows: a share of the rows (a float), or a number of rows (an int)."""
 
-    def __init__(self, loader: Loader, limit: float | int, name: str, env: Environment) -> None:
-        """`name`: where the user has named the files, for example data.train."""
-        self.loader, self.limit, self.name, self.env = loader, limit, name, env
+    def __init__(self, loader: Loader | None, limit: float | int, name: str, env: Environment) -> None:
+        """`name`: where the user has named the files, for example data.train. `loader`: None until there is one (`read`)."""
+        self._loader, self.limit, self.name, self.env = loader, limit, name, env
         self._mine: Reasons = {}  # of this rank, since `begin`; on rank 0 also those of all ranks before the run was resumed
+
+    @property
+    def loader(self) -> Loader:
+        """Of the rows."""
+        assert self._loader is not None, "no window has begun"
+        return self._loader
+
+    def read(self, loader: Loader) -> None:
+        """Other rows, of the same columns, from here on."""
+        self._loader = loader
 
     def begin(self) -> None:
         """The rows are read from the first one on."""
@@ -39,7 +49,11 @@ class SkippedRows:
     def add(self, batch: Batch) -> None:
         """Count what was left out of a batch."""
         if batch.skipped:
-            self._mine = _added([self._mine, batch.skipped])
+            self.count(batch.skipped)
+
+    def count(self, found: Reasons) -> None:
+        """Count rows that this rank has left out."""
+        self._mine = _added([self._mine, found])
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Reason -> rows of all ranks, and an example; JSON-able. Collective where bad rows are skipped."""

@@ -65,12 +65,16 @@ class StopAgreement:
         self._steps += 1
         if self._steps < self._interval:
             return 0
+        return self.now()
+
+    def now(self) -> int:
+        """The same at once, for something else than a step, which may have taken long."""
         now = time.perf_counter()
         requests = [float(self.request.signal == number) for number in STOP_SIGNALS]
         vector = torch.tensor([now - self._since, *requests], dtype=torch.float64, device=self.device)
         dist.all_reduce(vector, dist.ReduceOp.MAX)
         seconds, *asked = vector.tolist()
-        fitting = int(self.PART * self.seconds * self._steps / max(seconds, 1e-9))
+        fitting = int(self.PART * self.seconds * max(1, self._steps) / max(seconds, 1e-9))
         self._interval = max(1, min(2 * self._interval, fitting))
         self._steps, self._since = 0, now
         return next((number for number, count in zip(STOP_SIGNALS, asked, strict=True) if count), 0)

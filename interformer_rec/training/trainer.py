@@ -7,7 +7,7 @@ step (counting, logging, measuring) hangs on it as a hook. The pipeline drains a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from interformer_rec.batch import Batch
 from interformer_rec.data.epoch_plan import Cursor
@@ -28,7 +28,17 @@ from interformer_rec.training.validation import SAVED
 class Trainer:
     """Trains until epochs, max_steps, patience or a signal end it."""
 
-    def __init__(self, run: Run, parallel: Parallel, pipeline: Pipeline, hooks: Hooks) -> None:
+    def __init__(
+        self,
+        run: Run,
+        parallel: Parallel,
+        pipeline: Pipeline,
+        hooks: Hooks,
+        enter_window: Callable[[StopAgreement], int] = lambda agreement: 0,
+    ) -> None:
+        """`enter_window`: called before the first epoch and after each; of a run with windows it gives the epochs to come their rows
+        (windows/loop.py). Returns a signal's number to stop, else 0."""
+        self.enter_window = enter_window
         self.run, self.position, self.parallel, self.pipeline = run, run.position, parallel, pipeline
         self.hooks, self.saving, self.validation = hooks, hooks.saving, hooks.validation
         self.request = StopRequest()
@@ -43,6 +53,8 @@ class Trainer:
             try:
                 stopped_by = self._train()
                 self.saving.wait()
+                for hook in self.hooks.all:
+                    hook.end_run(bool(stopped_by))
                 return stopped_by
             except InputError as error:
                 if (
@@ -60,10 +72,24 @@ class Trainer:
             finally:
                 self.saving.finish()
 
+    def segments(self) -> Generator[None, int, None]:
+        """Train as many steps as are sent in, again and again, from the first row on and from there again where an epoch ends (collective).
+
+        For who measures steps: nothing is evaluated or saved. Raises as `fit`.
+        """
+        with self.request.listen(), self.run.watchdog:
+            self.parallel.begin_epoch(0)
+            for hook in self.hooks.all:
+                hook.begin_epoch(False)
+            stream = itertools.chain.from_iterable(map(self.hooks.skipped.loader.batches, itertools.count()))
+            while True:
+                self._segment(stream, (yield))
+
     def _train(self) -> int:
         stopped_by = self._evaluate() if self.position.evaluate else 0
+        stopped_by = stopped_by or self.enter_window(self.agreement)
         while not stopped_by and not self._finished:
-            stopped_by = self._epoch()
+            stopped_by = self._epoch() or self.enter_window(self.agreement)
         if stopped_by:
             self.run.log.message(f"signal {stopped_by}: saving at step {self.position.step}, then stopping")
             self.saving.save_once()
@@ -76,6 +102,7 @@ class Trainer:
     def _epoch(self) -> int:
         """The rest of the current epoch, with evaluations; returns a signal's number to stop, else 0."""
         position = self.position
+        position.pass_over()
         self.parallel.begin_epoch(position.epoch)
         for hook in self.hooks.all:
             hook.begin_epoch(position.cursor is not None)
@@ -129,4 +156,7 @@ class Trainer:
             raise error.reworded(f"{error}. {SAVED}") from error
         self.position.evaluate = False
         self.saving.conclude(evaluated)
+        if evaluated.score is not None:
+            for hook in self.hooks.all:
+                hook.evaluated(self.position.step, evaluated.score)
         return 0

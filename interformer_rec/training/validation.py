@@ -9,13 +9,18 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from interformer_rec.batch import Batch
 from interformer_rec.checkpoint.evaluated import Evaluated, Score
 from interformer_rec.distributed.best_so_far import BestSoFar
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.errors import InputError
+from interformer_rec.metrics.evaluation import ratios
+from interformer_rec.metrics.recalibration import AS_IT_IS, text_of
 from interformer_rec.training.loop import Run
 from interformer_rec.training.pipeline import Pipeline
-from interformer_rec.training.scoring.evaluation import evaluate
+from interformer_rec.training.scoring.evaluation import Evaluation, evaluate
 from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.stopping import Progress
 
@@ -26,9 +31,11 @@ FALLBACK = "logloss"  # defined wherever there is a row, and a score is finite
 class Validation:
     """The monitored metric, its best value, patience and the plateau schedule; without data only the state's place."""
 
-    def __init__(self, run: Run, rate: LearningRate, data: SkippedRows | None) -> None:
-        """`data`: of data.valid."""
-        self.run, self.rate, self.data = run, rate, data
+    def __init__(
+        self, run: Run, rate: LearningRate, data: SkippedRows | None, also: Callable[[Batch], None] = lambda batch: None
+    ) -> None:
+        """`data`: of data.valid; `also`: takes every batch of an evaluation."""
+        self.run, self.rate, self.data, self.also = run, rate, data, also
         options = run.config.training
         self.label, self.wanted, self.patience = run.config.features.labels[0].name, options.monitor, options.patience
         self._watch(self.wanted)
@@ -36,14 +43,34 @@ class Validation:
     def evaluate(self, pipeline: Pipeline, data: SkippedRows, after_step: Callable[[], int]) -> Evaluated:
         """Score `data`, log it, move patience and schedule on (collective). Raises Interrupted, InputError."""
         run = self.run
-        evaluation = evaluate(pipeline, data, run.config.features, run.env, after_step, run.at)
+        wanted = run.config.training.recalibrate
+        evaluation = evaluate(pipeline, data, run.config.features, run.env, after_step, run.at, self.also, wanted)
+        self._say(evaluation)
         run.log.evaluation("valid", {**run.position.place, **evaluation.metrics})
         self._choose(evaluation.metrics)
         value = evaluation.metrics[self.monitored]
         self.progress.observe(value)
         self.rate.observe(value)
         score = Score(self.monitored, self.progress.higher, value, self.progress.value)
-        return Evaluated(score, {"evaluate": False, **self.state_dict(), "evaluation": evaluation.to_dict()})
+        found = {"evaluation": evaluation.to_dict(), "recalibration": evaluation.recalibration}
+        return Evaluated(score, {"evaluate": False, **self.state_dict(), **found})
+
+    def _say(self, evaluation: Evaluation) -> None:
+        """What was recalibrated."""
+        if evaluation.recalibration is None or evaluation.before is None:
+            return
+        for label, line in evaluation.recalibration.items():
+            if line == AS_IT_IS:
+                self.run.log.message(
+                    f"warning: training.recalibrate: {label} stays as it is: no scale above 0 brings a lower logloss on data.valid. Its "
+                    "scores rank no better than chance there, or all its labels are equal"
+                )
+                continue
+            before = ratios(np.array(evaluation.before[label]))["ne"]
+            after = evaluation.metrics[f"{label}/ne"]
+            self.run.log.message(
+                f"recalibrated on data.valid: {text_of({label: line})}; NE {after:.4f} instead of {before:.4f}"
+            )
 
     def _watch(self, metric: str) -> None:
         """Best checkpoint, patience and plateau schedule follow this metric; nothing is known of it yet."""
@@ -83,6 +110,7 @@ class Validation:
             "schedule": self.rate.state_dict(),
             "progress": self.progress.state_dict(),
             "evaluation": None,  # of the weights beside it: not yet
+            "recalibration": None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

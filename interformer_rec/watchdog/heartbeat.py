@@ -67,7 +67,8 @@ class Beat:
 class Channel:
     """One rank's end of the side channel.
 
-    `places` are all ranks' by rank; `received` the latest beat by rank; `lost` says why rank 0's store cannot be reached, or "".
+    `places` are all ranks' by rank; `received` the latest beat by rank, as of exchange number `exchanges`; `lost` says why rank 0's
+    store cannot be reached, or "".
     The channel's thread calls `beat` for what to send and `news` when beats came in.
     """
 
@@ -75,6 +76,7 @@ class Channel:
         """Collective: rank 0 opens the store, all connect. A rank that cannot within CONNECT_SECONDS goes on without."""
         self.rank, self.interval, self.beat, self.news = env.rank, interval, beat, news
         self.received: dict[int, Beat] = {}
+        self.exchanges = 0
         self.lost = ""
         self._store: dist.TCPStore | None = None
         self._others = [rank for rank in range(env.world_size) if rank != env.rank]
@@ -145,6 +147,7 @@ class Channel:
         readable = self._others if self.rank == 0 else [0]
         texts = store.multi_get([str(rank) for rank in readable])
         self.received = {rank: Beat.from_json(text) for rank, text in zip(readable, texts, strict=True) if text}
+        self.exchanges += 1
         if self._rank_0_left():
             store.set(str(self.rank), replace(self.beat(), left=True).to_json())
 

@@ -11,6 +11,7 @@ All ages are measured by the judge's own clock, which stands still while its pro
 from __future__ import annotations
 
 import faulthandler
+import math
 import os
 import socket
 import sys
@@ -111,9 +112,11 @@ class Watchdog:
     def last_seen(self) -> str:
         """One sentence about the ranks that are missing, for the error of a collective that failed.
 
-        Waits for evidence, EVIDENCE_SECONDS or 6 beats at most: right after a peer vanished nobody has missed it yet.
+        Waits for evidence, EVIDENCE_SECONDS or 6 beats at most: right after a peer vanished nobody has missed it yet, and its last beat
+        may be unread.
         """
         start = time.monotonic()
+        complete: float | None = None  # the exchange that has all that a rank sent before it was missed
         while True:
             waited = time.monotonic() - start
             found = accuse(self._suspects(), self.silent_after)
@@ -121,11 +124,17 @@ class Watchdog:
                 return "no other rank is known"
             if found.kind == "failed":
                 return found.text
-            if found.kind == "silent" and waited > self.interval:  # until then its last beat may come, with the reason
-                return found.text
-            if waited > min(2 * self.silent_after, EVIDENCE_SECONDS):
+            if found.kind == "silent":  # its last beat may have the reason: one sent, but not read here yet
+                if complete is None:
+                    complete = self._exchanges() + 2  # the one under way may have read before
+                if self._exchanges() >= complete or waited > EVIDENCE_SECONDS:
+                    return found.text
+            elif waited > min(2 * self.silent_after, EVIDENCE_SECONDS):
                 return f"no other rank is silent; of them {found.text}"
             time.sleep(self.interval / 4)
+
+    def _exchanges(self) -> float:
+        return self._channel.exchanges if self._channel is not None and not self._channel.lost else math.inf
 
     def _watch(self) -> None:
         while not self._stop.is_set():

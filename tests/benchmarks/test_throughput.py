@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import embeddings, lengths, scaling, seq_length
+from benchmarks import embeddings, lengths, seq_length
 from benchmarks.harness import plot
 from benchmarks.harness.compare import compare
 from benchmarks.harness.interleaved import Times, measure
@@ -75,6 +76,38 @@ def test_flops_are_those_of_torchs_counter(merge, split):
     found = count.of(drawn)
     assert found.total == pytest.approx(counter.get_total_flops(), rel=0.02)
     assert 0 < found.attention < found.total
+
+
+def test_flops_of_a_window_are_those_of_the_pairs_that_see_each_other():
+    """Events beyond every window: the counter sees whole blocks, the model's products only what they stand for."""
+    features, options = tiny(longest=300)
+    near = options.sequence.model_copy(update={"window": 3, "merge": "separate"})
+    windowed = options.model_copy(update={"sequence": near})
+    drawn = {group.name: np.array([300, 0, 1]) for group in features.sequences}
+    whole = FlopCount(features, options, InterFormer(features, options)).of(drawn)
+    part = FlopCount(features, windowed, InterFormer(features, windowed)).of(drawn)
+    cls = options.summary.x_tokens
+    place = np.arange(300 + cls)
+    seen = (np.abs(place[:, None] - place) <= 3) | (place < cls) | (place[:, None] < cls)
+    pairs = seen.sum() + cls**2 + (1 + cls) ** 2
+    assert part.attention / whole.attention == pytest.approx(pairs / ((300 + cls) ** 2 + cls**2 + (1 + cls) ** 2))
+    assert part.total - part.attention == pytest.approx(whole.total - whole.attention)
+
+
+def test_lengths_in_turns(tmp_path, monkeypatch):
+    words = (
+        "seq_length --in-turns --workload tiny --lengths 4,16 --window 2 --attention-every 1,2 --layers 2 --events 64"
+    )
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [*words.split(), "--rounds", "2", "--threads", "1", "--device", "cpu", "--json", str(tmp_path / "out.json")],
+    )
+    seq_length.main()
+    rows = json.loads((tmp_path / "out.json").read_text())["cases"]
+    assert [(row["attention_every"], row["longest"]) for row in rows] == [(1, 4), (1, 16), (2, 4), (2, 16)]
+    assert [row["times_the_shortest"]["median"] for row in rows][::2] == [1.0, 1.0]
+    assert all(row["cpu_ns_per_event"] > 0 and row["window"] == 2 for row in rows)
 
 
 def test_flops_follow_events():
@@ -194,16 +227,9 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert stopped.value.code == 2 and "kuairand" in capsys.readouterr().err
 
 
-def test_scaling_over_lengths(tmp_path, monkeypatch):
-    """A real run on two ranks for each length."""
-    command = ["scaling", "--lengths", "6", "--ranks", "2", "--steps", "1", "--rounds", "1"]
-    monkeypatch.setattr(scaling, "EVENTS", 96)
-    monkeypatch.setattr(sys, "argv", [*command, "--json", str(tmp_path / "r.json")])
-    scaling.main()
-    (row,) = json.loads((tmp_path / "r.json").read_text())["cases"]
-    assert (row["longest"], row["ranks"], row["batch_size"], row["repeats"]) == (6, 2, 16, 1)
-    assert row["samples_per_second"] > 0
-    monkeypatch.setattr(sys, "argv", ["plot", str(tmp_path / "r.json")])
+def test_a_result_over_ranks_has_a_picture(tmp_path, monkeypatch):
+    result = Path(__file__).parents[2] / "benchmarks" / "results" / "scaling_lengths-2cores-2026-11-22.json"
+    monkeypatch.setattr(sys, "argv", ["plot", str(result), "--out", str(tmp_path / "r.png")])
     assert plot.main() == 0 and (tmp_path / "r.png").read_bytes()[:4] == b"\x89PNG"
 
 

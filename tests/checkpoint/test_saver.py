@@ -17,8 +17,10 @@ from interformer_rec.checkpoint.manifest import Base, Manifest, damage
 from interformer_rec.checkpoint.read import load
 from interformer_rec.checkpoint.retention import Checkpoints
 from interformer_rec.checkpoint.saver import Saver
+from interformer_rec.checkpoint.stored import StoredTables
 from interformer_rec.checkpoint.tensor_file import Part
 from interformer_rec.checkpoint.write import Content, SaveError, write
+from interformer_rec.distributed.first_rows import begin_rows
 from interformer_rec.storage import Storage
 from tests.distributed.tiny import build, train, whole_state
 from tests.launch import on_one, on_ranks
@@ -93,12 +95,31 @@ def _save_increments(env, folder, kind):
     return states
 
 
+def read_by_rows(manifest, state, before):
+    """Blocks and single rows are the table; rows that are not touched are those of the full checkpoint."""
+    stored = StoredTables(manifest)
+    for table, (rows, _) in stored.shapes.items():
+        whole = state[f"{table}/weight"]
+        for first, block in stored.blocks(table):
+            np.testing.assert_array_equal(block, whole[first : first + len(block)])
+        some = np.arange(0, rows, 3)
+        np.testing.assert_array_equal(stored.take(table, some), whole[some])
+        touched = stored.touched(table)
+        if manifest.base is None or table == "bag_b":  # data-parallel: any row may have changed
+            assert touched is None
+            continue
+        changed = np.flatnonzero((whole != before[f"{table}/weight"]).any(axis=1))
+        assert set(changed) <= set(touched.tolist())
+
+
 @pytest.mark.parametrize("kind", ["adagrad", "rowwise_adagrad"])
 def test_increments_hold_the_touched_rows_and_load_like_full_ones(tmp_path, kind):
     states = on_ranks(2, _save_increments, str(tmp_path), kind)[0]
     manifests = [Manifest.read(Storage.open(tmp_path / f"step-{step:08d}")) for step in range(5)]
     first = Base("step-00000000", manifests[0].sha256)
     assert [manifest.base for manifest in manifests] == [None, first, first, first, None]
+    for before, state, manifest in zip([None, *states], states, manifests, strict=False):
+        read_by_rows(manifest, state, before)
     keys = set(manifests[1].tensor_file("rank-00000.safetensors").keys())
     assert "seq_a|0|0|rows" in keys and "bag_b|0|0|rows" not in keys  # data-parallel: all rows
 
@@ -204,3 +225,51 @@ def _peak(env, folder):
 
 def test_writing_holds_pieces_not_tables(tmp_path):
     assert on_ranks(1, _peak, str(tmp_path / "step"))[0] < 6 * PIECE
+
+
+def _save_while_files_change(env, folder):
+    """A full checkpoint, an increment, two more after a file of the run was written again and rows were changed by hand."""
+    parallel = build(env, "row_wise", "adagrad")
+    names = ("kept", "grown")
+    files = {f"run/features/{name}.parquet": Path(folder) / f"{name}.parquet" for name in names}
+    saver = Saver(Checkpoints(f"{folder}/saved"), parallel, env, keep=9, full_every=9, attachments=lambda: files)
+
+    def put(name, text):
+        if env.is_main:
+            (Path(folder) / f"{name}.parquet").write_text(text)
+
+    for name in names:
+        put(name, "of the start")
+    saver.save({"step": 1})
+    train(env, parallel, 0, 1)
+    saver.save({"step": 2})
+    saver.wait()
+    put("grown", "of a window")
+    rows = {"bag_a": np.array([0, 7, 10]), "seq_a": np.array([16])}
+    begin_rows(parallel, rows)
+    saver.mark(rows)
+    saver.save({"step": 3})
+    train(env, parallel, 1, 2)
+    saver.save({"step": 4})
+    saver.wait()
+    return whole_state(env, parallel)
+
+
+def test_an_increment_holds_the_files_of_the_run_that_were_written_again_and_the_rows_that_were_reset(tmp_path):
+    state = on_ranks(2, _save_while_files_change, tmp_path)[0]
+    checkpoints = Checkpoints(str(tmp_path / "saved"))
+    manifests = {int(name[-1]): Manifest.read(checkpoints.storage.folder(name)) for name in checkpoints.newest_first()}
+    assert [manifests[step].base is not None for step in (1, 2, 3, 4)] == [False, True, True, True]
+    held = {step: {n[13:-8] for n in m.files if n.startswith("run/")} for step, m in manifests.items()}
+    assert held == {1: {"kept", "grown"}, 2: set(), 3: {"grown"}, 4: {"grown"}}
+    for step, text in ((1, b"of the start"), (2, b"of the start"), (3, b"of a window"), (4, b"of a window")):
+        assert manifests[step].content("run/features/grown.parquet") == text
+        assert manifests[step].content("run/features/kept.parquet") == b"of the start"
+        assert len(manifests[step].entries("run/features/")) == 2 and not damage(manifests[step].storage)
+
+    def loaded(env):
+        parallel = build(env, kind="adagrad")
+        load(manifests[4].storage, parallel, env)
+        equal(whole_state(env, parallel), state)
+
+    on_one(loaded)

@@ -107,3 +107,17 @@ def test_writing_beats_once_a_piece(tmp_path):
     beats = []
     write(Storage.open(tmp_path), "file", {"a": Part(torch.zeros(1000))}, beat=lambda: beats.append(1))
     assert len(beats) >= 4000 // 64
+
+
+@pytest.mark.parametrize("place", ["memory://take", None])
+def test_single_rows_of_a_file_here_and_in_a_store(tmp_path, place):
+    storage = Storage.open(place or tmp_path)
+    tensor = torch.arange(100.0).view(25, 4)
+    entry = write(
+        storage, "t", {"first": Part(torch.arange(7)), "table": Part(tensor), "none": Part(torch.empty(3, 0))}
+    )
+    file = TensorFile(storage, "t", entry)
+    for rows in ([], [0], [3, 4, 17, 24], list(range(25))):
+        assert torch.equal(file.take("table", np.array(rows, np.int64)), tensor[rows])
+    assert torch.equal(file.take("first", np.array([2, 6])), torch.tensor([2, 6]))
+    assert file.take("none", np.array([1])).shape == (1, 0)

@@ -4,8 +4,7 @@ from typing import get_args
 
 import pytest
 
-from interformer_rec.config.flow import Flow, FlowName
-from interformer_rec.config.model import ModelConfig
+from interformer_rec.config.model import Flow, FlowName, ModelConfig
 from interformer_rec.errors import InputError
 from tests.model import cases
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import torch
 
 from interformer_rec.batch import Batch
+from interformer_rec.config.data import DataConfig
 from interformer_rec.config.features import FeatureSchema
-from interformer_rec.config.run import DataConfig
 from interformer_rec.data.files.source import Source
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.loader import Loader
@@ -21,8 +21,8 @@ def loader_of(
     path: str | Source, features: FeatureSchema, fitted: Fitted, *, seed: int = 0, rank: int = 0, world_size: int = 1,
     labels: bool = True, **data: object,
 ) -> Loader:  # fmt: skip
-    """A Loader of rows in file order, unless `data`, keys of the config's section, says otherwise."""
-    options = DataConfig.model_validate({"shuffle_rows": 0, "balance": "none", **data})
+    """A Loader of rows in file order with all their ids, unless `data`, keys of the config's section, says otherwise."""
+    options = DataConfig.model_validate({"shuffle_rows": 0, "balance": "none", "id_dropout": 0.0, **data})
     return Loader(path, features, fitted, options, seed, (rank, world_size), labels)
 
 

@@ -13,7 +13,6 @@ import torch
 from interformer_rec.batch import Batch
 from interformer_rec.config.features import NULL_GROUP, FeatureSchema
 from interformer_rec.data.collate import empty_batch
-from interformer_rec.data.decode.layout import Layout
 from interformer_rec.data.fit import fit
 from tests.data.samples import every_kind, every_kind_rows, loader_of, numbered, write_numbered
 
@@ -86,7 +85,7 @@ def test_without_labels_the_label_weight_and_group_columns_may_be_absent(tmp_pat
 
 def test_a_filler_has_the_keys_and_no_values():
     features = every_kind()
-    batch = empty_batch(Layout(features), features, tasks=2, loss_rows=3.5)
+    batch = empty_batch(features, tasks=2, loss_rows=3.5)
     assert (batch.rows, batch.batch_size, batch.loss_rows, batch.weights.tolist()) == (0, 1, 3.5, [0.0])
     assert batch.dense.shape == (1, 3) and batch.labels.shape == (1, 2)
     for keyed, lookups in ((batch.sparse, features.pooled_lookups), (batch.sequences, features.jagged_lookups)):

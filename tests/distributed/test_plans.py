@@ -18,7 +18,7 @@ def _trained(env, cases, steps):
         parallel = build(env, plan, kind)
         first = whole_state(env, parallel)
         losses = train(env, parallel, 0, steps)
-        kinds = {row["table"]: row["sharding"] for row in parallel.plan}
+        kinds = {one.table: one.sharding for one in parallel.plan}
         found[plan, kind] = (first, losses, whole_state(env, parallel), kinds)
     return found
 

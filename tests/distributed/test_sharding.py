@@ -1,4 +1,4 @@
-"""A plan as rows, and the caches of tables in host memory."""
+"""What a plan does with each table, and the caches of tables in host memory."""
 
 from torchrec.distributed.types import EmbeddingModuleShardingPlan, ParameterSharding, ShardingPlan
 
@@ -8,15 +8,15 @@ from tests.launch import on_one
 
 
 def _plan(env):
-    return {row["table"]: row for row in build(env).plan}
+    return {one.table: one for one in build(env).plan}
 
 
 def test_plan_describes_every_table():
     plan = on_one(_plan)
-    assert {name: row["rows"] for name, row in plan.items()} == ROWS
-    assert all(row["shards"] == [[0, 0, 0, row["rows"], 64]] and row["ranks"] == [0] for row in plan.values())
-    assert {name: row["pooled"] for name, row in plan.items()} == {name: name.startswith("bag") for name in ROWS}
-    assert {row["dtype"] for row in plan.values()} == {"float32"}
+    assert {name: one.rows for name, one in plan.items()} == ROWS
+    assert all(one.shards == [[0, 0, 0, one.rows, 64]] and one.ranks == [0] for one in plan.values())
+    assert {name: one.pooled for name, one in plan.items()} == {name: name.startswith("bag") for name in ROWS}
+    assert {one.dtype for one in plan.values()} == {"float32"}
 
 
 def test_only_tables_in_host_memory_get_a_cache_which_is_filled_ahead():

@@ -3,13 +3,14 @@
 import re
 import shlex
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
 
 from interformer_rec import cli
 from interformer_rec.config.run import RunConfig
+from interformer_rec.planning.arguments import joined
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -53,12 +54,17 @@ def commands(path: Path) -> list[list[str]]:
 def known_key(key: str) -> bool:
     """Whether a run config can have the key a.b.c; indices and names of the user's own are passed over."""
     models: list[type[BaseModel]] = [RunConfig]
+    named = False
     for part in key.split("."):
+        if named:  # a name of the user's own
+            named = False
+            continue
         fields = [model.model_fields[part] for model in models if part in model.model_fields]
         if not fields and models and not part.isdigit():
             return False
         if fields:
             models = [model for field in fields for model in inside(field.annotation)]
+            named = any(get_origin(field.annotation) is dict for field in fields)
     return True
 
 
@@ -73,7 +79,7 @@ def test_commands_are_understood(path):
     parser, wrong = cli.parser(), []
     for argv in commands(path):
         try:
-            args = parser.parse_args(cli.joined(argv))
+            args = parser.parse_args(joined(argv, cli.TWO_WORDS))
         except SystemExit as ended:
             if ended.code != 0:  # --help
                 wrong.append(" ".join(argv))

@@ -1,5 +1,7 @@
 """The reference pages are what their script writes, and the script leaves out no key and no metric."""
 
+import json
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -9,11 +11,11 @@ from docs.reference.plan_json import paths
 from docs.reference.run_folder import METRICS, split_of
 from interformer_rec.distributed.sharding_types import HOST_KERNELS, KERNELS, SHARDING_TYPES, not_possible
 from interformer_rec.errors import InputError
-from interformer_rec.metrics.evaluation import EvalMetrics, WindowMetrics
+from interformer_rec.metrics.evaluation import EvalMetrics, IntervalMetrics
 from interformer_rec.planning.answer import place
 from interformer_rec.planning.constraints import TableKind, TableWish, Wishes, allowed
 from interformer_rec.planning.plan_file import to_dict
-from interformer_rec.training.window import Window
+from interformer_rec.training.log_interval import LogInterval
 from tests.planning.cases import problem
 
 
@@ -77,23 +79,26 @@ def test_sharding_page_says_when_the_planner_chooses_a_type():
 
 def test_plan_page_names_every_key_of_a_plan(tmp_path):
     """Of one with a calibrated cluster, host memory and rejected options; and every key that the page names is there."""
-    placed = place(problem(tmp_path, hardware={"efficiency": {"fixed_ms": 1.0}}))
+    counted = {"rows": 402, "distinct": [[100, 60]], "head": [[1, 0.1]]}
+    (tmp_path / "s.json").write_text(json.dumps({"tables": {"item": counted}}))
+    efficiency = {"fixed_ms": 1.0, "stage_ms": {"lookup": 1.0}}
+    placed = place(problem(tmp_path, statistics=str(tmp_path / "s.json"), hardware={"efficiency": efficiency}))
     content = to_dict(placed)
     assert set(paths(content)) == set(make.plan_keys())
     assert set(make.OF_A_RUN) <= set(make.plan_keys())
 
 
 def test_run_folder_names_every_metric():
-    evaluation, window = EvalMetrics(["LABEL"], group=True), WindowMetrics(["LABEL"], torch.device("cpu"))
-    found = {*evaluation.compute(), *window.compute()}
+    evaluation, interval = EvalMetrics(["LABEL"], group=True), IntervalMetrics(["LABEL"], torch.device("cpu"))
+    found = {*evaluation.compute(), *interval.compute()}
     assert {"loss", "LABEL/gauc", "LABEL/base_rate", "rows_without_group"} <= found
     assert found <= set(METRICS)
 
 
-def test_run_folder_names_every_field_of_a_window(tmp_path):
+def test_run_folder_names_every_field_of_an_interval(tmp_path):
     dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
     try:
-        record = Window(["LABEL"], torch.device("cpu")).exchange()
+        record = LogInterval(["LABEL"], torch.device("cpu")).exchange()
     finally:
         dist.destroy_process_group()
     assert {"seconds", "samples_per_second", "data_wait_share"} <= set(record) <= set(METRICS)

@@ -1,7 +1,7 @@
 """A real torchrun job to attack. In: a config and torchrun's options; out: its processes to kill, its files and logs to read.
 
-Every process of a job carries a mark in its environment. Leaving the job ends all that carry it, orphans and stopped
-ones too, so nothing survives a test that fails.
+Every process of a job has the job's mark, in its name where it is forked (tests/torchrun.py), else in its environment.
+Leaving the job ends all that have it, orphans and stopped ones too, so nothing survives a test that fails.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import psutil
 from interformer_rec.checkpoint.manifest import damage
 from interformer_rec.data.recipes.catalog import prepare
 from interformer_rec.storage import Storage
+from tests import torchrun
 from tests.training.conftest import OPTIONS, SMALL
 
 T = TypeVar("T")
@@ -31,10 +32,12 @@ ROOT = Path(__file__).parents[2]
 ROWS = int(OPTIONS["rows"])
 MARK = "INTERFORMER_FAULT_JOB"
 GONE = (psutil.NoSuchProcess, psutil.AccessDenied)
+# Seconds. No step of a busy machine may take HANG, which tests wait out; LATE more may pass until what they wait for is seen.
+HANG, STOP, LATE = 10, 60, 110
 # A small model on 1,501 rows: 6 steps an epoch on two ranks, 12 on one. Every step is logged, every fourth one is saved.
 SETTINGS = (
     *SMALL, "data.valid=null", "data.test=null", "training.log_every_steps=1", "training.checkpoint.every_steps=4",
-    "training.hang_seconds=4", "training.stop_seconds=20",
+    f"training.hang_seconds={HANG}", f"training.stop_seconds={STOP}",
 )  # fmt: skip
 ONE_HOST = ("--standalone", "--nproc-per-node=2")
 # torchrun's own times, shortened: seconds until a silent agent is dropped (1 x 3), and that a meeting waits for more nodes.
@@ -52,7 +55,7 @@ def prepare_data(folder: Path) -> Path:
 class Agent:
     """One torchrun with its workers."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | torchrun.Agent, log: Path) -> None:
         self.process, self.log = process, log
 
     def workers(self) -> dict[int, psutil.Process]:
@@ -60,8 +63,10 @@ class Agent:
         found = {}
         try:
             for child in psutil.Process(self.process.pid).children():
-                rank = child.environ().get("RANK")
-                if rank is not None and child.status() != psutil.STATUS_ZOMBIE:
+                # What a forked process shows as its environment is that of the process that pytest has started.
+                forked = isinstance(self.process, torchrun.Agent)
+                rank = child.name().partition(".")[2] if forked else child.environ().get("RANK")
+                if rank and child.status() != psutil.STATUS_ZOMBIE:
                     found[int(rank)] = child
         except GONE:
             pass
@@ -69,7 +74,7 @@ class Agent:
 
     def kill(self) -> None:
         """kill -9 of the agent alone."""
-        self.process.kill()
+        self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
     def kill_host(self) -> None:
@@ -81,12 +86,15 @@ class Agent:
 
 
 class Job:
-    """A run folder and the agents that train it. A context manager; nothing is left running behind it."""
+    """A run folder and the agents that train it. A context manager; nothing is left running behind it.
 
-    def __init__(self, folder: Path, config: Path, *settings: str) -> None:
-        self.folder, self.config, self.run = folder, config, folder / "run"
+    `forked`: agents and ranks are forked from a process that has loaded torch, else started as a user starts them.
+    """
+
+    def __init__(self, folder: Path, config: Path, *settings: str, forked: bool = True) -> None:
+        self.folder, self.config, self.run, self.forked = folder, config, folder / "run", forked
         self.settings = (*SETTINGS, *settings)
-        self.mark = uuid.uuid4().hex
+        self.mark = uuid.uuid4().hex[:8]
         self.agents: list[Agent] = []
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -103,21 +111,28 @@ class Job:
         for agent in self.agents:
             agent.process.wait()
 
-    def start(self, *torchrun: str, inside: tuple[str, ...] = (), env: dict[str, str] | None = None) -> Agent:
+    def start(self, *options: str, inside: tuple[str, ...] = (), env: dict[str, str] | None = None) -> Agent:
         """`torchrun OPTIONS ... train --resume`; `inside`: a command that enters a host and runs what follows."""
         log = self.folder / f"agent-{len(self.agents)}.log"
         logs = ("--log-dir", str(log.with_suffix("")), "--redirects", "3")
         settings = [f"--set={setting}" for setting in (*self.settings, f"training.out={self.run}")]
         train = ("-m", "interformer_rec.cli", "train", str(self.config), "--resume", *settings)
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*inside, sys.executable, "-m", "torch.distributed.run", *(torchrun or ONE_HOST), *logs, *train],
-                env={**os.environ, "OMP_NUM_THREADS": "1", MARK: self.mark, **(env or {})},
-                cwd=ROOT,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # no signal of the terminal or of pytest reaches it
-            )
+        command = [*(options or ONE_HOST), *logs, *train]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+        process: subprocess.Popen[bytes] | torchrun.Agent
+        if self.forked:
+            assert not inside, "what is forked is on the host of the test"
+            process = torchrun.Agent(command, {**environment, torchrun.JOB: self.mark}, log)
+        else:
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    [*inside, sys.executable, "-m", "torch.distributed.run", *command],
+                    env={**environment, MARK: self.mark},
+                    cwd=ROOT,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,  # no signal of the terminal or of pytest reaches it
+                )
         self.agents.append(Agent(process, log))
         return self.agents[-1]
 
@@ -126,13 +141,14 @@ class Job:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                marked = process.name().startswith(self.mark) or process.environ().get(MARK) == self.mark
+                if marked and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except GONE:
                 continue
         return found
 
-    def wait_for(self, what: str, condition: Callable[[], T], seconds: float = 120, pause: float = 0.02) -> T:
+    def wait_for(self, what: str, condition: Callable[[], T], seconds: float = 2 * LATE, pause: float = 0.02) -> T:
         """The first true value of `condition`. Fails with all logs if there is none within `seconds`."""
         deadline = time.monotonic() + seconds
         while not (value := condition()):
@@ -152,10 +168,10 @@ class Job:
 
         self.wait_for(f"step {step} on {ranks} ranks", reached)
 
-    def finish(self, agent: Agent, seconds: float = 90) -> int:
+    def finish(self, agent: Agent, seconds: float = 2 * LATE) -> int:
         """The agent's exit code, once it has one."""
         self.wait_for("end of the agent", lambda: agent.process.poll() is not None, seconds)
-        return int(agent.process.returncode)
+        return agent.process.wait()
 
     def log(self) -> list[dict[str, Any]]:
         """The train records of metrics.jsonl as they were written; steps that were done over come twice."""
@@ -198,9 +214,15 @@ class Job:
         return sorted(int(path.parent.name.split("-")[1]) for path in self.run.glob("checkpoints/step-*/manifest.json"))
 
     def damaged(self) -> list[str]:
-        """What is wrong with the finished checkpoints; every byte of them is read."""
-        folders = [str(self.run / "checkpoints" / f"step-{step:08d}") for step in self.committed()]
-        return [sentence for folder in folders for sentence in damage(Storage.open(folder))]
+        """What is wrong with the finished checkpoints; every byte of them is read.
+
+        Training may go on meanwhile. A checkpoint that it removes is not damaged: its manifest goes first.
+        """
+        found = {
+            step: damage(Storage.open(str(self.run / "checkpoints" / f"step-{step:08d}"))) for step in self.committed()
+        }
+        still = set(self.committed())
+        return [sentence for step, sentences in found.items() if step in still for sentence in sentences]
 
     def weights(self) -> dict[str, bytes]:
         """The files of the last checkpoint: tables with their optimizer state, dense part."""

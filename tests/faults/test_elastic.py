@@ -17,7 +17,7 @@ def test_two_ranks_one_rank_two_ranks(config, tmp_path):
         "--nnodes=1:2", "--nproc-per-node=1", "--max-restarts=3", "--rdzv-backend=c10d", "--rdzv-id=elastic",
         f"--rdzv-endpoint=localhost:{port}", f"--rdzv-conf={MEETING}",
     )  # fmt: skip
-    with Job(tmp_path / "job", config, "training.epochs=1000") as job:
+    with Job(tmp_path / "job", config, "training.epochs=1000", forked=False) as job:
         first = job.start(*options, env=OWN_STORE)
         job.wait_for("meeting point", lambda: listens(port))
         second = job.start(*options, env=OWN_STORE)

@@ -105,8 +105,8 @@ def test_the_doctor_names_the_library_and_what_works(tmp_path, monkeypatch, caps
     report = json.loads(capsys.readouterr().out)
     assert "libnvidia-ml.so.1 is missing, a part of the NVIDIA driver" in report["problems"][0]
     assert report["commands"] == {
-        "work": ["doctor", "config", "inspect", "data", "plan", "plan diff", "plan score"],
-        "do not work": ["train", "evaluate", "predict", "export"],
+        "work": ["doctor", "config", "inspect", "data", "plan", "plan diff", "plan score", "plan improve"],
+        "do not work": ["train", "tune", "evaluate", "predict", "export"],
     }
     assert not any("uninstall" in line for line in report["cure"])
     assert "do not reinstall" in report["cure"][0]

@@ -39,12 +39,12 @@ def names(lines: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("variant", ["cpu", "cuda"])
-def test_make_setup_installs_the_launcher_and_the_server(install, monkeypatch, variant):
+def test_make_setup_installs_what_searches_launches_and_serves(install, monkeypatch, variant):
     steps: list[tuple[str, ...]] = []
     monkeypatch.setattr(install, "run", lambda *command: steps.append(command))
     install.install(variant, fresh=False)
     files = [word for word in steps[0] if word.endswith(".txt")]
-    assert files == [f"requirements/{name}.txt" for name in (variant, "launch", "serve", "dev")]
+    assert files == [f"requirements/{name}.txt" for name in (variant, "tune", "launch", "serve", "dev")]
     assert all((ROOT / name).is_file() for name in files)
 
 
@@ -71,6 +71,12 @@ def test_what_serves_is_an_extra_and_no_requirement(metadata):
     assert names(metadata["extras_require"]["serve"]) == wanted
     assert wanted <= names(metadata["extras_require"]["dev"])
     assert not wanted & names(metadata["install_requires"])
+
+
+def test_what_searches_settings_is_an_extra_and_no_requirement(metadata):
+    assert names(metadata["extras_require"]["tune"]) == {"optuna"}
+    assert all("optuna" in names(metadata["extras_require"][name]) for name in ("bench", "dev"))
+    assert "optuna" not in names(metadata["install_requires"])
 
 
 def test_torchx_is_an_extra_and_no_requirement(metadata):

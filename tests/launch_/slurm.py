@@ -107,13 +107,13 @@ def _start(folder: Path, env: dict[str, str]) -> None:
         script = f'mount --bind "{folder}/hosts" /etc/hosts && hostname {node} && exec slurmd -L "{folder}/{node}.log"'
         _run(["unshare", "--uts", "--mount", "sh", "-c", script], folder, env)
     states: list[str] = []
-    for _ in range(100):
+    for _ in range(600):
         answer = subprocess.run(["sinfo", "-hN", "-o", "%T"], env=env, capture_output=True, text=True)
         states = answer.stdout.split()
         if states == ["idle"] * len(NODES):
             return
         time.sleep(0.1)
-    raise RuntimeError(f"the nodes are {states}, not idle, after 10 s\n{_logs(folder)}")
+    raise RuntimeError(f"the nodes are {states}, not idle, after 60 s\n{_logs(folder)}")
 
 
 def _run(command: list[str], folder: Path, env: dict[str, str]) -> None:

@@ -173,7 +173,7 @@ def test_commands_and_names():
         "train": components.train("--set=seed=2", config="run.yaml"),
         "evaluate": components.evaluate("--json", run="runs/a"),
         "predict": components.predict("--json", run="runs/a", data="new/", out="scores/"),
-        "benchmark": components.benchmark("--json", "out.json", bench="data"),
+        "benchmark": components.benchmark("--lengths=64", config="run.yaml"),
     }
     for name, app in apps.items():
         assert (app.name, app.roles[0].name) == (f"interformer-{name}", name)
@@ -182,8 +182,10 @@ def test_commands_and_names():
         "train": "-m interformer_rec.cli train run.yaml --resume --set=seed=2",
         "evaluate": "-m interformer_rec.cli evaluate runs/a --json",
         "predict": "-m interformer_rec.cli predict runs/a --data new/ --out scores/ --json",
-        "benchmark": "-m benchmarks.data --json out.json",
+        "benchmark": "-m interformer_rec.cli benchmark run.yaml --lengths=64",
     }
+    (role,) = components.train(config="run.yaml", follow=True).roles
+    assert role.args[-1].endswith("train run.yaml --resume --follow")
 
 
 def test_resources_and_environment():

@@ -31,13 +31,16 @@ def check_trained(run: Path, ranks: int) -> None:
     assert list((run / "checkpoints").glob("step-*"))
 
 
-def test_component_trains_on_two_replicas(config, job_env, tmp_path):
-    arguments = ["-s", "local_cwd", f"{COMPONENTS}:train", "-j", "2x1", "--cpu", "1", "--config", str(config), "--"]
+# One agent with two ranks a day; two agents meet under Slurm below.
+@pytest.mark.parametrize("size", ["1x2", pytest.param("2x1", marks=pytest.mark.slow)])
+def test_component_trains_on_two_ranks(config, job_env, tmp_path, size):
+    arguments = ["-s", "local_cwd", f"{COMPONENTS}:train", "-j", size, "--cpu", "1", "--config", str(config), "--"]
     done = torchx(*arguments, *short_run(tmp_path / "run"), env=job_env, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     check_trained(tmp_path / "run", ranks=2)
 
 
+@pytest.mark.slow
 def test_plain_ddp_trains_on_two_agents(config, job_env, tmp_path):
     command = ["dist.ddp", "-j", "2x1", "-m", "interformer_rec.cli", "--", "train", str(config)]
     done = torchx("-s", "local_cwd", *command, *short_run(tmp_path / "run"), env=job_env, cwd=tmp_path)

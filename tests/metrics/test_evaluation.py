@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from interformer_rec.config.features import NULL_GROUP
 from interformer_rec.distributed.environment import Environment
-from interformer_rec.metrics.evaluation import EvalMetrics, WindowMetrics
+from interformer_rec.metrics.evaluation import EvalMetrics, IntervalMetrics
 from interformer_rec.metrics.exact import scored_rows, spread
 from interformer_rec.metrics.ranks import Ranks
 from tests.launch import on_ranks
@@ -168,20 +168,20 @@ def _computed(env: Environment) -> dict[str, Any]:
         mine = scored_rows(rows["groups"], rows["logits"][:, 0], rows["labels"][:, 0], rows["weights"])
         sizes[name] = [len(mine.keys), len(spread(mine, Ranks()).keys)]
     results["sizes"] = sizes
-    window = WindowMetrics(TASKS, torch.device("cpu"))
-    _feed_window(window, share(cases()["plain"], rank, world, "even"))
-    results["window"] = window.compute()
-    results["empty window"] = window.compute()
+    interval = IntervalMetrics(TASKS, torch.device("cpu"))
+    _feed_interval(interval, share(cases()["plain"], rank, world, "even"))
+    results["interval"] = interval.compute()
+    results["empty interval"] = interval.compute()
     return results
 
 
-def _feed_window(window: WindowMetrics, rows: Rows) -> None:
+def _feed_interval(interval: IntervalMetrics, rows: Rows) -> None:
     """Two steps, each with the rank's own loss; a filler batch at the end."""
     half = len(rows["weights"]) // 2
     for part in (slice(0, half), slice(half, None)):
         logits, labels, weights = (torch.from_numpy(rows[key][part]) for key in ("logits", "labels", "weights"))
-        window.update(logits.mean(), logits, labels, weights, len(weights))
-    window.update(torch.zeros(()), torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1), 0)
+        interval.update(logits.mean(), logits, labels, weights, len(weights))
+    interval.update(torch.zeros(()), torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1), 0)
 
 
 @pytest.fixture(scope="module", params=[1, 2, 4])
@@ -215,10 +215,10 @@ def test_ranges_are_even_however_skewed(ranks: list[dict[str, Any]]) -> None:
         assert max(after) <= distinct * sum(after) / len(after) + 2, (name, after)
 
 
-def test_window_over_ranks(ranks: list[dict[str, Any]]) -> None:
+def test_interval_over_ranks(ranks: list[dict[str, Any]]) -> None:
     rows = cases()["plain"]
     want = expected_of("plain")
-    got = ranks[0]["window"]
+    got = ranks[0]["interval"]
     assert got["rows"] == len(rows["weights"])
     for task in TASKS:
         for name in ("ne", "calibration"):
@@ -226,7 +226,7 @@ def test_window_over_ranks(ranks: list[dict[str, Any]]) -> None:
     assert got["ne"] == pytest.approx((want["click/ne"] + want["like/ne"]) / 2, rel=1e-9)
     steps = np.array_split(rows["logits"], 2 * len(ranks))
     assert got["loss"] == pytest.approx(sum(step.mean() for step in steps) / (3 * len(ranks)), rel=1e-5)
-    empty = ranks[0]["empty window"]
+    empty = ranks[0]["empty interval"]
     assert empty["rows"] == 0 and math.isnan(empty["loss"]) and math.isnan(empty["ne"])
 
 

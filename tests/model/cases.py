@@ -100,7 +100,7 @@ def single(dense: torch.Tensor, embedded: Embedded, i: int) -> dict:
 
 def random_config(seed: int) -> ModelConfig:
     """A config with every option drawn at random."""
-    draw = random.Random(seed).choice
+    draw, windows = random.Random(seed).choice, random.Random(f"windows {seed}").choice
     layers, pma = draw([1, 2, 3]), draw([0, 1, 2])
     return ModelConfig.model_validate(
         {
@@ -135,6 +135,8 @@ def random_config(seed: int) -> ModelConfig:
                 "pffn_rank": draw([3, 12]),
                 "pffn_residual": draw([True, False]),
                 "attention_residual": draw([True, False]),
+                "window": windows([None, 1, 2, 4]),
+                "attention_every": windows([1, 1, 2]),
             },
             "flow": draw(["int", "int", "n2s", "s2n", "sep", "sole"]),
             "pooling": draw(["mean", "mlp", "mha"]),

@@ -18,7 +18,7 @@ from tests.model.cases import embedded_inputs, schema
 
 FILE = Path(__file__).with_name("golden") / "logits.json"
 ROWS = 6
-SMALL = {"embedding_dim": 8, "d": 8}
+SMALL = {"embedding_dim": 8, "d": 8, "layers": 2}
 
 
 def cases() -> dict[str, dict[str, Any]]:
@@ -47,7 +47,19 @@ def cases() -> dict[str, dict[str, Any]]:
     found |= {f"merge {merge}": {"sequence": {"merge": merge}} for merge in ("masknet", "separate", "concat", "union")}
     found |= {f"pffn {form}": {"sequence": {"pffn": form}} for form in ("two_layer", "gdpa", "appendix")}
     found |= {f"interaction {kind}": {"interaction": {"kind": kind}} for kind in ("dot", "dcn", "wukong", "dhen")}
-    return found | {f"kind {kind}": {"kind": kind} for kind in MODELS if kind != "interformer"}
+    found |= {
+        "window": {"layers": 3, "sequence": {"window": 2, "attention_every": 2}},
+        "window, separate": {"sequence": {"window": 2, "merge": "separate"}},
+        "window, split": {"split": True, "sequence": {"window": 1}},
+    }
+    # as in their papers: these were the defaults when the logits were stored
+    papers: dict[str, dict[str, Any]] = {
+        "xdeepfm": {"cin": [200, 200, 200]},
+        "bst": {"pooling": "concat", "hidden": [1024, 512, 256]},
+        "transact": {"newest": 10, "cross_rank": None},
+    }
+    kinds = (kind for kind in MODELS if kind != "interformer")
+    return found | {f"kind {kind}": {"kind": kind, **papers.get(kind, {})} for kind in kinds}
 
 
 def features_of(options: dict[str, Any]) -> FeatureSchema:

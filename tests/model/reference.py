@@ -185,12 +185,18 @@ class Reference:
         base = self.model.sequence.rope_base
         q, k = (ops.rotate(part, torch.tensor(ages), base) for part in (q, k))
         v = (s @ self.w(f"{name}.v.weight").T).view(shape)
-        return ops.attention(q, k, v).flatten(1) @ self.w(f"{name}.out.weight").T
+        window, cls = self.model.sequence.window, self.model.summary.x_tokens
+        seen = [
+            [window is None or i < cls or j < cls or abs(i - j) <= window for j in range(len(s))] for i in range(len(s))
+        ]
+        return ops.attention(q, k, v, torch.tensor(seen)).flatten(1) @ self.w(f"{name}.out.weight").T
 
     def sequence_arch(self, name: str, x_sum: Tensor, s: Tensor, s_in: Tensor, ages: list[int]) -> Tensor:
         options = self.model.sequence
         y = self.pffn(f"{name}.pffn", x_sum, s_in)
         y = s + y if options.pffn_residual else y
+        if self.w(f"{name}.attention.v.weight") is None:
+            return y
         z = self.attention(f"{name}.attention", self.norm(f"{name}.attention_norm", y), ages)
         return y + z if options.attention_residual else z
 

@@ -8,6 +8,7 @@ import torch
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.model import ModelConfig
 from interformer_rec.errors import InputError
+from interformer_rec.model import interformer
 from interformer_rec.model.embedding.embedded import Embedded
 from interformer_rec.model.interformer import InterFormer
 from interformer_rec.model.sides import both_sides
@@ -23,7 +24,7 @@ def schema(candidate: tuple[str, ...] = CANDIDATES[0], **options) -> FeatureSche
 
 
 def options(**changes) -> ModelConfig:
-    return ModelConfig.model_validate({"embedding_dim": 8, "d": 8, "split": True, **changes})
+    return ModelConfig.model_validate({"embedding_dim": 8, "d": 8, "layers": 2, "split": True, **changes})
 
 
 def logits_and_gradients(built: InterFormer, logits: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -94,6 +95,88 @@ def test_one_users_work_for_several_candidates_is_the_forward_pass_on_repeated_r
     repeated = logits_and_gradients(built, built(dense, Embedded(fields, embedded.events)), inputs)
     for mine, theirs in zip(shared, repeated, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-11)
+
+
+INTERACTIONS = [
+    {"kind": "dhen"},
+    {"kind": "dhen", "parts": ["dcn", "wukong", "dot"], "merge": "concat", "dcn_layers": 3},
+    {"kind": "dcn", "dcn_layers": 2, "dcn_rank": 5},
+    {"kind": "dot", "dot_tokens": 4},
+    {"kind": "dot", "dot_tokens": 100},
+    {"kind": "wukong", "fmb_tokens": 2},
+    {"kind": "wukong", "fmb_tokens": 100, "residual": False},
+]
+
+
+@pytest.mark.parametrize("interaction", INTERACTIONS)
+@pytest.mark.parametrize("changes", [{}, {"layers": 1, "head": []}, {"preset": "paper", "layers": 3, "flow": "n2s"}])
+def test_products_that_candidates_share_are_worked_out_once(interaction: dict, changes: dict) -> None:
+    """Logits and all gradients are those of repeated rows; what is shared has the stated shapes and comes back from one row of floats."""
+    features, model = schema(labels=2), options(**changes, interaction=interaction)
+    built = cases.build(features, model)
+    users, users_embedded = cases.embedded_inputs(features, model, count=3, longest=7, seed=1)
+    shown, shown_embedded = cases.embedded_inputs(features, model, count=12, longest=7, seed=2)
+    of_candidate = Embedded(shown_embedded.fields, {})
+    inputs = [*leaves(users, users_embedded), shown.requires_grad_()]
+    inputs += [values.requires_grad_() for values in of_candidate.fields.values()]
+
+    owners = torch.arange(3).repeat_interleave(4)
+    repeated = built.candidate_side(built.user_side(users, users_embedded), shown, of_candidate, owners)
+    expected = logits_and_gradients(built, repeated, inputs)
+
+    shared, shapes = built.shared(built.user_side(users, users_embedded)), built.shared_shapes
+    assert [[tuple(part.shape[1:]) for part in layer] for layer in shared.layers] == list(shapes.layers)
+    assert [tuple(part.shape[1:]) for part in shared.heads] == shapes.heads
+    again = shapes.of(iter(shared.flat().split(shapes.sizes, dim=1)))
+    assert built.candidate is not None
+    dense, embedded = built.candidate.side.take(shown, of_candidate)
+    fields = {width: values.unflatten(0, (3, 4)) for width, values in embedded.fields.items()}
+    logits = built.logits_of_requests(again, dense.unflatten(0, (3, 4)), Embedded(fields, {})).flatten(0, 1)
+    for mine, theirs in zip(logits_and_gradients(built, logits, inputs), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("interaction", INTERACTIONS)
+@pytest.mark.parametrize("seed", [0, 2])
+def test_training_on_requests_works_shared_products_out_once(
+    interaction: dict, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests of 0 to many candidates, in any order: logits and all gradients are those of a row of states for each candidate."""
+    features, model = schema(labels=2), options(layers=2, interaction=interaction)
+    built = cases.build(features, model, seed)
+    generator = torch.Generator().manual_seed(seed)
+    counts = torch.tensor([0, 1, 200, 3, 0, 17, 64])[torch.randperm(7, generator=generator)]
+    owners = torch.arange(7).repeat_interleave(counts)
+    owners = owners[torch.randperm(len(owners), generator=generator)] if seed == 2 else owners
+    users, users_embedded = cases.embedded_inputs(features, model, count=7, longest=7, seed=1)
+    shown, shown_embedded = cases.embedded_inputs(features, model, count=len(owners), longest=0, seed=2)
+    of_candidate = Embedded(shown_embedded.fields, {})
+    inputs = [*leaves(users, users_embedded), shown.requires_grad_()]
+    inputs += [values.requires_grad_() for values in of_candidate.fields.values()]
+    found, calls = [], []
+    in_blocks = InterFormer._in_blocks
+    monkeypatch.setattr(InterFormer, "_in_blocks", lambda *given: calls.append(1) or in_blocks(*given))
+    for fewest in (1, 1_000_000):
+        monkeypatch.setattr(interformer, "SHARED_FROM", fewest)
+        logits = built.candidate_side(built.user_side(users, users_embedded), shown, of_candidate, owners)
+        found.append(logits_and_gradients(built, logits, inputs))
+    assert len(calls) == 1
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_few_candidates_a_request_are_not_put_into_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the matrices of a request would cost more than its candidates."""
+    features, model = schema(), options()
+    built = cases.build(features, model)
+    assert built.candidate is not None
+    n, rank = built.candidate.preprocess.tokens, model.interaction.dcn_rank
+    assert built.candidate.pays_from == n * rank / (2 * rank + n) < interformer.SHARED_FROM
+    monkeypatch.setattr(InterFormer, "_in_blocks", lambda *_: pytest.fail("worked out for few candidates"))
+    users = cases.embedded_inputs(features, model, count=4, longest=7, seed=1)
+    shown, embedded = cases.embedded_inputs(features, model, count=6, longest=0, seed=2)
+    owners = torch.tensor([0, 0, 1, 2, 3, 3])
+    assert built.candidate_side(built.user_side(*users), shown, Embedded(embedded.fields, {}), owners).shape == (6, 1)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])

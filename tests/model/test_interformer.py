@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from interformer_rec.config.flow import Flow, FlowName
-from interformer_rec.config.model import ModelConfig
+from interformer_rec.config.model import Flow, FlowName, ModelConfig
 from interformer_rec.errors import InputError
 from interformer_rec.model.embedding.embedded import Embedded, Events
 from interformer_rec.model.interformer import InterFormer
-from interformer_rec.ops import buckets
+from interformer_rec.ops.padding import buckets
 from tests.model import cases
 from tests.model.reference import Reference
 
@@ -54,7 +53,7 @@ def test_a_union_of_histories_agrees_with_the_per_sample_reference(seed: int) ->
 @pytest.mark.parametrize("preset", ["default", "paper"])
 @pytest.mark.parametrize("longest", [0, 1, 50])
 def test_presets_agree_with_the_reference_for_empty_one_event_and_full_histories(preset: str, longest: int) -> None:
-    features, model = cases.schema(), ModelConfig.model_validate({"preset": preset, "embedding_dim": 16})
+    features, model = cases.schema(), ModelConfig.model_validate({"preset": preset, "embedding_dim": 16, "layers": 2})
     built = cases.build(features, model)
     dense, embedded = cases.embedded_inputs(features, model, count=4, longest=longest)
     reference = Reference(features, model, built.state_dict())
@@ -66,7 +65,9 @@ def test_presets_agree_with_the_reference_for_empty_one_event_and_full_histories
 @pytest.mark.parametrize("pffn", ["two_layer", "gdpa", "appendix"])
 def test_a_logit_depends_on_its_own_sample_only(merge: str, pffn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     features = cases.schema()
-    model = ModelConfig.model_validate({"embedding_dim": 8, "d": 8, "sequence": {"merge": merge, "pffn": pffn}})
+    model = ModelConfig.model_validate(
+        {"embedding_dim": 8, "d": 8, "layers": 2, "sequence": {"merge": merge, "pffn": pffn}}
+    )
     built = cases.build(features, model)
     dense, embedded = cases.embedded_inputs(features, model, count=40, longest=30)
     together = built(dense, embedded)
@@ -81,7 +82,10 @@ def test_a_logit_depends_on_its_own_sample_only(merge: str, pffn: str, monkeypat
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_gradients_do_not_depend_on_padding(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    features, model = cases.schema(), ModelConfig.model_validate({"preset": preset, "embedding_dim": 8, "d": 8})
+    features, model = (
+        cases.schema(),
+        ModelConfig.model_validate({"preset": preset, "embedding_dim": 8, "d": 8, "layers": 2}),
+    )
     built = cases.build(features, model)
     dense, embedded = cases.embedded_inputs(features, model, count=12, longest=20)
     gradients = []
@@ -98,7 +102,7 @@ def test_gradients_do_not_depend_on_padding(preset: str, monkeypatch: pytest.Mon
 def test_an_event_is_known_by_its_age_not_by_its_place() -> None:
     # The loader keeps the newest events; what came before them must not shift the positions of those that stay.
     features = cases.schema(groups=(("watch", 1),))
-    model = ModelConfig.model_validate({"embedding_dim": 8, "d": 8})
+    model = ModelConfig.model_validate({"embedding_dim": 8, "d": 8, "layers": 2})
     built = cases.build(features, model)
     dense, embedded = cases.embedded_inputs(features, model, count=5, longest=12)
     x, events = built.preprocess(dense, embedded)
@@ -126,7 +130,7 @@ def test_an_event_is_known_by_its_age_not_by_its_place() -> None:
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(options: dict) -> None:
     features = cases.schema(labels=2)
     torch.manual_seed(0)
-    model = ModelConfig.model_validate(options)
+    model = ModelConfig.model_validate({"layers": 2, **options})
     built = InterFormer(features, model)
     dense, embedded = cases.embedded_inputs(features, model, count=32, longest=20, dtype=torch.float32)
     built(dense, embedded).square().sum().backward()
@@ -140,7 +144,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(options: dict) 
     "options", [{}, {"preset": "paper"}, {"preset": "paper", "layers": 3}, {"sequence": {"merge": "concat"}}]
 )
 def test_tokens_keep_their_scale_through_the_first_layer(options: dict) -> None:
-    features, model = cases.schema(ids=20), ModelConfig.model_validate(options)
+    features, model = cases.schema(ids=20), ModelConfig.model_validate({"layers": 2, **options})
     torch.manual_seed(0)
     built = InterFormer(features, model)
     dense, embedded = cases.embedded_inputs(features, model, count=64, longest=50, dtype=torch.float32)
@@ -159,7 +163,7 @@ def test_tokens_keep_their_scale_through_the_first_layer(options: dict) -> None:
 
 
 def test_same_seed_same_bits() -> None:
-    features, model = cases.schema(), ModelConfig.model_validate({"embedding_dim": 8})
+    features, model = cases.schema(), ModelConfig.model_validate({"embedding_dim": 8, "layers": 2})
     dense, embedded = cases.embedded_inputs(features, model, count=20, longest=20, dtype=torch.float32)
     runs = []
     for _ in range(2):
@@ -172,7 +176,7 @@ def test_same_seed_same_bits() -> None:
 
 
 def test_histories_and_fields_inform_each_other() -> None:
-    features, model = cases.schema(), ModelConfig.model_validate({"embedding_dim": 8, "d": 8})
+    features, model = cases.schema(), ModelConfig.model_validate({"embedding_dim": 8, "d": 8, "layers": 2})
     built = cases.build(features, model)
     dense, embedded = cases.embedded_inputs(features, model, count=8, longest=6)
     embedded.fields[8].requires_grad_()
@@ -185,7 +189,7 @@ def test_histories_and_fields_inform_each_other() -> None:
 
 
 def test_half_precision_autocast_stays_close() -> None:
-    features, model = cases.schema(), ModelConfig.model_validate({"embedding_dim": 16})
+    features, model = cases.schema(), ModelConfig.model_validate({"embedding_dim": 16, "layers": 2})
     torch.manual_seed(0)
     built = InterFormer(features, model)
     dense, embedded = cases.embedded_inputs(features, model, count=64, longest=20, dtype=torch.float32)
@@ -225,6 +229,6 @@ def test_flow_is_cut_where_it_says(flow: FlowName, x_reads_s: bool, s_reads_x: b
 
 def test_a_lone_field_without_what_the_sequences_say_is_an_error() -> None:
     features = cases.schema(groups=(("watch", 1),), ids=1, dense=0)
-    model = ModelConfig.model_validate({"flow": "sep", "sequence": {"lengths": False}})
+    model = ModelConfig.model_validate({"layers": 2, "flow": "sep", "sequence": {"lengths": False}})
     with pytest.raises(InputError, match="flow sep leaves the Interaction Arch one token"):
         InterFormer(features, model)

@@ -20,7 +20,6 @@ from interformer_rec.ops import (
     glue,
     gram,
     jagged,
-    library,
     norm,
     per_sample_ffn,
     pooling,
@@ -115,10 +114,11 @@ OPERATORS = [
     ),
     Operator(
         "jagged_attention, windowed",
-        library.jagged_attention,
+        attention.jagged_attention,
         lambda s: [((s.J, 2, s.H, s.C), 1), ((s.J, s.H, s.C), 1)],
         loops.windowed,
         lambda layout, qk, v: loops.attention_plain(layout, qk, v, loops.WINDOW),
+        tolerance={torch.bfloat16: 4e-2},
     ),
     Operator(
         "attention_pool",

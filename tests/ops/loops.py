@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.kernels import reference
 from interformer_rec.ops import attention as attention_ops
-from interformer_rec.ops import glue, library, pooling, rotary
+from interformer_rec.ops import glue, pooling, rotary
 from interformer_rec.ops.jagged import JaggedLayout
 
 MAPS, RECENT, BASE, WINDOW = 20, 3, 100.0, 4
@@ -40,9 +40,9 @@ def ages_of(layout: JaggedLayout) -> Tensor:
 # attention
 
 
-def attention(layout: JaggedLayout, qk: Tensor, v: Tensor) -> Tensor:
+def attention(layout: JaggedLayout, qk: Tensor, v: Tensor, window: int | None = None) -> Tensor:
     turns = attention_ops.rotary_of(layout, v.shape[1], v.shape[2], BASE, LONGEST, v)
-    return attention_ops.jagged_attention(qk, v, layout, turns)
+    return attention_ops.jagged_attention(qk, v, layout, turns, window)
 
 
 def attention_plain(layout: JaggedLayout, qk: Tensor, v: Tensor, window: int | None = None) -> Tensor:
@@ -65,7 +65,7 @@ def near(x_T: Tensor, cls: int, window: int) -> Tensor:
 
 
 def windowed(layout: JaggedLayout, qk: Tensor, v: Tensor) -> Tensor:
-    return library.jagged_attention(qk, v, layout.token_offsets, layout.ages, LONGEST, layout.cls, WINDOW, BASE)[0]
+    return attention(layout, qk, v, WINDOW)
 
 
 def unturned(layout: JaggedLayout, qkv: Tensor) -> Tensor:

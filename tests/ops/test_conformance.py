@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from interformer_rec.ops import buckets
 from interformer_rec.ops.backend import Runs
 from interformer_rec.ops.operators import OPERATORS as LISTED
+from interformer_rec.ops.padding import buckets, windowed
 from tests.ops import catalogue, conformance
 
 F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
@@ -104,6 +104,8 @@ def test_operator(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(buckets, "BUCKET_COST", 1)  # several buckets in a small batch
+    for setting, size in (("SMALLEST", 2), ("LARGEST", 3), ("DENSE", 3)):  # blocks in a small window
+        monkeypatch.setattr(windowed, setting, size)
     one = BACKENDS[backend]
     shapes = () if shape == ANY else (conformance.SHAPES[shape],)
     if one.interpreted:

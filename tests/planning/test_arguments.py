@@ -16,7 +16,7 @@ def calls(monkeypatch):
 ALL = {
     "--set": "a=1", "--nodes": "2", "--batch-size": "8", "--constraints": "c", "--reserve": "0.2", "--objective": "gpus",
     "--rows": "t=1", "--lengths": "l=1", "--statistics": "s", "--price": "cpu=1", "--what-if": "nodes=1", "--why": "t",
-    "--out": "o", "--html": "h", "--json": None,
+    "--out": "o", "--html": "h", "--json": None, "--new-cluster": "n", "--distinct": "t=0.5",
 }  # fmt: skip
 
 
@@ -26,20 +26,22 @@ def test_what_is_given_arrives_and_the_rest_has_its_default(calls):
     assert cli.main(["--debug", "plan", "c.yaml", "--cluster", "cpu", *words]) == 0
     asked = Asked(
         "c.yaml", "cpu", set=["a=1"], nodes=2, batch_size=8, constraints="c", reserve=0.2, rows=["t=1"], lengths=["l=1"],
-        statistics="s",
+        statistics="s", distinct=["t=0.5"],
     )  # fmt: skip
-    output = Output("gpus", ["cpu=1"], ["nodes=1"], ["t"], "o", "h", True)
+    output = Output("gpus", ["cpu=1"], ["nodes=1"], ["t"], "o", "h", True, "n")
     assert calls == [(("plan", Asked("c.yaml", "cpu"), Output()), {}), (("plan", asked, output), {})]
 
 
 def test_commands_of_two_words(calls):
     assert cli.main(["plan", "diff", "a.json", "b.json", "--json"]) == 0
     assert cli.main(["--debug", "plan", "score", "runs/x", "--out", "c.yaml", "--trust-run"]) == 0
-    assert cli.main(["plan", "score", "runs/x", "--cluster", "cpu", "--json"]) == 0
+    assert cli.main(["plan", "score", "runs/x", "runs/y", "--cluster", "cpu", "--json"]) == 0
+    assert cli.main(["plan", "improve", "runs/x", "--out", "p.json"]) == 0
     assert calls == [
         (("plan diff", "a.json", "b.json", True), {}),
-        (("plan score", "runs/x", None), {"out": "c.yaml", "as_json": False, "trust": True}),
-        (("plan score", "runs/x", "cpu"), {"out": None, "as_json": True, "trust": False}),
+        (("plan score", ["runs/x"], None), {"out": "c.yaml", "as_json": False, "trust": True}),
+        (("plan score", ["runs/x", "runs/y"], "cpu"), {"out": None, "as_json": True, "trust": False}),
+        (("plan improve", "runs/x", None), {"out": "p.json", "as_json": False, "trust": False}),
     ]
 
 
@@ -51,7 +53,8 @@ def left(argv, capsys):
     return caught.value.code, printed.out + printed.err
 
 
-HAS = {"diff": ("--json",), "score": ("--cluster", "--out", "--json", "--trust-run")}
+OF_A_RUN = ("--cluster", "--out", "--json", "--trust-run")
+HAS = {"diff": ("--json",), "score": OF_A_RUN, "improve": OF_A_RUN}
 
 
 @pytest.mark.parametrize("command", HAS)
@@ -72,8 +75,6 @@ def test_an_option_that_a_command_does_not_have_is_an_error(calls, capsys, comma
     [
         (["diff", "a"], "interformer plan diff: error: the following arguments are required: B"),
         (["score"], "interformer plan score: error: the following arguments are required: RUN"),
-        (["score", "a", "b"], "unrecognized arguments: b"),
-        (["c.yaml"], "interformer plan: error: the following arguments are required: --cluster"),
         (["c.yaml", "d.yaml", "--cluster", "cpu"], "unrecognized arguments: d.yaml"),
         (["c.yaml", "--cluster", "cpu", "--trust-run"], "unrecognized arguments: --trust-run"),
         (["c.yaml", "--cluster", "cpu", "--objective", "money"], "invalid choice: 'money'"),

@@ -27,7 +27,7 @@ from interformer_rec.planning.constraints import (
     why_not,
     without_default,
 )
-from tests.planning.cases import CONFIG, CPU, problem
+from tests.planning.cases import CONFIG, CPU, GPU, problem
 
 POOLED, SEQUENCE, WIDE = TableKind("p", True, 32), TableKind("s", False, 32), TableKind("w", True, 128)
 
@@ -164,13 +164,14 @@ def test_auto_for_a_table_goes_over_the_default():
     assert set(allowed(SEQUENCE, of_run("row_wise", s="auto"), "cpu", 2)) == {"table_wise", "row_wise"}
 
 
-def test_kernels_of_a_file_leave_the_default_of_the_run(tmp_path: Path):
+def test_kernels_of_a_file_go_over_the_default_of_the_run(tmp_path: Path):
     (tmp_path / "c.yaml").write_text(
         "tables: {s: {kernels: [fused_uvm]}, p: {kernels: [fused_uvm]}}\n", encoding="utf-8"
     )
     sharding, kinds = ShardingConfig(default="data_parallel"), {kind.name: kind for kind in KINDS}
     wishes = load_wishes(str(tmp_path / "c.yaml"), sharding, kinds)
-    assert allowed(POOLED, wishes, "cuda", 8) == {"data_parallel": ["dense"]}
+    assert allowed(POOLED, wishes, "cuda", 8)["table_wise"] == ["fused_uvm"]  # and the plan names it
+    assert "data_parallel" not in allowed(POOLED, wishes, "cuda", 8)
     assert allowed(SEQUENCE, wishes, "cuda", 8).keys() == {"table_wise", "row_wise"}
 
 
@@ -181,3 +182,13 @@ def test_a_default_that_a_table_cannot_have_is_named_in_the_plan(tmp_path: Path)
     assert types["item"] == types["tag"] == "row_wise"
     (note,) = asked.notes
     assert note == passed_over("row_wise", ["user", "city", "words"])
+
+
+def test_kernels_of_ones_own_are_kept_or_refused(tmp_path: Path):
+    """A table that is to lie in host memory is not replicated in silence; where there is none it is an error."""
+    (tmp_path / "c.yaml").write_text("tables: {user: {kernels: [fused_uvm]}}")
+    placed = place(problem(tmp_path, GPU, constraints=str(tmp_path / "c.yaml")))
+    (user,) = [option for option in placed.options if option.name == "user"]
+    assert user.compute_kernel == "fused_uvm" and user.sharding_type != "data_parallel"
+    with pytest.raises(InputError, match="constraints leave table 'user' no option"):
+        place(problem(tmp_path, CPU, constraints=str(tmp_path / "c.yaml")))

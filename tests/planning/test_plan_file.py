@@ -11,8 +11,9 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.types import ShardingEnv
 
 from interformer_rec.config.optimizer import OptimizerConfig, Schedule
-from interformer_rec.config.run import load
+from interformer_rec.config.run import ShardingConfig, load
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.lookup.communication import Exchange
 from interformer_rec.distributed.lookup.tables import initialise_tables
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
 from interformer_rec.distributed.parallelize import Parallel
@@ -23,7 +24,7 @@ from interformer_rec.model.task import build_task
 from interformer_rec.planning.answer import place
 from interformer_rec.planning.cost.sizes import find_sizes
 from interformer_rec.planning.load_plan import load_plan
-from interformer_rec.planning.plan_file import diff, read_plan, to_dict, write_plan
+from interformer_rec.planning.plan_file import read_plan, to_dict, write_plan
 from tests.launch import on_one, on_ranks
 from tests.planning.cases import CPU, problem
 from tests.planning.measure import batch_of
@@ -48,7 +49,7 @@ def train(env: Environment, config_path: str, plan_path: str) -> dict[str, Any]:
     sizes = find_sizes(config)
     torch.manual_seed(1)
     task = build_task(config.features, config.model, sizes.rows, device=torch.device("meta"))
-    plan = load_plan(plan_path, task, ranks=env.world_size, ranks_per_node=env.local_world_size, device="cpu")
+    plan = load_plan(plan_path, task, ranks=env.world_size, ranks_per_node=env.local_world_size, device="cpu").tables
     options = OptimizerConfig()
     model = DistributedModelParallel(
         task, ShardingEnv.from_process_group(dist.group.WORLD), env.device, plan, sharders(fused_params(options.embedding, env.device))
@@ -65,7 +66,7 @@ def train(env: Environment, config_path: str, plan_path: str) -> dict[str, Any]:
         optimizer.step()
         losses.append(float(loss.detach()))
     measured = {"weights": 0, "state": 0}
-    for _, parts in local_state(Parallel(model, optimizer, [], prefetch=False)):
+    for _, parts in local_state(Parallel(model, optimizer, [], Exchange(False, "fp32"), prefetch=False)):
         for name, tensor in parts.items():
             measured["weights" if name == "weight" else "state"] += tensor.numel() * tensor.element_size()
     return {"losses": losses, **measured}
@@ -92,7 +93,7 @@ def test_the_file_gives_the_plan_that_was_found(tmp_path: Path):
     placed = place(problem(tmp_path, CPU))
     path = str(tmp_path / "p.json")
     write_plan(path, to_dict(placed))
-    plan = load_plan(path, meta_task(str(tmp_path / "small.yaml")), ranks=2, ranks_per_node=2, device="cpu").plan
+    plan = load_plan(path, meta_task(str(tmp_path / "small.yaml")), ranks=2, ranks_per_node=2, device="cpu").tables.plan
     assert set(plan) == {"embeddings.ebc", "embeddings.ec"}
     for option in placed.options:
         sharding = plan[option.path][option.name]
@@ -125,11 +126,11 @@ def test_a_plan_for_something_else_is_refused_with_every_difference(tmp_path: Pa
 def test_a_plan_file_and_a_wish_that_differ_are_an_error(tmp_path: Path):
     path = written(tmp_path)
     task, item = meta_task(str(tmp_path / "small.yaml")), read_plan(path).tables["item"].sharding
-    load_plan(path, task, 2, 2, "cpu", {"item": item, "user": "auto"})
+    load_plan(path, task, 2, 2, "cpu", ShardingConfig(tables={"item": item, "user": "auto"}))
     with pytest.raises(
         InputError, match=rf"sharding\.tables\.item is data_parallel, but sharding\.plan makes it {item}"
     ):
-        load_plan(path, task, 2, 2, "cpu", {"item": "data_parallel"})
+        load_plan(path, task, 2, 2, "cpu", ShardingConfig(tables={"item": "data_parallel"}))
 
 
 def test_a_plan_with_holes_is_refused(tmp_path: Path):
@@ -151,6 +152,17 @@ ODD = {
     ),
     "a type that the device lacks": (lambda table: table.update(sharding="grid_shard"), "TorchRec has no grid_shard"),
     "a type that is none": (lambda table: table.update(sharding="../x"), "TorchRec has no ../x"),
+    "two shards that overlap": (
+        lambda table: table.update(sharding="row_wise", shards=[[0, 0, 0, 301, 8], [1, 200, 0, 100, 8]]), "overlap"
+    ),
+    "two whole tables": (
+        lambda table: table.update(sharding="table_wise", shards=[[0, 0, 0, 200, 8], [1, 200, 0, 201, 8]]),
+        "table_wise is one shard, not 2",
+    ),
+    "rows on one rank twice": (
+        lambda table: table.update(sharding="row_wise", shards=[[0, 0, 0, 200, 8], [0, 200, 0, 201, 8]]), "each of the 2 ranks"
+    ),
+    "a kernel that the device lacks": (lambda table: table.update(kernel="fused_uvm"), "TorchRec has no kernel fused_uvm"),
     "a kernel that is none": (lambda table: table.update(kernel="quick"), "tables.item.kernel"),
 }  # fmt: skip
 
@@ -173,18 +185,6 @@ def test_files_that_are_no_plans(tmp_path: Path, text: str, part: str):
         read_plan(str(tmp_path / "p.json"))
     with pytest.raises(InputError, match="cannot read plan"):
         read_plan(str(tmp_path / "nothing.json"))
-
-
-def test_diff_names_what_lies_elsewhere(tmp_path: Path):
-    first = written(tmp_path)
-    assert not any(diff(first, first).values())
-    (tmp_path / "c.yaml").write_text("tables: {item: {sharding: [table_wise]}}")
-    second = str(tmp_path / "second.json")
-    write_plan(second, to_dict(place(problem(tmp_path, CPU, constraints=str(tmp_path / "c.yaml"), batch_size=32))))
-    found = diff(first, second)
-    assert found["job"] == {"batch_size": (16, 32)}
-    assert found["tables"]["item"][1].startswith("table_wise/fused on ")
-    assert found["step"]["total"][0] != found["step"]["total"][1]
 
 
 def test_the_same_question_gives_the_same_file(tmp_path: Path):

@@ -16,16 +16,16 @@ from tests.launch import on_one
 
 
 def _plan(env, default, wishes):
-    return {row["table"]: row for row in build(env, default, **wishes).plan}
+    return {one.table: one for one in build(env, default, **wishes).plan}
 
 
 def test_auto_does_not_cut_narrow_rows():
-    assert not any("column" in row["sharding"] for row in on_one(_plan, "auto", {}).values())
+    assert not any("column" in one.sharding for one in on_one(_plan, "auto", {}).values())
 
 
 def test_a_wish_holds_for_its_table_only():
     plan = on_one(_plan, "table_wise", {"seq_a": "row_wise"})
-    assert {name: row["sharding"] for name, row in plan.items()} == {
+    assert {name: one.sharding for name, one in plan.items()} == {
         "bag_a": "table_wise",
         "bag_b": "table_wise",
         "seq_a": "row_wise",

@@ -67,7 +67,8 @@ class Case:
         with torch.no_grad():
             if len(graphs) == 1:
                 return graphs[0](*inputs[0])
-            return graphs[1](graphs[0](*inputs[0]), torch.arange(len(self.dense)), *inputs[1])
+            owners = torch.arange(len(self.dense))
+            return graphs[1](graphs[0](*inputs[0]), owners, *(one[:, None] for one in inputs[1])).squeeze(1)
 
 
 def tensors(reads: Reads, dense: Tensor, embedded: Embedded, places: int | None, junk: float) -> list[Tensor]:

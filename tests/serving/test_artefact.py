@@ -5,11 +5,14 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from interformer_rec.errors import DamagedError, InputError
+from interformer_rec.install import graphs
 from interformer_rec.serving import artefact
+from interformer_rec.serving.published import pointer
 from interformer_rec.storage import Storage
 from tests.s3 import s3_server
 
@@ -31,7 +34,7 @@ def version_folder(place):
         "model.json",
         "config.yaml",
         "dense.safetensors",
-        "tables/00000.safetensors",
+        "tables/00008.safetensors",
         "golden.jsonl",
         "features/fitted.json",
     ],
@@ -118,7 +121,7 @@ def test_a_runtime_without_graphs_is_named(place):
 
 def test_a_version_in_a_store_is_copied_and_checked(exported):
     folder = version_folder(exported[1])
-    sha256 = artefact.current(str(exported[1])).sha256
+    sha256 = pointer.current(str(exported[1])).sha256
     with s3_server() as store:
         place = Storage.open(store.uri("models/served"))
         artefact.publish(place, folder, folder.name, sha256)
@@ -145,8 +148,11 @@ def test_a_store_that_cannot_be_written_is_named(exported):
 def test_answering_needs_no_torchrec_and_no_fbgemm(exported):
     code = f"""
 import sys
+from dataclasses import replace
 sys.modules["torchrec"] = sys.modules["fbgemm_gpu"] = None
+from interformer_rec.install import graphs
 from interformer_rec.serving import artefact
+from interformer_rec.serving.published import pointer
 from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.scorer import probabilities
 version = artefact.open({str(exported[1])!r})
@@ -157,3 +163,25 @@ assert abs(scores - [list(one["scores"].values()) for one in golden]).max() < 1e
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "with_torch", "without"),
+    [
+        (("aoti", "onnx"), "aoti", "onnx"),
+        (("onnx",), "onnx", "onnx"),
+        (("aoti",), "aoti", None),
+        ((), "eager", None),
+    ],
+)
+def test_without_torch_onnx_answers_or_the_reason_is_said(exported, monkeypatch, runtimes, with_torch, without):
+    found = artefact.open(str(exported[1]))
+    version = replace(found, contents=found.contents.model_copy(update={"runtimes": runtimes}))
+    assert version.preferred == with_torch
+    monkeypatch.setattr(graphs, "torch_is_here", lambda: False)
+    assert version.preferred == (without or with_torch)
+    if without is None:
+        with pytest.raises(
+            InputError, match=f"the {with_torch} graphs .* need torch, which is not installed.*--runtime onnx"
+        ):
+            version.scorer()

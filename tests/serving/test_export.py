@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,10 @@ from interformer_rec.cli import main
 from interformer_rec.errors import InputError
 from interformer_rec.install import graphs
 from interformer_rec.serving import artefact
-from interformer_rec.serving import export as exporting
 from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.export import export
+from interformer_rec.serving.making import compare
+from interformer_rec.serving.published import pointer
 from interformer_rec.serving.scorer import probabilities
 from interformer_rec.training import run
 from interformer_rec.training.scoring.trained import predict
@@ -76,12 +78,29 @@ def test_an_empty_option_is_refused_and_writes_nothing(began, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_a_checkpoint_and_data_are_no_place_for_an_exported_model(began, synthetic, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(began[1], folder)
+    (checkpoint,) = (folder / "checkpoints").glob("step-*")
+    before = set(tmp_path.rglob("*"))
+    for out, words in {
+        folder: "is the folder of a run",
+        checkpoint: "lies in a checkpoint",
+        folder / "checkpoints" / "served": "run's own folder",
+        synthetic: "holds data",
+        synthetic / "train" / "served": "would be read as rows of data.train",
+    }.items():
+        assert main(["export", str(folder), "--out", str(out), "--runtime", "eager"]) == 2, out
+        assert words in " ".join(capsys.readouterr().err.split()), out
+    assert set(tmp_path.rglob("*")) == before
+
+
 def test_a_second_version_stands_beside_the_first(began, tmp_path):
     place = tmp_path / "served"
     first = export(str(began[1]), str(place), runtime="eager")["version"]
     checkpoint = next((began[1] / "checkpoints").glob("step-*"))
     second = export(str(checkpoint), str(place), "fp16", runtime="eager", data=began[0]["data"]["valid"])["version"]
-    assert artefact.current(str(place)).version == second > first
+    assert pointer.current(str(place)).version == second > first
     assert {path.name for path in (place / "versions").iterdir()} == {first, second}
     assert artefact.open(str(place), first).name == first
     forms = {table.form for table in artefact.open(str(place)).contents.tables.values()}
@@ -92,23 +111,13 @@ def test_a_model_that_does_not_score_as_predict_is_not_published(began, tmp_path
     place = tmp_path / "served"
     export(str(began[1]), str(place), "int8", "eager")
     before = (place / "current.json").read_bytes()
-    monkeypatch.setitem(exporting.BOUNDS, "int8", 1e-7)
+    monkeypatch.setitem(compare.BOUNDS, "int8", 1e-7)
     with pytest.raises(
         InputError, match=r"\(eager, int8 tables\) differs from interformer predict by .* Nothing was published"
     ):
         export(str(began[1]), str(place), "int8", "eager")
     assert (place / "current.json").read_bytes() == before
     assert len(list((place / "versions").iterdir())) == 1
-
-
-def test_onnx_scores_as_predict(began, tmp_path, capsys):
-    argv = ["export", str(began[1]), "--out", str(tmp_path / "served"), "--runtime", "onnx", "--json"]
-    assert main(argv) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["onnx: largest logit difference"] <= 1e-5
-    version = artefact.open(str(tmp_path / "served"))
-    assert version.preferred == "onnx"
-    assert (version.folder / "graphs" / "whole.onnx").exists()
 
 
 def test_a_split_ensemble_of_which_one_member_is_trained(began, tmp_path):
@@ -156,7 +165,7 @@ def test_a_uri_is_a_place(began, tmp_path, scheme):
     place = f"file://{tmp_path}/served" if scheme == "file" else f"{scheme}/{tmp_path.name}"
     first = export(str(began[1]), place, runtime="eager")["version"]
     second = export(str(began[1]), place, "int8", runtime="eager")["version"]
-    assert artefact.current(place).version == second > first
+    assert pointer.current(place).version == second > first
     for name in (first, second):
         version = artefact.open(place, name)
         golden, encoder = version.golden(), Encoder(version.config.features, version.fitted, version.signature)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from benchmarks.serving.whole_tables import WholeTables
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.run import RunConfig
 from interformer_rec.data.collate import collate
@@ -33,12 +34,12 @@ from interformer_rec.serving import artefact, write
 from interformer_rec.serving.contents import Runtime
 from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.scorer import Scorer
-from interformer_rec.serving.signature import Signature, columns_by_side
+from interformer_rec.serving.signature import Signature, columns_by_side, signature_of
 from tests.model.cases import random_config
 from tests.serving.encode.random_rows import Case, random_case, random_rows
 from tests.serving.rectangles import parameters_everywhere
 
-QUICK, SLOW, COMPILED = range(5), range(5, 120), range(1000, 1006)
+QUICK, SLOW, MANY, COMPILED = range(5), range(5, 25), range(25, 120), range(1000, 1006)
 BOUND, ROWS = 1e-5, 9
 MOST_ROWS = 10_000  # of a table
 MOST_LOGIT = 10.0  # random weights without normalisation reach 1e31, where float32 has no digit left to compare
@@ -134,15 +135,17 @@ def exported(rng: random.Random, folder: Path, runtimes: Sequence[Runtime] = ())
     version = folder / "version"
     version.mkdir()
     made = {"runtimes": tuple(runtimes), "isa": "x86-64-v3", "members": write.trained_members(task.model)}
-    tables = write.write_tables(version, local_shards(task), "fp32")
+    made |= {"graphs": None, "weights": {"step": 0, "full": "0" * 64}}
+    whole = {shard.table: shard.tensor.detach() for shard in local_shards(task)}
+    tables = write.write_tables(version, WholeTables(whole), "fp32")
     write.write_weights(version, task.model)
     write.write_graphs(version, config, task.model, runtimes, "x86-64-v3")
-    contents = write.write_contents(version, "v", config, fitted, tables, **made)
+    contents = write.write_contents(version, "v", config, tables, **made)
+    assert fitted.meaning is not None
+    write.write_signature(version, signature_of(fitted.meaning, absent="null"))
     scorers = {one: artefact.scorer_of(version, contents, config, one) for one in (*runtimes, "eager")}
     raw = (version / artefact.SIGNATURE).read_bytes()
-    signature = Signature.from_json(raw, "signature.json")
-    inputs = [one.model_copy(update={"absent": "null" if one.nullable else "refused"}) for one in signature.inputs]
-    encoder = Encoder(config.features, fitted, signature.model_copy(update={"inputs": tuple(inputs)}))
+    encoder = Encoder(config.features, fitted, Signature.from_json(raw, "signature.json"))
     return Exported(case, config, fitted, task, encoder, scorers, folder)
 
 
@@ -200,7 +203,13 @@ def test_what_is_exported_scores_as_the_task_of_many_models(seed, tmp_path):
     check_one(seed, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.release
+@pytest.mark.parametrize("seed", MANY)
+def test_what_is_exported_scores_as_the_task_of_very_many_models(seed, tmp_path):
+    check_one(seed, tmp_path)
+
+
+@pytest.mark.release
 @pytest.mark.skipif(graphs.compiler() is None, reason="no C++ compiler")
 @pytest.mark.parametrize("seed", COMPILED)
 def test_graphs_score_as_the_task(seed, tmp_path):

@@ -17,7 +17,7 @@ MEASURE = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from interformer_rec.serving.tables import MappedTable
+from interformer_rec.serving.tables import TableFile
 
 def resident():
     lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
@@ -26,7 +26,7 @@ def resident():
 path, form, rows, width, asked = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
 np.zeros(8).take(np.arange(8), axis=0)
 before = resident()
-table = MappedTable(path, form, rows, width)
+table = TableFile(path, form, rows, width)
 opened = resident()
 found = table.take(np.linspace(0, rows - 1, asked).astype(np.int64))
 after = resident()

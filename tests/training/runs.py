@@ -41,8 +41,8 @@ TWO_RANKS = [
 
 
 def records(folder: Path, split: str) -> list[dict]:
-    """The records of one kind in metrics.jsonl."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    """The records of one kind in metrics.jsonl; a run that goes on may have written half of its last line."""
+    lines = (folder / "metrics.jsonl").read_text().rpartition("\n")[0].splitlines()
     return [record for record in map(json.loads, lines) if record["split"] == split]
 
 

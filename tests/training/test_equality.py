@@ -7,7 +7,6 @@ import pytest
 import torch.distributed as dist
 
 from interformer_rec.config import run as config
-from interformer_rec.data.collate import collate  # noqa: F401 - the real batches come through it
 from interformer_rec.data.fit import fit
 from interformer_rec.training.build import build_parallel
 from interformer_rec.training.pipeline import Pipeline
@@ -44,7 +43,7 @@ def train(env, settings):
             dist.all_reduce(total)
             losses.append(float(total) / env.world_size)
     dense = {n: p.detach().numpy().copy() for n, p in parallel.model.named_parameters() if "embedding" not in n}
-    return first, losses[:STEPS], whole_state(env, parallel), dense, {row["sharding"] for row in parallel.plan}
+    return first, losses[:STEPS], whole_state(env, parallel), dense, {one.sharding for one in parallel.plan}
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +53,10 @@ def one(synthetic, tmp_path_factory):
     return on_one(train, config.load(synthetic / "config.yaml", [*SMALL, *OVERRIDES, f"training.out={out}"]))
 
 
-@pytest.mark.parametrize("plan", EXACT_PLANS)
-def test_two_ranks_train_as_one(one, small, plan):
-    two = on_ranks(2, train, small(f"sharding.default={plan}", *OVERRIDES))[0]
+@pytest.mark.parametrize("plan, microbatches", [*((plan, 1) for plan in EXACT_PLANS), ("row_wise", 3)])
+def test_two_ranks_train_as_one(one, small, plan, microbatches):
+    settings = small(f"sharding.default={plan}", f"training.microbatches={microbatches}", *OVERRIDES)
+    two = on_ranks(2, train, settings)[0]
     assert plan in two[4]
     for name, array in one[0].items():
         np.testing.assert_array_equal(two[0][name], array, err_msg=f"first {name}")

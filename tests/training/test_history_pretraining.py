@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
+from interformer_rec.data.loader import Loader
+from interformer_rec.errors import InputError
 from interformer_rec.training import run
 from tests.training.runs import records
 
@@ -52,3 +55,39 @@ def test_a_run_stopped_among_events_goes_on_bit_for_bit(small, tmp_path):
     assert run.train(small(*PRETRAINING, parts), resume=True) == 0
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_samples_a_second_count_events_then_rows(small, tmp_path, capfd):
+    assert run.train(small(*PRETRAINING)) == 0
+    said = capfd.readouterr().err
+    assert " events/s" in said and " rows/s" in said and "samples/s" not in said
+    for record in records(tmp_path / "run", "train"):
+        assert ("events" in record) == (record["epoch"] == 0)
+        counted = record.get("events", record["rows"])
+        assert record["samples_per_second"] == pytest.approx(counted / record["seconds"])
+
+
+def test_an_epoch_without_events_is_not_run(small, tmp_path, capfd):
+    many = [PRETRAINING[0].replace("epochs: 1", "epochs: 12"), *PRETRAINING[1:], "training.epochs=13"]
+    assert run.train(small(*many, "data.valid=null", "data.test=null")) == 0
+    found = records(tmp_path / "run", "train")
+    epochs = sorted({record["epoch"] for record in found})
+    assert 2 < len(epochs) < 13 and epochs == [*range(len(epochs) - 1), 12]  # then one of rows
+    assert all(sum(record["events"] for record in found if record["epoch"] == epoch) > 0 for epoch in epochs[:-1])
+    said = capfd.readouterr().err
+    assert f"epochs {len(epochs) - 1} to 11 are not run (data.history_pretraining.epochs: 12)" in said
+    assert f"step {found[-1]['step']}/{found[-1]['step']}" in said  # the total is of those that are run
+
+
+def test_an_epoch_that_turns_out_to_have_no_events_is_an_error(small, monkeypatch):
+    monkeypatch.setattr(Loader, "pretraining_events", lambda self: iter([(0, (10**9, 1))]))
+    many = [PRETRAINING[0].replace("epochs: 1", "epochs: 12"), *PRETRAINING[1:], "training.epochs=13"]
+    with pytest.raises(InputError, match="no event of the histories was left for epoch"):
+        run.train(small(*many, "data.valid=null", "data.test=null"))
+
+
+def test_histories_without_an_event_are_refused(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(Loader, "pretraining_events", lambda self: iter([(0, (0, 1501))]))
+    with pytest.raises(InputError, match="hold no event that can be drawn"):
+        run.train(small(*PRETRAINING))
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()

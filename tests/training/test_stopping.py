@@ -14,8 +14,8 @@ import pytest
 
 from interformer_rec.config.run import RunConfig
 from interformer_rec.training import run
+from interformer_rec.training.log_interval import LogInterval
 from interformer_rec.training.stopping import STOP_SIGNALS, StopRequest
-from interformer_rec.training.window import Window
 from tests.training.runs import TWO_RANKS, records, save_config
 
 
@@ -51,13 +51,13 @@ def test_nohup_lets_a_run_live_but_not_against_its_agent(ignored_hangup: None, m
 def test_a_hangup_saves_and_ends_the_run_like_sigterm(
     small: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    exchange = Window.exchange
+    exchange = LogInterval.exchange
 
-    def hang_up(window: Window) -> dict[str, float]:
+    def hang_up(interval: LogInterval, events: bool) -> dict[str, float]:
         os.kill(os.getpid(), number)
-        return exchange(window)
+        return exchange(interval, events)
 
-    monkeypatch.setattr(Window, "exchange", hang_up)
+    monkeypatch.setattr(LogInterval, "exchange", hang_up)
     assert run.train(small("training.log_every_steps=1", "data.valid=null", "data.test=null")) == 128 + number
     folder = tmp_path / "run"
     step = records(folder, "train")[-1]["step"]

@@ -68,5 +68,15 @@ def test_other_rows_inside_an_epoch_are_no_place_to_go_on_from(path: str) -> Non
 
 
 def test_a_run_is_over_after_its_epochs_or_steps() -> None:
-    assert not is_over(TrainingConfig(epochs=2), 1, 10**6) and is_over(TrainingConfig(epochs=2), 2, 5)
-    assert is_over(TrainingConfig(epochs=2, max_steps=5), 0, 5) and not is_over(TrainingConfig(max_steps=5), 0, 4)
+    assert not is_over(2, None, 1, 10**6) and is_over(2, None, 2, 5)
+    assert is_over(2, 5, 0, 5) and not is_over(1, 5, 0, 4)
+
+
+def test_epochs_that_are_left_out_have_no_steps(path):
+    loader = rows(path)
+    position = Position(TrainingConfig(epochs=5), loader, range(2, 4))
+    assert position.total_steps == 3 * loader.steps
+    position.epoch = 2
+    assert position.steps_left == 0
+    position.pass_over()
+    assert position.epoch == 4 and position.steps_left == loader.steps

@@ -86,5 +86,14 @@ def records_of(folder: Path) -> list[dict]:
 def test_the_trainer_imports_no_hook() -> None:
     tree = ast.parse(Path(trainer.__file__).read_text(encoding="utf-8"))
     names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    beside = ("window", "length_statistics", "saving", "measure", "run_log", "run_folder", "watchdog", "checkpoint")
+    beside = (
+        "log_interval",
+        "length_statistics",
+        "saving",
+        "measure",
+        "run_log",
+        "run_folder",
+        "watchdog",
+        "checkpoint",
+    )
     assert [name for name in names if set(name.split(".")) & set(beside)] == []

@@ -99,6 +99,16 @@ def lists(column: pa.ChunkedArray) -> Lists:
     return Lists(starts, lengths, nulls, pa.chunked_array([p[3] for p in parts], value_type))
 
 
+def elements(found: Lists, counts: np.ndarray) -> pa.ChunkedArray:
+    """The elements of all rows end to end, as many of each row as `counts` (rows,) says: nulls behind a list's end."""
+    starts, total = found.starts, int(counts.sum())
+    if np.array_equal(found.lengths, counts) and np.array_equal(starts[1:], starts[:-1] + counts[:-1]):
+        return found.values.slice(int(starts[0]) if len(starts) else 0, total)
+    inside = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+    index = pa.array(np.repeat(starts, counts) + inside, mask=inside >= np.repeat(found.lengths, counts))
+    return found.values.take(index)
+
+
 def is_string(type_: pa.DataType) -> bool:
     """Strings in any of Arrow's layouts, dictionaries of strings included."""
     return is_text(type_.value_type if pa.types.is_dictionary(type_) else type_)

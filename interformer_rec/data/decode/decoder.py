@@ -153,8 +153,12 @@ class Decoder:
 
 
 def row_maps(features: FeatureSchema, fitted: Fitted) -> dict[str, RowMap]:
-    """The map of every table."""
-    return {name: row_map(name, table, fitted.vocabularies.get(name)) for name, table in features.tables.items()}
+    """The map of every table; one that `fitted` has made before, unless its vocabulary has changed since."""
+    for name, table in features.tables.items():
+        vocabulary, made = fitted.vocabularies.get(name), fitted.maps.get(name)
+        if made is None or made[0] != table or made[1] is not vocabulary:
+            fitted.maps[name] = (table, vocabulary, row_map(name, table, vocabulary))
+    return {name: fitted.maps[name][2] for name in features.tables}
 
 
 def _widest(types: Iterable[np.dtype]) -> np.dtype:

@@ -50,7 +50,7 @@ class RowMap(Protocol):
 
 
 def row_map(name: str, table: Table, vocabulary: pa.Array | None = None) -> RowMap:
-    """The map of a table; a vocab table needs its fitted vocabulary (row of the k-th id: special_rows + k)."""
+    """The map of a table; a vocab table needs its fitted vocabulary (row of the k-th id: special_rows + k; null: nobody's row)."""
     if table.ids == "vocab":
         assert vocabulary is not None, f"vocab table {name!r} has no fitted vocabulary"
         return VocabMap(name, vocabulary)
@@ -134,21 +134,25 @@ class IdentityMap:
 
 
 class VocabMap:
-    """Position in a fitted list of distinct ids; others get the unknown row."""
+    """Place in a fitted list of distinct ids, which may have nulls; others get the unknown row."""
 
     def __init__(self, name: str, vocabulary: pa.Array) -> None:
         self._name, self.type = name, row_type(len(vocabulary) + UNKNOWN_ROW + 1)
         self._strings: dict[str, int] | None = None
         self._lookup: _Direct | _Hashed | None = None
+        rows = np.arange(UNKNOWN_ROW + 1, UNKNOWN_ROW + 1 + len(vocabulary))
+        if vocabulary.null_count:  # of a growing table: rows without an id
+            rows = rows[vocabulary.is_valid().to_numpy(zero_copy_only=False)]
+            vocabulary = vocabulary.drop_null()
         if not len(vocabulary):  # all that come are unknown, of whichever kind
             self._strings, vocabulary = {}, pa.array([], pa.int64())
         elif not pa.types.is_integer(vocabulary.type):
-            self._strings = {text: row for row, text in enumerate(vocabulary.to_pylist(), UNKNOWN_ROW + 1)}
+            self._strings = dict(zip(vocabulary.to_pylist(), rows.tolist(), strict=True))
             return
         ids = vocabulary.to_numpy().astype(np.int64)
         low, high = (min(int(ids.min()), 0), int(ids.max())) if len(ids) else (0, 0)
         direct = high - low < max(SMALL_SPAN, min(LARGE_SPAN, SPREAD * len(ids)))
-        self._lookup = _Direct(ids, low, high, self.type) if direct else _Hashed(ids, self.type)
+        self._lookup = _Direct(ids, rows, low, high, self.type) if direct else _Hashed(ids, rows, self.type)
 
     def ints(self, ids: np.ndarray) -> np.ndarray:
         """As RowMap.ints."""
@@ -193,11 +197,11 @@ class VocabMap:
 class _Direct:
     """A table with a row for every possible id between the smallest and the largest."""
 
-    def __init__(self, ids: np.ndarray, low: int, high: int, type_: np.dtype) -> None:
+    def __init__(self, ids: np.ndarray, rows: np.ndarray, low: int, high: int, type_: np.dtype) -> None:
         # One more entry after the largest id: mode="clip" sends all larger ones there.
         self._low = low
         self._table = np.full(high - low + 2, UNKNOWN_ROW, type_)
-        self._table[ids - low] = np.arange(UNKNOWN_ROW + 1, UNKNOWN_ROW + 1 + len(ids))
+        self._table[ids - low] = rows
 
     def rows(self, ids: np.ndarray, out: np.ndarray) -> None:
         if self._low == 0 and ids.dtype == np.int32:
@@ -218,12 +222,12 @@ class _Direct:
 class _Hashed:
     """Open addressing with linear probing, in numpy: for ids spread so widely that a direct table would be too large."""
 
-    def __init__(self, ids: np.ndarray, type_: np.dtype) -> None:
+    def __init__(self, ids: np.ndarray, rows: np.ndarray, type_: np.dtype) -> None:
         bits = max(4, (8 * len(ids) - 1).bit_length())  # at most an eighth full: few ids need a second probe
         self._shift, self._mask = np.uint64(64 - bits), np.int64((1 << bits) - 1)
-        self._id_of_row = np.concatenate([np.zeros(UNKNOWN_ROW + 1, np.int64), ids])
+        self._id_of_row = np.zeros(int(rows.max()) + 1, np.int64)
+        self._id_of_row[rows] = ids
         self._rows = np.full(self._mask + 1, UNKNOWN_ROW, type_)
-        rows = np.arange(UNKNOWN_ROW + 1, UNKNOWN_ROW + 1 + len(ids))
         slots = self._slots(ids)
         while len(rows):
             free = self._rows[slots] == UNKNOWN_ROW

@@ -38,6 +38,11 @@ class Jagged:
     def _bytes(self) -> dict[int, pa.Buffer]:
         return {}  # bytes an event -> offsets in bytes: made once, not once a batch
 
+    def take(self, rows: Rows) -> Jagged:
+        """These rows, in this order, each with all of its events."""
+        times = None if self.timestamps is None else self.pick(self.timestamps, rows)
+        return Jagged(pick(self.lengths, rows), self.pick(self.events, rows), times)
+
     def pick(self, values: np.ndarray, rows: Rows) -> np.ndarray:
         """`values` (events or timestamps) of these rows only, end to end; maybe a view."""
         if isinstance(rows, slice):

@@ -37,11 +37,11 @@ def columns_of(features: FeatureSchema, labels: bool) -> tuple[str, ...]:
 def check_kinds(source: Source, features: FeatureSchema, labels: bool) -> None:
     """Raises InputError that names file, column, type found and types allowed, or the table that mixes integers and strings."""
     schema = source.require(columns_of(features, labels))
-    check = _Check(source, schema)
+    check = _Check(source, schema, features.candidate_columns)
     for dense in features.dense:
         check.number(dense.column, f"dense feature {dense.name!r}", dense.fill is not None)
     for single in features.ids:
-        check.id(single.column, schema.field(single.column).type, single.table, f"id feature {single.name!r}", features)
+        check.id(single.column, check.type(single.column), single.table, f"id feature {single.name!r}", features)
     for bag in features.bags:
         check.id(
             bag.column,
@@ -68,12 +68,30 @@ def check_kinds(source: Source, features: FeatureSchema, labels: bool) -> None:
 
 
 class _Check:
-    def __init__(self, source: Source, schema: pa.Schema) -> None:
-        self._source, self._schema = source, schema
+    def __init__(self, source: Source, schema: pa.Schema, candidates: frozenset[str]) -> None:
+        self._source, self._schema, self._candidates = source, schema, candidates
+        for column in schema.names:
+            if column in candidates:
+                self._list_of_candidates(column)
         self._kinds: dict[str, tuple[str, str]] = {}  # table -> kind of its ids, by this column
 
+    def _list_of_candidates(self, column: str) -> None:
+        for file, found in self._source.columns.types(column):
+            if not _is_list(found):
+                raise InputError(
+                    f"column {column!r} of {file!r} is {found}; features.request makes it the candidates': a list a row, an element "
+                    "each. Write lists, or leave features.request out: a row is then one candidate's"
+                )
+
+    def type(self, column: str) -> pa.DataType:
+        """Of a value a row; of the candidates' columns, of an element."""
+        return self._unwrapped(column, self._schema.field(column).type)
+
+    def _unwrapped(self, column: str, type_: pa.DataType) -> pa.DataType:
+        return type_.value_type if column in self._candidates and is_list(type_) else type_
+
     def number(self, column: str, what: str, fill: bool) -> None:
-        if pa.types.is_null(self._schema.field(column).type) and not fill:
+        if pa.types.is_null(self.type(column)) and not fill:
             cure = "; set `fill` on the feature or remove it" if what.startswith("dense") else ""
             raise InputError(
                 f"column {column!r} holds nulls only, in all files of {self._source.path!r}; {what} needs numbers{cure}"
@@ -82,14 +100,15 @@ class _Check:
 
     def elements(self, column: str, what: str) -> pa.DataType:
         """The type of a list's elements."""
-        type_ = self._schema.field(column).type
+        type_ = self.type(column)
         if pa.types.is_null(type_):
             return type_
         self.that(column, _is_list, what, "a list (list, large_list or fixed_size_list)")
         return type_.value_type
 
     def id(self, column: str, type_: pa.DataType, table: str, what: str, features: FeatureSchema) -> None:
-        inside = is_list(self._schema.field(column).type) and type_.equals(self._schema.field(column).type.value_type)
+        whole = self.type(column)
+        inside = is_list(whole) and type_.equals(whole.value_type)
         wanted = f"ids: {IDS}; cast the column when writing it"
         self.that(column, lambda found: id_kind(found) is not None, what, wanted, inside)
         kind = id_kind(type_)
@@ -112,11 +131,13 @@ class _Check:
         self, column: str, suits: Callable[[pa.DataType], bool], what: str, wanted: str, inside: bool = False
     ) -> None:
         """Raises InputError unless the column's type suits (`inside`: of a list, the elements'); it names a file whose type does not."""
-        if suits(_elements(self._schema.field(column).type, inside)):
+        if suits(_elements(self.type(column), inside)):
             return
         types = list(self._source.columns.types(column))
-        file, found = next((one for one in types if not suits(_elements(one[1], inside))), types[0])
-        raise InputError(f"column {column!r} of {file!r} is {found}; {what} needs {wanted}")
+        wrong = (one for one in types if not suits(_elements(self._unwrapped(column, one[1]), inside)))
+        file, found = next(wrong, types[0])
+        each = ", in a list of candidates" if column in self._candidates else ""
+        raise InputError(f"column {column!r} of {file!r} is {found}; {what} needs {wanted}{each}")
 
 
 def _elements(type_: pa.DataType, inside: bool) -> pa.DataType:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from interformer_rec.config.features import BagFeature, FeatureSchema, IdFeature, Lookup, SequenceGroup
+from interformer_rec.config.request import sides
 
 
 class Singles(NamedTuple):
@@ -39,19 +42,43 @@ class Layout:
             for c, column in enumerate(group.columns)
         }
         self._events |= {f.name: Events(g, 0) for g, f in enumerate(self.jagged) if not isinstance(f, SequenceGroup)}
+        self._singles = {feature.name: i for i, feature in enumerate(self.singles)}
         self.sparse = self._order(features.pooled_lookups)
         self.sequences = self._order(features.jagged_lookups)
         self.sparse_keys = [lookup.key for lookup in features.pooled_lookups]
         self.sequence_keys = [lookup.key for lookup in features.jagged_lookups]
 
+    def item(self, key: str) -> Singles | Events:
+        """Where a key's ids are."""
+        place = self._singles.get(key)
+        return self._events[key] if place is None else Singles(place, place + 1)
+
     def _order(self, lookups: tuple[Lookup, ...]) -> list[Singles | Events]:
-        place = {feature.name: i for i, feature in enumerate(self.singles)}
+        """The keys' items; neighbouring keys with one id a row are one item."""
         order: list[Singles | Events] = []
-        for lookup in lookups:
-            if lookup.key not in place:
-                order.append(self._events[lookup.key])
-            elif order and isinstance(order[-1], Singles):
-                order[-1] = Singles(order[-1].start, place[lookup.key] + 1)
+        for item in (self.item(lookup.key) for lookup in lookups):
+            if isinstance(item, Singles) and order and isinstance(order[-1], Singles):
+                order[-1] = Singles(order[-1].start, item.stop)
             else:
-                order.append(Singles(place[lookup.key], place[lookup.key] + 1))
+                order.append(item)
         return order
+
+
+Place = tuple[bool, Singles | Events]  # whether a key is the candidates', and where its ids are
+
+
+class RequestLayout:
+    """Layout's counterpart: the keys of the whole schema, and of each the side and the place of its ids."""
+
+    def __init__(self, features: FeatureSchema) -> None:
+        self._layouts = [Layout(side) for side in sides(features)]
+        self._shown = set(features.candidate)
+        self.sparse_keys = [lookup.key for lookup in features.pooled_lookups]
+        self.sequence_keys = [lookup.key for lookup in features.jagged_lookups]
+        shown = np.array([feature.name in self._shown for feature in features.dense], bool)
+        self.dense = (np.flatnonzero(~shown), np.flatnonzero(shown))  # columns of the requests, of the candidates
+
+    def place(self, key: str) -> Place:
+        """A key's side and place."""
+        shown = key in self._shown
+        return shown, self._layouts[shown].item(key)

@@ -14,14 +14,17 @@ from interformer_rec.redaction import redact
 # name -> whether its owners' files have to be fetched by hand
 RECIPES = {
     "amazon_electronics_x1": True,
+    "completejourney": False,
     "criteo": True,
     "kuairand_27k": True,
     "kuairand_pure": True,
     "kuaivideo_x1": True,
     "ml-100k": False,
     "synthetic": False,
+    "synthetic_days": False,
     "taobao_ad_x1": True,
     "taobao_userbehavior": True,
+    "yambda": True,
 }
 
 

@@ -23,6 +23,10 @@ _WILD = re.compile(r"[*?\[]")
 _WILD_URI = re.compile(r"[*\[]")  # in a URI a ? begins the query
 
 
+class Unreachable(InputError):
+    """A store that does not answer now; it may tomorrow."""
+
+
 class Located(NamedTuple):
     """Files of one data set, sorted by name."""
 
@@ -44,6 +48,43 @@ def locate(path: str) -> Located:
         if target.wild is not None:
             return _expand(target.filesystem, target.name, target.wild, path)
         return _list(target.filesystem, target.name, path)
+
+
+class Listing(NamedTuple):
+    """What lies in a place now."""
+
+    filesystem: fs.FileSystem
+    base: str  # as of Located
+    data: tuple[fs.FileInfo, ...]  # the files that `locate` finds, sorted by path; maybe none
+    others: tuple[str, ...]  # other files, in folders that are not hidden
+    glob: bool = False  # it leaves out folders whose files do not match
+
+
+def list_all(path: str) -> Listing:
+    """What `locate` finds, with sizes and times, and what lies beside it, such as _SUCCESS. One request for a store's page of names.
+
+    Raises InputError: nothing there, an unknown scheme, an unreachable store.
+    """
+    with _reaching(path):
+        filesystem, name, wild = _target(path)
+        root = (_fixed(name, wild) or "/") if wild is not None else name
+        info = filesystem.get_file_info(root)
+        if info.type == fs.FileType.NotFound:
+            raise InputError(f"there is no file or directory {path!r}{how_to_make(path)}")
+        if info.type != fs.FileType.Directory:
+            return Listing(filesystem, root.rpartition("/")[0], (info,), ())
+        base = root.rstrip("/") + "/"
+        inside = [item for item in filesystem.get_file_info(fs.FileSelector(root, recursive=True)) if item.is_file]
+    matches = re.compile(_regex(name)) if wild is not None else None
+    data: list[fs.FileInfo] = []
+    others: list[str] = []
+    for item in sorted(inside, key=lambda item: item.path):
+        below = item.path.removeprefix(base)
+        if matches.fullmatch(item.path) if matches else below.endswith(SUFFIXES) and not _hidden(below):
+            data.append(item)
+        elif not _hidden(below.rpartition("/")[0] + "/"):
+            others.append(item.path)
+    return Listing(filesystem, root, tuple(data), tuple(others), wild is not None)
 
 
 def would_find(path: str, filesystem: fs.FileSystem, files: Iterable[str]) -> str | None:
@@ -77,7 +118,7 @@ def _reaching(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"cannot reach {path!r}: {error}") from None
+        raise Unreachable(f"cannot reach {path!r}: {error}") from None
 
 
 class _Target(NamedTuple):

@@ -40,6 +40,19 @@ def refuse_overlap(train: str | None, others: dict[str, str | None]) -> None:
             )
 
 
+def refuse_within_windows(windows: str, others: dict[str, str | None]) -> None:
+    """Raises InputError if a file of `others` (config key -> path) lies where data.windows finds its rows, now or some day."""
+    for key, path in others.items():
+        if path is None:
+            continue
+        found = locate(path)
+        if (file := would_find(windows, found.filesystem, found.files)) is not None:
+            raise InputError(
+                f"{key} has a file that lies among the windows of data.windows.path ({windows!r}): {file!r}. A model that was trained on "
+                f"these rows scores them too well. Name other files in {key}, or name the windows so that these are left out (a glob)"
+            )
+
+
 def refuse_written(key: str, place: Storage, names: Iterable[str], data: Mapping[str, str | None]) -> None:
     """Raises InputError if a file that is going to be written would be read as rows of `data` (what the user calls it -> path).
 

@@ -23,15 +23,33 @@ OUTCOMES = set(_listed("rating stars dwell playtime"))
 HISTORY = set(
     _listed("hist history histories seq sequence sequences past prev previous recent last behavior behaviour")
 )
-USER = _listed("user uid userid member customer visitor viewer account buyer device session")  # likeliest first
+USER = _listed(
+    "user uid userid member customer visitor viewer account buyer household device session"
+)  # likeliest first
 NUMERIC = set(
     _listed(
-        """num count cnt number price amount cost days hours minutes seconds ms duration length size width height score
-        rate ratio ctr avg mean total sum freq frequency weight age"""
+        """num count counts cnt number nb price amount cost days hours minutes seconds ms duration length len size width
+        height score rate ratio ctr avg mean total sum freq frequency weight age words tokens chars characters sentences
+        quantity qty distance volume income salary balance temperature percent pct depth visits impressions"""
+    )
+)
+# Whatever else a name with one of these says, the values are names of things: price_id, age_group, size_code.
+CODED = set(
+    _listed(
+        """id ids uid uuid key code codes hash index idx zip postcode group bucket bin band level segment cluster class
+        type kind category cat flag name"""
     )
 )
 TIME = set(_listed("time timestamp ts date datetime day dt ms at"))
 EVENT_TIME = set(_listed("time timestamp ts"))
+# A time with one of these is a property of the user or the item, not the moment of the row.
+OF_A_THING = set(
+    _listed(
+        """birth birthday born release released create created creation upload uploaded publish published publication
+        register registered registration signup join joined first start started end expire expiry update updated hist
+        history last previous next"""
+    )
+)
 ENDINGS = set(_listed("id ids list key code"))
 
 
@@ -84,6 +102,23 @@ def is_outcome(name: str) -> bool:
     """Amounts that exist only after the row's impression: rating, play_time, watch_ratio, dwell."""
     parts = set(words(name))
     return bool(OUTCOMES & parts or (ACTS & parts and AMOUNTS & parts))
+
+
+def is_row_time(name: str) -> bool:
+    """Whether a column of times can be the moment of the row, by its name: time_ms, date; not release_date."""
+    parts = set(words(name))
+    return not parts & OF_A_THING and words(name)[:1] not in {(one,) for one in OF_SOMEBODY}
+
+
+def is_numeric(name: str) -> bool:
+    """Whether the name says that the values count or measure: num_words, price; not price_id."""
+    parts = set(words(name))
+    return bool(parts & NUMERIC) and not parts & CODED
+
+
+def is_coded(name: str) -> bool:
+    """Whether the name says that the values are names of things: item_id, zip_code, age_group."""
+    return bool(set(words(name)) & CODED)
 
 
 def user_rank(name: str) -> int | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from interformer_rec.data.column_roles import (
@@ -19,11 +18,13 @@ from interformer_rec.data.column_roles import (
     is_flag,
     is_share,
     is_timestamp,
+    number_by_values,
     unusable,
     values,
 )
 from interformer_rec.data.inspect import column_names as names
 from interformer_rec.data.inspect.profile import Column, Profile
+from interformer_rec.data.inspect.signal import LEAK, Outcome
 from interformer_rec.data.written_names import free, shown
 
 SHORT_LIST = 5  # lists never longer than this are a bag unless the name says history
@@ -46,6 +47,7 @@ class Draft:
     """Roles of all columns. `left_out` says why a column is no feature; `warnings` are for the top of the file."""
 
     label: Column | None = None
+    request: tuple[str, ...] = ()  # columns that are lists of candidates; () where rows are impressions
     other_labels: list[Column] = field(default_factory=list)
     group_key: Column | None = None
     ids: list[Column] = field(default_factory=list)
@@ -54,6 +56,7 @@ class Draft:
     groups: list[Group] = field(default_factory=list)
     tables: dict[str, str] = field(default_factory=dict)  # id column -> table
     left_out: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)  # column -> why it has its role, where that is not plain
     warnings: list[str] = field(default_factory=list)
     candidates: dict[str, str] = field(
         default_factory=dict
@@ -67,9 +70,10 @@ def draft(profile: Profile) -> Draft:
     _take_labels(result, rest)
     open_columns = [column for column in rest if column.name not in result.left_out and column is not result.label]
     _take_user(result, open_columns)
+    outcome = Outcome.of(result.label)
     lists: list[Column] = []
     for column in open_columns:
-        reason = unusable(column, result.group_key)
+        reason = unusable(column, result.group_key) or _leak(result, column, outcome)
         if reason:
             result.left_out[column.name] = reason
         elif column.is_list:
@@ -78,11 +82,51 @@ def draft(profile: Profile) -> Draft:
             result.dense.append(column)
         else:
             result.ids.append(column)
+    _take_counts(result, lists, outcome)
     _take_lists(result, lists)
+    _finish(result)
+    return result
+
+
+def leave_ids_out(result: Draft, reasons: dict[str, str]) -> None:
+    """Take ids out of the features, each with the reason, and find the owners of the tables again."""
+    result.ids = [column for column in result.ids if column.name not in reasons]
+    result.left_out |= reasons
+    _finish(result)
+
+
+def _finish(result: Draft) -> None:
+    """What follows from the roles."""
     if result.groups and not (result.ids or result.bags or result.dense):
         _histories_alone(result)
+    result.tables.clear()
     _share_tables(result)
-    return result
+
+
+def _leak(result: Draft, column: Column, outcome: Outcome | None) -> str | None:
+    """Why a column that knows the label is left out, with a warning; None for one that does not."""
+    auc = outcome.auc(column) if outcome is not None else 0.5
+    if auc <= LEAK:
+        return None
+    result.warnings.append(
+        f"LEAK? {shown(column.name)} alone predicts the label with AUC {auc:.3f} in the sample; it is left out. If it is known before "
+        "the impression, put it back."
+    )
+    return f"alone it predicts the label with AUC {auc:.3f} in the sample: known only after the impression?"
+
+
+def _take_counts(result: Draft, lists: list[Column], outcome: Outcome | None) -> None:
+    """Integers that are numbers by their values, unless a list holds ids of their name."""
+    stems = [names.stem(column.name) for column in lists]
+    for column in list(result.ids):
+        own = names.stem(column.name)
+        if column is result.group_key or any(_partner(stem, {own}) for stem in stems):
+            continue
+        reason = number_by_values(column, outcome.trend if outcome is not None else lambda _: False)
+        if reason is not None:
+            result.ids.remove(column)
+            result.dense.append(column)
+            result.notes[column.name] = f"{reason}; if it is a name of something, move it to ids"
 
 
 def _histories_alone(result: Draft) -> None:
@@ -160,11 +204,7 @@ def _take_lists(result: Draft, lists: list[Column]) -> None:
 
 def _add_group(result: Draft, columns: list[Column], prefix: tuple[str, ...]) -> None:
     notes = []
-    times = [
-        c
-        for c in columns
-        if is_epoch(c) or is_timestamp(c) or (c.kind == "int" and names.last_word(c.name) in names.EVENT_TIME)
-    ]
+    times = [column for column in columns if _is_time(column)]
     timestamp = next((column for column in times if column.rising), None)
     if any(column.falling and not column.rising for column in times):
         notes.append("NEWEST EVENT FIRST by its times: reverse the lists before training, oldest must come first")
@@ -201,6 +241,11 @@ def _add_group(result: Draft, columns: list[Column], prefix: tuple[str, ...]) ->
     }
     name = free(name if name not in taken else f"{name}_events", taken)
     result.groups.append(Group(name, events, timestamp, max(used, 1), notes))
+
+
+def _is_time(column: Column) -> bool:
+    named = column.kind == "int" and names.last_word(column.name) in names.EVENT_TIME
+    return named or is_epoch(column) or is_timestamp(column)
 
 
 def _share_tables(result: Draft) -> None:
@@ -242,19 +287,3 @@ def _same_ids(column: Column, owner: Column) -> bool:
     many = min(column.distinct, owner.distinct) >= 50
     spread = column.kind == "string" or column.high - column.low > 100 * column.distinct
     return many and spread and _overlap(column, owner) > 0.9
-
-
-def repeats_candidate(group: Group, draft_: Draft) -> tuple[str, float] | None:
-    """(event column, share of the rows whose newest event is the candidate), of a column that shares a table."""
-    for column in group.columns.values():
-        owner = next((one for one in draft_.ids if one.name == draft_.tables[column.name]), None)
-        if owner is not None and owner.distinct > SMALL:
-            newest, shown = column.sample(), owner.sample()
-            same = (
-                pc.equal(newest.cast(shown.type, safe=False), shown)
-                if newest.type != shown.type
-                else pc.equal(newest, shown)
-            )
-            share = pc.mean(same.cast(pa.int8())).as_py()
-            return column.name, share or 0.0
-    return None

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from interformer_rec.data.decode.arrays import is_list
-from interformer_rec.data.decode.kinds import value_kind
 from interformer_rec.data.files.source import Source
 from interformer_rec.data.files.unify import is_bytes, is_text
 from interformer_rec.errors import InputError
@@ -24,7 +23,6 @@ SAMPLE_ROWS = 100_000
 SAMPLE_GROUPS = 32
 BATCH_ROWS = 4096
 MOST_DISTINCT = 300_000
-MOST_COMPARED = 50_000_000  # training rows up to which one column is read whole
 KEPT_ROWS = 20_000  # of scalar columns, and of the newest element of list columns
 
 
@@ -71,10 +69,21 @@ class Column:
         """Up to KEPT_ROWS values, the same rows for every column; of a list its last element (null if empty)."""
         return pa.concat_arrays(self.kept)
 
-    def median(self) -> float:
-        """Median of the kept values of a numeric column; its least value if all of those are null."""
+    def kept_lengths(self) -> np.ndarray:
+        """Lengths of the lists in the rows of `sample`."""
+        return np.concatenate([all_[: len(kept)] for all_, kept in zip(self.lengths, self.kept, strict=True)])
+
+    def median(self, size: bool = False) -> float:
+        """Median of the kept values of a numeric column, or of their sizes; its least value if all of those are null."""
         kept = self.sample().cast(pa.float64()).drop_null().to_numpy(zero_copy_only=False)
-        return float(np.median(kept)) if len(kept) else self.low
+        return float(np.median(np.abs(kept) if size else kept)) if len(kept) else self.low
+
+    def commonest_share(self) -> float:
+        """Share of the kept rows that have the most frequent value, null being one; of a list the share that is empty."""
+        if self.is_list:
+            return float((self.kept_lengths() == 0).mean())
+        counts = pc.value_counts(self.sample()).field("counts").to_numpy()
+        return float(counts.max() / counts.sum())
 
 
 @dataclass(frozen=True)
@@ -101,11 +110,11 @@ def profile(source: Source) -> Profile:
         chosen = filled[np.unique(np.linspace(0, len(filled) - 1, SAMPLE_GROUPS).round().astype(int))]
         budget = -(-SAMPLE_ROWS // len(chosen))
     read = [name for name, column in columns.items() if column.kind != "other"]
-    sampled = 0
+    sampled, kept = 0, min(1.0, KEPT_ROWS / max(1, min(source.rows, SAMPLE_ROWS)))
     for group in chosen:
         for table in _batches(source, int(group), budget, read):
             sampled += len(table)
-            keep = max(1, len(table) * KEPT_ROWS // SAMPLE_ROWS)
+            keep = max(1, round(len(table) * kept))
             for name in read:
                 _look(columns[name], one_array(table[name]), digests.get(name), keep)
     for column in columns.values():
@@ -130,32 +139,11 @@ def _readable(source: Source) -> tuple[pa.Schema, dict[str, str]]:
     return pa.schema(fields), unread
 
 
-def unseen_share(train: Source, other: Source, name: str) -> float:
-    """Share of the rows of `other` whose value of column `name` is in no row of `train`; reads that column whole.
-
-    In [0, 1]; NaN if it is unknown: no rows, other types, or more training rows than MOST_COMPARED.
-    """
-    if train.rows > MOST_COMPARED or value_kind(train.require([name])[0].type) != value_kind(
-        other.require([name])[0].type
-    ):
-        return float("nan")
-    known: pa.Array | None = None
-    for values in column_batches(train, name):
-        known = pc.unique(values if known is None else pa.concat_arrays([known, pc.unique(values)]))
-    if known is None:
-        return float("nan")
-    seen = sum(
-        pc.sum(pc.is_in(values.cast(known.type, safe=False), value_set=known)).as_py() or 0
-        for values in column_batches(other, name)
-    )
-    return 1 - seen / other.rows
-
-
 def column_batches(source: Source, name: str) -> Iterator[pa.Array]:
     """The values of one column, whole, in order."""
     for group in np.flatnonzero(source.group_rows):
         for table in _batches(source, int(group), int(source.group_rows[group]), [name], 64 * BATCH_ROWS):
-            yield _plain(one_array(table[name]))
+            yield plain(one_array(table[name]))
 
 
 def _batches(
@@ -209,13 +197,13 @@ def _look(column: Column, array: pa.Array, digest: hashlib.blake2b | None, keep:
     """Take one batch of a column into account."""
     column.rows += len(array)
     column.nulls += array.null_count
-    array = values = _plain(array)
+    array = values = plain(array)
     if column.is_list:
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int32)
         column.lengths.append(lengths)
         assert digest is not None
         digest.update(lengths.tobytes())
-        values = _plain(array.flatten())  # of null lists nothing
+        values = plain(array.flatten())  # of null lists nothing
         column.element_nulls += values.null_count
         stops = np.cumsum(lengths)
         newest = pa.array(np.maximum(stops - 1, 0)[:keep], mask=(lengths == 0)[:keep])
@@ -234,10 +222,10 @@ def _look(column: Column, array: pa.Array, digest: hashlib.blake2b | None, keep:
             column.capped = column.distinct > MOST_DISTINCT
 
 
-def _plain(array: pa.Array) -> pa.Array:
+def plain(array: pa.Array) -> pa.Array:
     """Dictionaries resolved, timestamps as integers of their unit, decimals as integers or floats."""
     if isinstance(array, pa.DictionaryArray):
-        return _plain(array.dictionary_decode())
+        return plain(array.dictionary_decode())
     if pa.types.is_decimal(array.type):
         return array.cast(pa.int64() if _kind(array.type) == "int" else pa.float64())
     if pa.types.is_string_view(array.type) or pa.types.is_binary_view(array.type):

@@ -1,22 +1,17 @@
 """The data sets that `interformer data NAME` knows. In: a name, a folder to make, options; out: the folder, and rows
 per file.
 
-A folder appears whole or not at all: it is written beside its place and renamed. It carries prepared.json (name,
-options, rows, sizes), so that files made here can be distinguished from other people's and from changed ones, which are never
-overwritten."""
+prepared.json in the folder has name, options, rows, sizes (data/files/made_folder.py)."""
 
 from __future__ import annotations
 
 import difflib
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from interformer_rec.data.files.made_folder import make_folder, read_marker, sizes
 from interformer_rec.data.recipes import (
     amazon_electronics_x1,
     criteo,
@@ -24,16 +19,16 @@ from interformer_rec.data.recipes import (
     ml_100k,
     raw_files,
     synthetic,
+    synthetic_days,
     taobao_ad_x1,
     taobao_userbehavior,
     x1,
 )
+from interformer_rec.data.recipes.completejourney import recipe as completejourney
 from interformer_rec.data.recipes.kuairand import recipe as kuairand
 from interformer_rec.data.recipes.raw_files import Source
-from interformer_rec.errors import DamagedError, InputError
-from interformer_rec.files import json_object
-
-MARKER = "prepared.json"
+from interformer_rec.data.recipes.yambda import recipe as yambda
+from interformer_rec.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -71,10 +66,21 @@ RECIPES = {
         lambda folder, out, raw, options: ml_100k.write(folder, raw),
         ml_100k.SOURCE,
     ),
+    "completejourney": Recipe(
+        "The Complete Journey: promoted products that a household bought or not, by week, 1.2 million rows, simulated data",
+        completejourney.OPTIONS,
+        completejourney.write,
+        completejourney.SOURCE,
+    ),
     "synthetic": Recipe(
         "any number of made-up rows whose label depends on a candidate field and a history together",
         synthetic.DEFAULTS,
         lambda folder, out, raw, options: synthetic.write(folder, synthetic.Shape.of(options), out),
+    ),
+    "synthetic_days": Recipe(
+        "made-up days whose items come and go, as windows to train on in time order",
+        synthetic_days.DEFAULTS,
+        synthetic_days.write,
     ),
     "amazon_electronics_x1": _x1(
         "Amazon Electronics: the next reviewed product, 3.0 million rows", amazon_electronics_x1.SET
@@ -97,6 +103,12 @@ RECIPES = {
         taobao_userbehavior.write,
         taobao_userbehavior.SOURCE,
     ),
+    "yambda": Recipe(
+        "Yambda: was half of the track played, three histories, by day, from 50 million to 5 billion events",
+        yambda.OPTIONS,
+        yambda.write,
+        yambda.SOURCE,
+    ),
 }
 
 
@@ -111,29 +123,24 @@ def prepare(name: str, out: str, raw: str | None = None, options: dict[str, str]
         raise InputError(f"there is no data set {name!r}{_nearest(name, RECIPES)}")
     recipe, target = RECIPES[name], Path(out)
     chosen = _options(name, recipe, options or {})
-    _refuse_foreign(target)
     if raw is not None and not Path(raw).is_dir():
         raise InputError(f"--raw {raw!r} is not a folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        rows = recipe.write(fresh, target, Path(raw) if raw else None, chosen)
-        marker = {"name": name, "options": chosen, "rows": rows, "sizes": _sizes(fresh)}
-        if recipe.source:
-            marker |= {"source": recipe.source.url, "licence": recipe.source.licence}
-        (fresh / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-        fresh.chmod(0o755)  # mkdtemp made it private
-        _swap(fresh, target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return rows
+    made: dict[str, int] = {}
+
+    def fill(fresh: Path) -> dict[str, Any]:
+        made.update(recipe.write(fresh, target, Path(raw) if raw else None, chosen))
+        marker = {"name": name, "options": chosen, "rows": made}
+        return marker | ({"source": recipe.source.url, "licence": recipe.source.licence} if recipe.source else {})
+
+    make_folder(target, fill)
+    return made
 
 
 def prepared(name: str, out: str, options: dict[str, str] | None = None) -> dict[str, int] | None:
     """Rows per file if `out` already holds the data set `name` made with these options, else None."""
-    marker = _marker(Path(out))
+    marker = read_marker(Path(out))
     same = marker.get("name") == name and marker.get("options") == _options(name, RECIPES[name], options or {})
-    return marker.get("rows") if same and marker.get("sizes") == _sizes(Path(out)) else None
+    return marker.get("rows") if same and marker.get("sizes") == sizes(Path(out)) else None
 
 
 def _options(name: str, recipe: Recipe, given: dict[str, str]) -> dict[str, int | str]:
@@ -157,39 +164,3 @@ def _nearest(wrong: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.4)
     return (f"; did you mean {near[0]!r}?" if near else ".") + f" There: {', '.join(names)}"
-
-
-def _marker(folder: Path) -> dict[str, Any]:
-    try:
-        return json_object((folder / MARKER).read_bytes(), MARKER)
-    except (OSError, DamagedError):
-        return {}
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    """Bytes of every file below the folder but the marker."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARKER)
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-
-
-def _refuse_foreign(target: Path) -> None:
-    if target.exists() and not target.is_dir():
-        raise InputError(f"--out {str(target)!r} is a file; name a folder")
-    if not target.is_dir():
-        return
-    ours = _marker(target).get("sizes", {})
-    for name, size in _sizes(target).items():
-        if ours.get(name) != size:
-            what = "has changed since this command made it" if name in ours else "was not made by this command"
-            raise InputError(f"--out {str(target)!r} holds {name}, which {what}; move it away or name another folder")
-
-
-def _swap(fresh: Path, target: Path) -> None:
-    """Put `fresh` in the place of `target`; what was there goes away only after it has been moved aside."""
-    if not target.exists():
-        os.rename(fresh, target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    os.rename(target, aside / "old")
-    os.rename(fresh, target)
-    shutil.rmtree(aside)

@@ -13,33 +13,43 @@ import pyarrow.parquet as pq
 from interformer_rec.errors import InputError
 
 
-def check(files: Sequence[Path], time: str, histories: Sequence[str] = ()) -> None:
+def check(files: Sequence[Path | Sequence[Path]], time: str, histories: Sequence[str] = ()) -> None:
     """Every file begins after the one before it has ended, and no history event is at or after its row's time.
 
-    `time`: the column with a row's time; `histories`: list columns with the events' times, in the same unit. Reads a
-    row group at a time. Raises InputError at the first violation.
+    `files`: several files in one place are parts of the same time, in any order. `time`: the column with a row's time;
+    `histories`: list columns with the events' times, in the same unit. Reads a row group at a time. Raises InputError at
+    the first violation.
     """
     latest: tuple[int, Path] | None = None
-    for path in files:
-        file = pq.ParquetFile(path)
-        low, high, first_row = 0, 0, 0
-        for number in range(file.num_row_groups):
-            table = file.read_row_group(number, columns=[time, *histories])
-            times = table[time].to_numpy()
-            if not len(times):
+    for entry in files:
+        ends = []
+        for path in [entry] if isinstance(entry, Path) else entry:
+            span = _span(path, time, histories)
+            if span is None:
                 continue
-            for column in histories:
-                _check_histories(path, first_row, times, table[column].combine_chunks(), column)
-            low = min(low, times.min()) if first_row else times.min()
-            high = max(high, times.max()) if first_row else times.max()
-            first_row += len(times)
-        if not first_row:
+            if latest and span[0] <= latest[0]:
+                raise InputError(
+                    f"{path} begins at {time} {span[0]}, but {latest[1]} reaches to {latest[0]}: splits must not overlap in time"
+                )
+            ends.append((span[1], path))
+        latest = max(ends, default=latest)
+
+
+def _span(path: Path, time: str, histories: Sequence[str]) -> tuple[int, int] | None:
+    """First and last time of a file whose histories are as they must be; None where it has no row."""
+    file = pq.ParquetFile(path)
+    low, high, first_row = 0, 0, 0
+    for number in range(file.num_row_groups):
+        table = file.read_row_group(number, columns=[time, *histories])
+        times = table[time].to_numpy()
+        if not len(times):
             continue
-        if latest and low <= latest[0]:
-            raise InputError(
-                f"{path} begins at {time} {low}, but {latest[1]} reaches to {latest[0]}: splits must not overlap in time"
-            )
-        latest = (high, path)
+        for column in histories:
+            _check_histories(path, first_row, times, table[column].combine_chunks(), column)
+        low = min(low, times.min()) if first_row else times.min()
+        high = max(high, times.max()) if first_row else times.max()
+        first_row += len(times)
+    return (low, high) if first_row else None
 
 
 def _check_histories(path: Path, first_row: int, times: np.ndarray, lists: pa.ListArray, column: str) -> None:

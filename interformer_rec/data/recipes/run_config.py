@@ -8,16 +8,23 @@ from typing import Any
 
 import yaml
 
-MODEL = {"preset": "default", "embedding_dim": 16, "d": 32, "layers": 2, "heads": 2, "dropout": 0.1}
+MODEL = {"embedding_dim": 16, "dropout": 0.1}
 
 
 def write(
-    folder: Path, out: Path, name: str, features: dict[str, Any], model: dict[str, Any] = MODEL, batch_size: int = 1024
+    folder: Path,
+    out: Path,
+    name: str,
+    features: dict[str, Any],
+    model: dict[str, Any] = MODEL,
+    batch_size: int = 1024,
+    splits: dict[str, str] | None = None,
 ) -> None:
-    """Write config.yaml into `folder`; it names the splits in `out`, where the folder will stand."""
+    """Write config.yaml into `folder`. `splits`: their paths; None: a file each in `out`, where the folder will stand."""
+    splits = splits or {split: f"{out}/{split}.parquet" for split in ("train", "valid", "test")}
     tree = {
         "name": name,
-        "data": {**{split: f"{out}/{split}.parquet" for split in ("train", "valid", "test")}, "batch_size": batch_size},
+        "data": {**splits, "batch_size": batch_size},
         "features": features,
         "model": model,
         "optimizer": {

@@ -169,15 +169,6 @@ def _match(same: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return 2 * (total[offsets[1:]] - total[start]) >= (offsets[1:] - start)
 
 
-def planted_feature(table: pa.Table) -> np.ndarray:
-    """The sign of the planted signal, (rows,), computed from the columns: what a model has to find."""
-    column = table["hist0_category"].combine_chunks()
-    offsets = column.offsets.to_numpy()
-    owner = np.repeat(np.arange(len(table)), np.diff(offsets))
-    same = column.values.to_numpy() == table["category"].to_numpy()[owner]
-    return np.where(_match(same, offsets) == (table["mode"].to_numpy() == 0), 1.0, -1.0) * (np.diff(offsets) > 0)
-
-
 def config_yaml(shape: Shape, out: str) -> str:
     """The run config that trains on the data set in the folder `out`."""
     tables = ["user_id", "item_id", "category", "mode", "tags", *(f"field{number}" for number in range(shape.fields))]
@@ -205,7 +196,7 @@ def config_yaml(shape: Shape, out: str) -> str:
             "  candidate: [item_id, category]",
             "  labels: [label]",
             "  group: user_id",
-            "model: {embedding_dim: 16, d: 16, layers: 1}",
+            "model: {embedding_dim: 16, d: 16}",
             "training: {epochs: 3, patience: 1}",
             "",
         ]

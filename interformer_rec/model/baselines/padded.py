@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interformer_rec.ops.buckets import offsets_of, plan_buckets
+from interformer_rec.ops.padding.buckets import offsets_of, plan_buckets
 from interformer_rec.ops.pooling import segment_pool
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.model import ModelConfig
-from interformer_rec.model.candidate_side import UserStates
+from interformer_rec.model.candidate_side import SharedStates, UserStates
 from interformer_rec.model.embedding.embedded import Embedded, Events
 from interformer_rec.model.interformer import InterFormer
 
@@ -45,24 +45,28 @@ class EmbeddingEnsemble(nn.Module):
         self.columns = {group.name: len(group.columns) for group in features.sequences}
         self.members = nn.ModuleList(InterFormer(features, model) for _ in range(model.ensemble_members))
         self.turn, self.begun = 0, len(self.members)
+        self.members_before = 0  # that had been trained before epoch 0
 
     def begin_epoch(self, epoch: int) -> None:
         """From now on member `epoch` mod S is trained; members that have not been trained yet are left out of the average."""
-        self.turn, self.begun = epoch % len(self.members), min(epoch + 1, len(self.members))
+        begun = max(epoch + 1, self.members_before)
+        self.turn, self.begun = epoch % len(self.members), min(begun, len(self.members))
 
     def frozen_weights(self) -> list[nn.Parameter]:
         """Weights that this epoch does not train: no step may move them."""
         others = (member for at, member in enumerate(self.members) if at != self.turn)
         return [parameter for member in others for parameter in member.parameters()]
 
-    def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor:
+    def forward(
+        self, dense_BM: Tensor, embedded: Embedded, request_of: Tensor | None = None, requests: int = 0
+    ) -> Tensor:
         """(B, m) dense columns and what the tables say -> (B, tasks) logits; in training those of one member."""
         parts = self.divided(embedded)
         if self.training:
-            logits = self.members[self.turn](dense_BM, parts[self.turn])
+            logits = self.members[self.turn](dense_BM, parts[self.turn], request_of, requests)
             return _ZeroGradient.apply(logits, *self.frozen_weights())
         trained = zip(self.members[: self.begun], parts, strict=False)
-        return torch.stack([member(dense_BM, part) for member, part in trained]).mean(0)
+        return torch.stack([member(dense_BM, part, request_of, requests) for member, part in trained]).mean(0)
 
     def user_side(self, dense_RM: Tensor, embedded: Embedded) -> tuple[UserStates, ...]:
         """What InterFormer.user_side gives, of each member that has been trained."""
@@ -74,10 +78,14 @@ class EmbeddingEnsemble(nn.Module):
         trained = zip(self.members[: self.begun], self.divided(embedded), strict=False)
         return tuple(member.states(dense_RM, part) for member, part in trained)
 
-    def logits(self, states: tuple[UserStates, ...], dense_CM: Tensor, embedded: Embedded) -> Tensor:
-        """The mean of what InterFormer.logits gives."""
-        trained = zip(self.members[: self.begun], states, self.divided(embedded), strict=False)
-        return torch.stack([member.logits(mine, dense_CM, part) for member, mine, part in trained]).mean(0)
+    def shared(self, states: tuple[UserStates, ...]) -> tuple[SharedStates, ...]:
+        """What InterFormer.shared gives, of each member."""
+        return tuple(member.shared(mine) for member, mine in zip(self.members[: self.begun], states, strict=True))
+
+    def logits_of_requests(self, shared: tuple[SharedStates, ...], dense_RTM: Tensor, embedded: Embedded) -> Tensor:
+        """The mean of what InterFormer.logits_of_requests gives."""
+        trained = zip(self.members[: self.begun], shared, self.divided(embedded), strict=False)
+        return torch.stack([member.logits_of_requests(mine, dense_RTM, part) for member, mine, part in trained]).mean(0)
 
     def candidate_side(
         self,
@@ -95,7 +103,7 @@ class EmbeddingEnsemble(nn.Module):
         """Each member's w floats of every row (S * w). unbind, not slices: a slice's gradient is a whole tensor of zeros."""
         count = len(self.members)
         fields = {
-            width // count: values.unflatten(2, (count, width // count)).unbind(2)
+            width // count: values.unflatten(-1, (count, width // count)).unbind(-2)
             for width, values in embedded.fields.items()
         }
         events = {name: self._events(group.values, self.columns[name]) for name, group in embedded.events.items()}

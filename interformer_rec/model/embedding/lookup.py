@@ -23,20 +23,23 @@ from interformer_rec.ops.pooling import segment_pool
 
 
 class _RowL2(torch.autograd.Function):
-    """Identity; the gradient gains scale * e, that of scale / 2 * |e|^2 summed over the looked-up vectors (over `columns` alone)."""
+    """Identity; the gradient gains scale * e, that of scale / 2 * |e|^2 summed over the looked-up vectors.
+
+    `weights`: what a float's square counts, to be broadcast; default 1.
+    """
 
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, scale: float, columns: Tensor | None) -> Tensor:
-        ctx.save_for_backward(vectors, columns)
+    def forward(ctx: Any, vectors: Tensor, scale: float, weights: Tensor | None) -> Tensor:
+        ctx.save_for_backward(vectors, weights)
         ctx.scale = scale
         return vectors.view_as(vectors)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        vectors, columns = ctx.saved_tensors
-        if columns is None:
+        vectors, weights = ctx.saved_tensors
+        if weights is None:
             return torch.add(grad, vectors, alpha=ctx.scale), None, None
-        return torch.addcmul(grad, vectors, columns, value=ctx.scale), None, None
+        return torch.addcmul(grad, vectors, weights, value=ctx.scale), None, None
 
 
 class Embeddings(nn.Module):
@@ -98,7 +101,7 @@ class Embeddings(nn.Module):
         """Look everything up. Nothing else: TorchRec's sparse pipeline traces this method to start the all-to-all early."""
         pooled = self.ebc(batch.sparse) if self.ebc is not None else None
         jagged = self.ec(batch.sequences) if self.ec is not None else None
-        return self.assemble(batch.sequences, pooled, jagged, batch.loss_rows)
+        return self.assemble(batch.sequences, pooled, jagged, batch.loss_rows, batch.request_of)
 
 
 class Assemble(nn.Module):
@@ -110,6 +113,9 @@ class Assemble(nn.Module):
         self.trained: dict[tuple[int, ...], Tensor] = {}  # widths of rows -> 1 at the columns this epoch trains
         self.groups = field_groups(features, embedding_dim, members)
         self.dims = {lookup.key: dim for dim, lookups in self.groups.items() for lookup in lookups}
+        self.shown = (
+            set(features.candidate) if features.request else None
+        )  # keys of candidates; the others are requests'
         self.events = {
             group.name: [f"{group.name}.{column.name}" for column in group.columns] for group in features.sequences
         }
@@ -125,18 +131,22 @@ class Assemble(nn.Module):
         pooled: KeyedTensor | None,
         jagged: dict[str, JaggedTensor] | None,
         loss_rows: float,
+        request_of: Tensor | None = None,
     ) -> Embedded:
-        """Collect the vectors of both collections."""
+        """Collect the vectors of both collections. `request_of`: see Batch."""
         scale = self.l2 / loss_rows if self.l2 and torch.is_grad_enabled() else 0.0
+        times_B = None if request_of is None or not scale else torch.bincount(request_of, minlength=sequences.stride())
         keys = sequences.keys()
         lengths = dict(zip(keys, sequences.lengths().view(len(keys), sequences.stride()), strict=True))
         ids = dict(zip(keys, sequences.values().split(sequences.length_per_key()), strict=True))
         vectors = {}
         if jagged is not None:
-            vectors = {key: self._with_l2(jagged[key].values(), scale) for key in lengths}
+            vectors = {
+                key: self._events_with_l2(key, jagged[key].values(), lengths[key], scale, times_B) for key in lengths
+            }
         bags: dict[str, Tensor] = {}
         if pooled is not None:
-            values = self._with_l2(pooled.values(), scale, pooled.length_per_key())
+            values = self._with_l2(pooled.values(), scale, pooled.length_per_key(), self._times(pooled, times_B))
             # one split, not a slice a key: a slice's gradient is a whole tensor of zeros
             bags = dict(zip(pooled.keys(), values.split(pooled.length_per_key(), dim=1), strict=True))
         fields = {}
@@ -154,8 +164,28 @@ class Assemble(nn.Module):
         }
         return Embedded(fields, events)
 
-    def _with_l2(self, vectors: Tensor, scale: float, widths: Sequence[int] = ()) -> Tensor:
-        """`widths` of the rows side by side in `vectors` (default: one row)."""
+    def _events_with_l2(
+        self, key: str, vectors: Tensor, lengths_B: Tensor, scale: float, times_B: Tensor | None
+    ) -> Tensor:
+        """What a request looks up counts for each of its candidates, who would look it up as rows of their own."""
+        if times_B is None or self.shown is None or key in self.shown:
+            return self._with_l2(vectors, scale)
+        return self._with_l2(vectors, scale, times=torch.repeat_interleave(times_B, lengths_B)[:, None])
+
+    def _times(self, pooled: KeyedTensor, times_B: Tensor | None) -> Tensor | None:
+        """(B, floats of all keys): how often each pooled vector counts."""
+        if times_B is None or self.shown is None:
+            return None
+        of_requests = torch.tensor(
+            [not in_shown for in_shown in map(self.shown.__contains__, pooled.keys())], device=times_B.device
+        )
+        widths = torch.tensor(pooled.length_per_key(), device=times_B.device)
+        return torch.where(of_requests.repeat_interleave(widths), times_B[:, None], 1)
+
+    def _with_l2(
+        self, vectors: Tensor, scale: float, widths: Sequence[int] = (), times: Tensor | None = None
+    ) -> Tensor:
+        """`widths` of the rows side by side in `vectors` (default: one row); `times`: how often each counts, to be broadcast."""
         if not scale:
             return vectors
         key = tuple(widths) or (vectors.shape[1],)
@@ -163,4 +193,7 @@ class Assemble(nn.Module):
             turn = torch.arange(self.members, device=vectors.device) == self.turn
             rows = [turn.repeat_interleave(width // self.members) for width in key]
             self.trained[key] = torch.cat(rows).to(vectors.dtype)
-        return _RowL2.apply(vectors, scale, self.trained.get(key))
+        weights = self.trained.get(key)
+        if times is not None:
+            weights = times.to(vectors.dtype) if weights is None else weights * times
+        return _RowL2.apply(vectors, scale, weights)

@@ -23,6 +23,7 @@ BYTES_PER_MS = 1e6  # of 1 GB/s: TorchRec's planner counts bytes and millisecond
 # In a wheel the files lie in the package (setup.py), in a clone under configs/.
 FOLDERS = (Path(__file__).parents[1] / "clusters", Path(__file__).parents[3] / "configs" / "clusters")
 Rate = Annotated[float, Field(gt=0, le=1e9)]
+OF_GPUS = ("hbm_gib", "hbm_gb_per_s", "host_device_gb_per_s")
 HOST_SHARE = 0.8  # of a GPU node's host memory that tables may use; loaders, page cache and the system have the rest
 
 
@@ -32,15 +33,17 @@ class Efficiency(Strict):
     A measured share may exceed 1: small tables are read from caches.
     """
 
-    memory: float = Field(0.7, gt=0, le=20, description="of HBM and DDR bandwidth, in table lookups and updates")
+    memory: float = Field(0.6, gt=0, le=20, description="of HBM and DDR bandwidth, in lookups of rows of 512 bytes")
+    update: float = Field(
+        0.5,
+        gt=0,
+        le=20,
+        description="of the speed of lookups that the update of rows reaches: sorted, scattered writes",
+    )
     links: float = Field(0.8, gt=0, le=20, description="of link bandwidths, in all-to-all and all-reduce")
     reduce: float | None = Field(None, gt=0, le=20, description="of them in all-reduce alone; null: as `links`")
-    matmul: float = Field(
-        0.25, gt=0, le=20, description="of the matmul rate, in the model's blocks (many small products)"
-    )
-    tensors: float | None = Field(
-        None, gt=0, le=20, description="of memory bandwidth, by the tensors of the model's blocks; null: as `memory`"
-    )
+    matmul: float = Field(0.75, gt=0, le=20, description="of the matmul rate, in products large enough for it")
+    tensors: float = Field(0.8, gt=0, le=20, description="of memory bandwidth, by operators on tensors and copies")
     launch_us: float = Field(
         6.0,
         ge=0,
@@ -48,8 +51,21 @@ class Efficiency(Strict):
         description="microseconds to start an operator: eager mode waits for it where operators are short",
     )
     backward: float = Field(1.0, gt=0, le=1e3, description="dense backward pass: measured over counted")
-    fixed_ms: float = Field(
-        0.0, ge=0, le=1e6, description="of every step, whatever its size: optimizer, exchange of ids, metrics, log"
+    module_ms: float = Field(
+        1.0, ge=0, le=1e6, description="the host's, of a collection of tables and each sharding type in it, a step"
+    )
+    table_us: float = Field(20.0, ge=0, le=1e6, description="the host's, of every table of these, a step")
+    step_ms: float = Field(5.5, ge=0, le=1e6, description="the host's, of a step's pipeline, loss and optimizer")
+    id_ns: float = Field(
+        0.0, ge=0, le=1e6, description="of a processor, for every id that it looks up or updates, beside memory's time"
+    )
+    fixed_ms: float = Field(0.0, ge=0, le=1e6, description="of every step, whatever its size: metrics, log, waiting")
+    row_us: float = Field(
+        0.0, ge=0, le=1e6, description="of every row of a rank's batch: a loader that has the same cores, waiting"
+    )
+    stage_ms: dict[Name, Annotated[float, Field(ge=-1e6, le=1e6)]] = Field(
+        default_factory=dict,
+        description="item of a step -> what it takes whatever its size, beside its counted time; below 0: less than counted",
     )
 
 
@@ -65,14 +81,19 @@ class Overhead(Strict):
 
 
 class Calibration(Strict):
-    """Where measured numbers of a cluster file are from; written by `interformer plan score RUN --out FILE`."""
+    """Where measured numbers of a cluster file are from; written by `interformer plan score RUN ... --out FILE`."""
 
-    run: Name = Field(description="the run that was measured")
+    runs: tuple[Name, ...] = Field(min_length=1, description="that were measured")
     date: Name = Field(description="when")
     versions: dict[str, str] = Field(default_factory=dict, description="releases that it ran with")
-    ranks: Count = Field(description="how many ranks it had")
-    batch_size: Count = Field(description="rows a rank and step")
+    ranks: tuple[Count, ...] = Field(description="how many ranks they had")
+    batch_sizes: tuple[Count, ...] = Field(description="rows a rank and step")
     fitted: dict[str, str] = Field(description="field -> what it was fitted to")
+
+    @property
+    def timed(self) -> bool:
+        """Of runs that measured time; else of memory alone."""
+        return any(key.startswith("efficiency.") for key in self.fitted)
 
 
 class Cluster(Strict):
@@ -89,6 +110,10 @@ class Cluster(Strict):
     host_device_gb_per_s: Rate | None = Field(None, description="host memory <-> one GPU, one direction")
     intra_node_gb_per_s: Rate = Field(description="a device to the others of its node, one direction")
     inter_node_gb_per_s: Rate = Field(description="a device's share of the network, one direction")
+    intra_node_us: float = Field(15.0, ge=0, le=1e6, description="to start a collective inside a node")
+    inter_node_us: float = Field(
+        30.0, ge=0, le=1e6, description="and between nodes; an all-to-all adds a hundredth a rank"
+    )
     bf16_tflops: Rate = Field(description="matrix products in bfloat16, dense, a device")
     fp32_tflops: Rate = Field(description="without TF32, which torch does not use for matrix products by default")
     max_nodes: int = Field(4096, ge=1, le=1_000_000, description="most nodes that a plan may ask for")
@@ -101,7 +126,7 @@ class Cluster(Strict):
     @model_validator(mode="after")
     def _check(self) -> Cluster:
         if self.device == "cuda":
-            for field in ("hbm_gib", "hbm_gb_per_s", "host_device_gb_per_s"):
+            for field in OF_GPUS:
                 if not getattr(self, field):
                     raise ValueError(f"device is cuda, so {field} must be given and > 0")
         missing = [name for name in PUBLISHED if getattr(self, name) and name not in self.sources]
@@ -119,6 +144,14 @@ class Cluster(Strict):
         if not 1 <= nodes <= self.max_nodes:
             raise InputError(f"cluster {self.name!r} has 1 to {self.max_nodes} nodes, not {nodes}")
         return nodes * self.devices_per_node
+
+    @property
+    def origin(self) -> str:
+        """Of `efficiency`."""
+        found = self.calibration
+        return (
+            f"Measured by {', '.join(found.runs)}, {found.date}" if found and found.timed else "Assumed, not measured"
+        )
 
     @property
     def device_bytes(self) -> int:
@@ -170,12 +203,22 @@ def load_cluster(name_or_file: str) -> Cluster:
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         raise InputError(
             f"cluster {name_or_file!r} is neither known ({', '.join(names)}) nor a YAML file; "
-            f"write your own: copy one of {next(iter(names.values()), FOLDERS[1] / 'x').parent}"
+            f"`interformer plan --new-cluster NAME` drafts one to fill in"
         )
     tree = strict_yaml.read(path, "cluster file")
     if not isinstance(tree, dict):
         raise InputError(f"cluster file {str(path)!r} must be a mapping of keys (name, device, devices_per_node, ...)")
+    _refuse_empty(str(path), tree)
     try:
-        return Cluster.model_validate(tree)
+        return Cluster.model_validate({key: value for key, value in tree.items() if value is not None})
     except ValidationError as error:
         raise InputError(f"cluster file {str(path)!r} is not valid:\n{explain(error, Cluster)}") from None
+
+
+def _refuse_empty(path: str, tree: dict[str, object]) -> None:
+    """All numbers that a draft still lacks, at once."""
+    on_gpu = tree.get("device") != "cpu"
+    numbers = ("devices_per_node", *(name for name in PUBLISHED if on_gpu or name not in OF_GPUS))
+    empty = [name for name in numbers if name in tree and tree[name] is None]
+    if empty:
+        raise InputError(f"cluster file {path!r} is not filled in: {', '.join(empty)} have no number yet")

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 from torchrec.distributed.planner.types import ShardingOption, Storage
 
+from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.run import RunConfig
-from interformer_rec.planning.cost.cluster import Overhead
 from interformer_rec.planning.cost.dense import DenseCost
+from interformer_rec.planning.cost.load import FLOAT, STATE, Job, TableLoad, owners
 from interformer_rec.planning.cost.loader_memory import loader_bytes
-from interformer_rec.planning.cost.sizes import Lengths, Sizes
+from interformer_rec.planning.cost.sizes import Sizes
 
 ID, LENGTH = 8, 12  # bytes of an id; of a row's length and offset
-FLOAT = 4
 DISTRIBUTED, LOADED = 2, 3  # batches whose ids are at the owners; batches on the device
 # Gradients under way beside the activations, as their share: 0.06 to 0.13 measured on CPU.
 BACKWARD_WORK = 0.12
@@ -33,54 +33,12 @@ BACKWARD_WORK = 0.12
 # measured: docs/decisions/0010. None is left with MALLOC_MMAP_THRESHOLD_=65536, but then every tensor is made of fresh pages.
 KEPT = 0.5
 SORT = 40  # bytes an id while gradients of equal ids are added up: keys, positions, both again for the sort, segments
-CACHE_SHARE = 0.2  # TorchRec's default cache_load_factor of fused_uvm_caching
 # Context and NCCL buffers, assumed; on CPU Python and its libraries before the model, measured.
 RUNTIME = {"cuda": 1536 << 20, "cpu": 545 << 20}
 DECODING = "rows being decoded"
+IDS, LOADED_BATCHES = "ids at the owners", "batches as loaded"
 HOLES = f"free memory kept by malloc, or {DECODING}"
-ASSUMED = Overhead()
 FIRST_STEP = 45 << 20  # CPU: code that is first used in a step, TorchRec's sharded modules
-STATE = {  # bytes of optimizer state a row and a number
-    "rowwise_adagrad": (FLOAT, 0),
-    "adagrad": (0, FLOAT),
-    "sgd": (0, 0),
-    "adam": (0, 2 * FLOAT),
-}
-
-
-@dataclass(frozen=True)
-class Job:
-    """Size of the job."""
-
-    ranks: int
-    local_ranks: int
-    batch_size: int
-    device: str
-    overhead: Overhead = ASSUMED  # the cluster's
-    cache_share: float = CACHE_SHARE  # sharding.host_cache
-    train_rows: int | None = None  # where they are known: small data fill no shuffle buffers
-
-
-@dataclass(frozen=True)
-class TableLoad:
-    """A table and what a row of the batch reads from it."""
-
-    name: str
-    rows: int
-    dim: int
-    pooled: bool
-    lengths: tuple[Lengths, ...]  # of each feature that reads it
-    optimizer: str
-    weight_bytes: int = FLOAT
-
-    def ids(self, rows: int) -> float:
-        """Ids that a batch of `rows` rows brings, 99 of 100 times at most."""
-        return sum(length.batch_total(rows) for length in self.lengths)
-
-    @property
-    def ids_per_row(self) -> float:
-        """Mean."""
-        return sum(length.mean for length in self.lengths)
 
 
 @dataclass(frozen=True)
@@ -120,13 +78,9 @@ def shard_bytes(table: TableLoad, sharding: str, kernel: str, size: Sequence[int
 
 def owner_ids(table: TableLoad, sharding: str, job: Job) -> float:
     """Ids of a global batch that one shard's owner receives (99 of 100 times at most)."""
-    everyone = table.ids(job.ranks * job.batch_size)
+    apart = table.deduplicated(job)
+    everyone = job.ranks * table.ids(job.batch_size, job) if apart else table.ids(job.ranks * job.batch_size)
     return everyone / owners(sharding, job)
-
-
-def owners(sharding: str, job: Job) -> int:
-    """Over how many ranks the rows of a table are divided."""
-    return {"row_wise": job.ranks, "table_row_wise": job.local_ranks, "grid_shard": job.local_ranks}.get(sharding, 1)
 
 
 def owner_input(table: TableLoad, sharding: str, job: Job) -> float:
@@ -175,14 +129,18 @@ class ConstantBytes:
         return sum(self.exchange_items.values())
 
 
-def constant_bytes(config: RunConfig, job: Job, sizes: Sizes, dense: DenseCost, parameters: int) -> ConstantBytes:
-    """Dense part, batches as loaded, runtime."""
-    features, rows = config.features, job.batch_size
+def batch_bytes(features: FeatureSchema, sizes: Sizes, rows: int) -> float:
+    """Of one batch of so many rows as it comes from the loader."""
     lookups = (*features.pooled_lookups, *features.jagged_lookups)
     ids = sum(sizes.of_lookup(lookup.key).batch_total(rows) for lookup in lookups)
     times = sum(sizes.of_lookup(group.name).batch_total(rows) for group in features.sequences if group.timestamp)
     numbers = len(features.dense) + len(features.labels) + 3  # weight and group key beside them
-    batch = (ids + times) * ID + len(lookups) * rows * LENGTH + rows * numbers * FLOAT
+    return (ids + times) * ID + len(lookups) * rows * LENGTH + rows * numbers * FLOAT
+
+
+def constant_bytes(config: RunConfig, job: Job, sizes: Sizes, dense: DenseCost, parameters: int) -> ConstantBytes:
+    """Dense part, batches as loaded, runtime."""
+    batch = batch_bytes(config.features, sizes, job.batch_size)
     runtime = job.overhead.runtime_mib
     items = {
         "runtime": RUNTIME[job.device] if runtime is None else round(runtime * (1 << 20)),
@@ -190,7 +148,7 @@ def constant_bytes(config: RunConfig, job: Job, sizes: Sizes, dense: DenseCost, 
         # DDP is made with gradient_as_bucket_view: gradients are views of its buckets
         "dense gradients and DDP buckets": parameters * FLOAT,
         "dense optimizer (Adam, two moments)": 2 * parameters * FLOAT,
-        "batches as loaded": round(LOADED * batch),
+        LOADED_BATCHES: round(LOADED * batch),
     }
     if config.optimizer.dense.ema is not None:
         items["moving average of the dense parameters"] = parameters * FLOAT
@@ -257,7 +215,7 @@ def rank_memory(
         "table optimizer state",
         "gradients of data-parallel tables",
         "caches of UVM tables",
-        "ids at the owners",
+        IDS,
     )
     always = {name: np.zeros(job.ranks) for name in names}
     sent, host = np.zeros(job.ranks), np.zeros(job.ranks)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,69 +17,23 @@ import numpy as np
 
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.run import RunConfig
-from interformer_rec.config.strict import LARGEST
 from interformer_rec.data.decode.arrays import lists
 from interformer_rec.data.decode.kinds import check_kinds
 from interformer_rec.data.files.source import Source, open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import json_object
+from interformer_rec.planning.cost.lengths import Lengths, lengths_of
+from interformer_rec.planning.cost.repeats import Repeats, first_rows, measure, of_entry
 from interformer_rec.redaction import redact
 from interformer_rec.storage import read_file
 
 ASSUMED_BAG = 10.0  # ids of a bag nobody has counted
 MOST_ROWS = 1 << 40  # of a table: 128 TiB at the default width
 SAMPLE_ROWS = 200_000  # rows whose list lengths are counted
+REPEAT_ROWS = 32_768  # rows whose ids are counted
+REPEATS = "distinct ids in a batch"
 FEW_ROWS = 10_000  # at the start of a training job, which waits for it
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """Elements a row has of a list, after truncation: mean, percentiles, largest, share of empty ones."""
-
-    mean: float
-    p50: float
-    p95: float
-    p99: float
-    max: float
-    empty: float = 0.0
-
-    @classmethod
-    def constant(cls, length: float) -> Lengths:
-        """Every row has `length` elements."""
-        return cls(length, length, length, length, length)
-
-    @classmethod
-    def of(cls, lengths: np.ndarray) -> Lengths:
-        """From the (rows,) lengths of a sample."""
-        p50, p95, p99 = (float(x) for x in np.percentile(lengths, [50, 95, 99]))
-        return cls(float(lengths.mean()), p50, p95, p99, float(lengths.max()), float((lengths == 0).mean()))
-
-    def widths(self, rows: int) -> np.ndarray:
-        """(rows,) lengths of a typical batch, ascending: the percentiles joined by lines, scaled to the mean."""
-        at = (np.arange(rows) + 0.5) / rows
-        middle = max(0.5, self.empty)
-        known = [
-            (0.0, 0.0 if self.empty else min(self.p50, self.mean)),
-            (self.empty, 0.0 if self.empty else min(self.p50, self.mean)),
-        ]
-        known += [(middle, self.p50), (max(0.95, middle), self.p95), (max(0.99, middle), self.p99), (1.0, self.max)]
-        drawn = np.interp(at, [share for share, _ in known], [value for _, value in known])
-        drawn[at < self.empty] = 0.0
-        for _ in range(8):  # scaling is cut off at max, so once is not enough
-            total = drawn.sum()
-            if total <= 0:
-                break
-            drawn = np.minimum(drawn * self.mean * rows / total, self.max)
-        return drawn
-
-    def batch_total(self, rows: int) -> float:
-        """Elements that 99 of 100 batches of `rows` rows stay below: mean + 2.33 deviations of the sum.
-
-        The deviation of a row is at most sqrt(mean * (max - mean)) (Bhatia and Davis 2000), which needs no more than is known.
-        """
-        deviation = (self.mean * max(0.0, self.max - self.mean)) ** 0.5
-        return min(self.max * rows, self.mean * rows + 2.33 * deviation * rows**0.5)
 
 
 @dataclass(frozen=True)
@@ -89,6 +43,7 @@ class Sizes:
     rows: dict[str, int]
     lengths: dict[str, Lengths]
     sources: dict[str, str] = field(default_factory=dict)
+    repeats: dict[str, Repeats] = field(default_factory=dict)  # of tables whose ids were counted
 
     def of_lookup(self, key: str) -> Lengths:
         """Of a key of a batch: `group.column`, a bag's name, or an id (one a row)."""
@@ -97,7 +52,10 @@ class Sizes:
     def to_dict(self) -> dict[str, Any]:
         """As a run's data.json has them, so that a saved plan is a statistics file too."""
         return {
-            "tables": {name: {"rows": rows} for name, rows in self.rows.items()},
+            "tables": {
+                name: {"rows": rows, **(self.repeats[name].to_dict() if name in self.repeats else {})}
+                for name, rows in self.rows.items()
+            },
             "sequences": {name: vars(lengths) for name, lengths in self.lengths.items()},
         }
 
@@ -127,7 +85,7 @@ def find_sizes(
         if path is not None and not found.complete and path.is_file():
             found.take_file(str(path))
     found.take_schema()
-    if not found.complete and config.data.train is not None:
+    if config.data.to_train[1] is not None and not (found.complete and found.repeats):
         found.take_data(config)
     found.take_assumptions()
     missing = [name for name in config.features.tables if name not in found.rows]
@@ -141,7 +99,8 @@ def find_sizes(
         if found.rows[name] > MOST_ROWS:
             source = found.sources[f"rows of {name}"]
             raise InputError(f"table {name!r} has {found.rows[name]} rows ({source}); a plan takes up to {MOST_ROWS}")
-    return Sizes({name: found.rows[name] for name in config.features.tables}, found.lengths, found.sources)
+    rows = {name: found.rows[name] for name in config.features.tables}
+    return Sizes(rows, found.lengths, found.sources, found.repeats_of(rows))
 
 
 def sizes_of_job(features: FeatureSchema, rows: Mapping[str, int], source: Source | None) -> Sizes:
@@ -151,29 +110,39 @@ def sizes_of_job(features: FeatureSchema, rows: Mapping[str, int], source: Sourc
     if source is not None:
         with suppress(InputError):  # whoever reads these rows to train on them says what is wrong with them
             found.take_sample(source, "sample of the training data", FEW_ROWS)
+            found.take_repeats(source, FEW_ROWS)
     found.take_assumptions()
-    return Sizes(dict(rows), found.lengths, found.sources)
+    return Sizes(dict(rows), found.lengths, found.sources, found.repeats_of(rows))
+
+
+def with_distinct(sizes: Sizes, features: FeatureSchema, shares: Mapping[str, float], batch_size: int) -> Sizes:
+    """With `shares` (above 0, to 1) of the ids that a batch of so many rows reads from a table that differ. Raises InputError.
+
+    Of other batches the power law that runs through one id and this number tells.
+    """
+    if not shares:
+        return sizes
+    given = dict(sizes.repeats)
+    for name, share in shares.items():
+        if name not in features.tables:
+            raise InputError(f"--distinct names {name!r}; the schema has {', '.join(features.tables)}")
+        if not 0 < share <= 1:
+            raise InputError(f"--distinct {name}={share:g}: a share of the ids of a batch, above 0 and up to 1")
+        lookups = (*features.pooled_lookups, *features.jagged_lookups)
+        ids = batch_size * sum(sizes.of_lookup(lookup.key).mean for lookup in lookups if lookup.table == name)
+        if ids > 1:
+            head = given[name].head if name in given else ()
+            given[name] = Repeats(((ids, max(1.0, share * ids)),), head)
+    sources = sizes.sources | {f"distinct ids of {name}": "given with --distinct" for name in shares}
+    if given.keys() >= sizes.rows.keys():
+        sources.pop(REPEATS, None)
+    return replace(sizes, sources=sources, repeats=given)
 
 
 def _whole(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"rows {value!r}: a whole number from 1")
     return value
-
-
-def _lengths(entry: Mapping[str, object]) -> Lengths:
-    """Of a statistics file's group. Raises ValueError, KeyError, TypeError."""
-    values = {}
-    for key in ("mean", "p50", "p95", "p99", "max", "empty"):
-        value = entry[key]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LARGEST:
-            raise ValueError(f"{key} {value!r}: a number from 0 to {LARGEST}")
-        values[key] = float(value)
-    if values["mean"] > values["max"] or values["empty"] > 1:
-        raise ValueError(
-            f"mean {values['mean']:g} is above max {values['max']:g}, or empty {values['empty']:g} above 1"
-        )
-    return Lengths(**values)
 
 
 class _Found:
@@ -185,6 +154,7 @@ class _Found:
         self.lists |= {bag.name: float("inf") for bag in features.bags}
         self.rows: dict[str, int] = {}
         self.lengths: dict[str, Lengths] = {}
+        self.repeats: dict[str, Repeats] = {}
         self.sources: dict[str, str] = {}
         self.why = "data.train is not set."
 
@@ -216,7 +186,8 @@ class _Found:
             tree = json_object(content, repr(path))
             tree = tree.get("statistics", tree)
             rows = {name: _whole(entry["rows"]) for name, entry in tree.get("tables", {}).items()}
-            lengths = {name: _lengths(entry) for name, entry in tree.get("sequences", {}).items()}
+            repeats = {name: of_entry(entry) for name, entry in tree.get("tables", {}).items()}
+            lengths = {name: lengths_of(entry) for name, entry in tree.get("sequences", {}).items()}
         except DamagedError as error:
             raise InputError(f"statistics file {error}") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -226,23 +197,29 @@ class _Found:
             ) from None
         self._rows(rows, redact(path))
         self._lengths(lengths, redact(path))
+        self.repeats = {**{n: found for n, found in repeats.items() if found is not None}, **self.repeats}
 
     def take_schema(self) -> None:
         sized = {n: t.special_rows + t.num_embeddings for n, t in self.features.tables.items() if t.num_embeddings}
         self._rows(
             {n: rows for n, rows in sized.items() if self.features.tables[n].ids != "vocab"}, "schema: num_embeddings"
         )
+        growing = {n: t.special_rows + t.grow.rows for n, t in self.features.tables.items() if t.grow}
+        self._rows(growing, "schema: grow.rows")
 
     def take_data(self, config: RunConfig) -> None:
-        path = redact(str(config.written(("data", "train"))))
+        key, files = config.data.to_train
+        path = redact(str(config.written(tuple(key.split(".")))))
         try:
-            source = open_source(config.data.train or "", config.data.max_decoded_bytes)
+            source = open_source(files or "", config.data.max_decoded_bytes)
             check_kinds(source, self.features, labels=False)
+            if not self.repeats:
+                self.take_repeats(source)
             self.take_sample(source, f"sample of {path}")
             if self.rows.keys() != self.features.tables.keys():
                 self._rows(fit(self.features, source, config.data.workers).table_rows, f"fitted on {path}")
         except InputError as error:
-            self.why = f"data.train cannot be used: {error}."
+            self.why = f"{key} cannot be used: {error}."
 
     def take_sample(self, source: Source, name: str, most: int = SAMPLE_ROWS) -> None:
         """Lengths in the first `most` rows' row groups, after truncation, of lists that are not known yet; a null list is empty."""
@@ -251,12 +228,20 @@ class _Found:
             return
         columns = {group.name: group.columns[0].column for group in self.features.sequences}
         columns |= {bag.name: bag.column for bag in self.features.bags}
-        names = list(dict.fromkeys(columns[name] for name in wanted))
-        source.require(names)
-        enough = int(np.searchsorted(np.cumsum(source.group_rows), most)) + 1
-        table = source.read(list(range(min(enough, len(source.group_rows)))), names)
+        table = first_rows(self.features, source, [columns[name] for name in wanted], most)
         lengths = {name: lists(table[columns[name]]).lengths.astype(np.float64) for name in wanted}
         self._lengths({n: Lengths.of(np.minimum(counts, self.lists[n])) for n, counts in lengths.items()}, name)
+
+    def take_repeats(self, source: Source, most: int = REPEAT_ROWS) -> None:
+        self.repeats = measure(self.features, source, most)
+        self.sources[REPEATS] = "counted in the first rows of the training data"
+
+    def repeats_of(self, rows: Mapping[str, int]) -> dict[str, Repeats]:
+        """Of known tables; and a sentence on those whose ids nobody counted."""
+        found = {name: self.repeats[name] for name in rows if name in self.repeats}
+        if len(found) < len(rows):
+            self.sources[REPEATS] = "assumed: every row of a table is as frequent as any other"
+        return found
 
     def take_assumptions(self) -> None:
         capped = {n: t.special_rows + t.num_embeddings for n, t in self.features.tables.items() if t.num_embeddings}

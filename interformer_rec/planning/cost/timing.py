@@ -1,50 +1,37 @@
 """Milliseconds of a step, item by item. In: a Problem and placed options; out: StepTime.
 
-Table lookups and updates are TorchRec's estimates with this cluster's bandwidths; vectors and ids that travel are counted here by
-link, because TorchRec charges all of them to the slower one. What stays on the rank costs nothing, the rest of a node takes the
-intra-node link, other nodes the network; both links work at once, and a collective ends when its busiest rank does.
+    step = the slowest rank's (lookup + vectors there + vectors back + update + rows fetched from host memory)
+           + copies of vectors + dense forward + dense backward + what is left of its all-reduce + dense optimizer
+           + what is left of the ids' way + starting the collectives + the host's share + what is measured beside all this
 
-Overlap, as TrainPipelineSparseDist and DDP do it: the ids of the next batch travel while this one is computed; gradients of the
-dense part are reduced while its backward pass runs; nothing else overlaps. So
-
-    step = lookup + vectors there + dense forward + max(dense backward, all-reduce) + vectors back + update
-           + what is left of the ids' way + what is measured beside all this (0 until somebody does)
-
-The assumed efficiencies are the cluster's (cluster.Efficiency); a calibration (score/calibration.py) replaces them.
+The first line depends on the plan, and is what the search minimises (shard_time.py says why it adds up on a rank); of the others only
+the collectives' start and the host's share do, by the number of sharding types in use. Overlap, as TrainPipelineSparseDist and DDP do
+it: on a GPU the ids of the next batch travel while this one is computed; gradients of the dense part are reduced while its backward pass
+runs; nothing else overlaps. The host's share are the stretches in which a GPU waits for Python: where a batch's sizes come back from
+the device, and where a sharded module prepares its calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from torchrec.distributed.planner.types import ShardingOption
 
-from interformer_rec.planning.cost.cluster import BYTES_PER_MS
-from interformer_rec.planning.cost.memory import FLOAT, ID, TableLoad, owners
+from interformer_rec.planning.cost.cluster import BYTES_PER_MS, Cluster
+from interformer_rec.planning.cost.dense_time import dense_time, optimizer_ms
+from interformer_rec.planning.cost.load import FLOAT, Job, TableLoad
+from interformer_rec.planning.cost.shard_time import SORT, Link, ShardTime, all_reduce, shard_time
+from interformer_rec.planning.cost.work import ID
 from interformer_rec.planning.question import Problem
 
-INT = 4
-
-
-@dataclass(frozen=True)
-class Link:
-    """Milliseconds of one collective on both links, and the rank that takes longest."""
-
-    intra_node: float
-    inter_node: float
-    rank: int
-
-    @property
-    def total(self) -> float:
-        """Both work at once."""
-        return max(self.intra_node, self.inter_node)
-
-    @property
-    def slower(self) -> str:
-        """Which link it waits for."""
-        return "inter_node" if self.inter_node > self.intra_node else "intra_node"
+FIXED = "optimizer, trainer, waiting"
+RANK_ITEMS = ("lookup", "forward", "backward", "update", "fetch", "ids")
+# Passes over the vectors that a batch gets: permuted and put side by side; gradients are added to their places.
+COPIED, COPIED_BACK, ADDED_BACK = 2, 2, 4
+PERMUTED = 6 * ID  # bytes an id that is cut by feature and rank, put in order, and put in order again where it arrives
 
 
 @dataclass(frozen=True)
@@ -52,21 +39,32 @@ class StepTime:
     """One training step, ms. Arrays are (ranks,)."""
 
     lookup: np.ndarray
+    forward: np.ndarray  # vectors to the ranks that need them
+    backward: np.ndarray  # their gradients, and the all-reduce of replicated tables
     update: np.ndarray
-    forward: Link  # vectors to the ranks that need them
-    backward: Link  # their gradients
-    ids: Link
+    fetch: np.ndarray  # rows from host memory
+    ids: np.ndarray
+    ids_hidden: bool  # behind the rest of the step
+    copies: float
     dense_forward: float
     dense_backward: float
-    all_reduce: Link  # gradients of the dense part and of data-parallel tables
+    optimizer: float
+    all_reduce: Link  # of the gradients of the dense part
+    starts: float  # of collectives
+    host: float
     fixed: float = 0.0  # what a calibration found beside all this
+    beside: Mapping[str, float] = field(default_factory=dict)  # item -> ms that it takes whatever its size
 
     @property
-    def ids_left(self) -> float:
-        """What the ids' way takes beyond the compute it hides behind."""
-        return max(
-            0.0, self.ids.total - (self.lookup.max() + self.dense_forward + self.dense_backward + self.update.max())
-        )
+    def by_rank(self) -> np.ndarray:
+        """What a rank's tables take."""
+        seen = self.lookup + self.forward + self.backward + self.update + self.fetch
+        return seen if self.ids_hidden else seen + self.ids
+
+    @property
+    def bottleneck_rank(self) -> int:
+        """The rank whose tables take longest."""
+        return int(self.by_rank.argmax())
 
     @property
     def reduce_left(self) -> float:
@@ -74,19 +72,39 @@ class StepTime:
         return max(0.0, self.all_reduce.total - self.dense_backward)
 
     @property
+    def without_tables(self) -> float:
+        """What no placing of the tables changes, as long as their sharding types are the same."""
+        dense = self.dense_forward + self.dense_backward + self.reduce_left + self.optimizer
+        return self.copies + dense + self.starts + self.host + self.fixed
+
+    @property
+    def ids_left(self) -> float:
+        """What the ids' way takes beyond the step it hides behind, or all of it where it cannot."""
+        if not self.ids_hidden:
+            return float(self.ids[self.bottleneck_rank])
+        return max(0.0, float(self.ids.max()) - self.without_tables - float(self.by_rank.max()))
+
+    @property
     def items(self) -> dict[str, float]:
-        """What a step is the sum of, ms."""
-        return {
-            "lookup": float(self.lookup.max()),
-            "all-to-all forward": self.forward.total,
+        """What a step is the sum of, ms; of tables: on the slowest rank."""
+        rank = self.bottleneck_rank
+        found = {
+            "lookup": float(self.lookup[rank]),
+            "all-to-all forward": float(self.forward[rank]),
+            "copies of vectors": self.copies,
             "dense forward": self.dense_forward,
             "dense backward": self.dense_backward,
             "all-reduce, not hidden": self.reduce_left,
-            "all-to-all backward": self.backward.total,
-            "update": float(self.update.max()),
+            "dense optimizer": self.optimizer,
+            "all-to-all backward": float(self.backward[rank]),
+            "update": float(self.update[rank]),
+            "rows from host memory": float(self.fetch[rank]),
             "ids' all-to-all, not hidden": self.ids_left,
-            **({"optimizer, trainer, waiting": self.fixed} if self.fixed else {}),
+            "start of collectives": self.starts,
+            "host": self.host,
         }
+        found = {name: max(0.0, ms + self.beside.get(name, 0.0)) for name, ms in found.items()}
+        return found | ({FIXED: self.fixed} if self.fixed else {})
 
     @property
     def total(self) -> float:
@@ -94,131 +112,111 @@ class StepTime:
         return sum(self.items.values())
 
     @property
-    def bottleneck_rank(self) -> int:
-        """The rank whose tables take longest."""
-        return int((self.lookup + self.update).argmax())
+    def serial(self) -> float:
+        """A step in which nothing hides behind anything."""
+        hidden = float(self.ids.max()) - self.ids_left if self.ids_hidden else 0.0
+        return self.total + hidden + self.all_reduce.total - self.reduce_left
 
     @property
     def bottleneck(self) -> str:
-        """The largest item, with its link where it is one."""
+        """The largest item, with its link or rank where it has one."""
         name = max(self.items, key=lambda item: self.items[item])
-        link = {
-            "all-to-all forward": self.forward,
-            "all-to-all backward": self.backward,
-            "all-reduce, not hidden": self.all_reduce,
-        }
-        if name in link:
-            return f"{name} ({link[name].slower.replace('_', '-')} link, rank {link[name].rank})"
-        return f"{name} (rank {self.bottleneck_rank})" if name in ("lookup", "update") else name
-
-
-@dataclass
-class _Traffic:
-    """Bytes that leave every rank: to the other ranks of its node, and to other nodes; spread evenly over receivers."""
-
-    to_node: np.ndarray
-    to_others: np.ndarray
+        if name == "all-reduce, not hidden":
+            slow = "inter-node" if self.all_reduce.inter_node > self.all_reduce.intra_node else "intra-node"
+            return f"{name} ({slow} link)"
+        of_rank = ("lookup", "update", "all-to-all forward", "all-to-all backward", "rows from host memory")
+        return f"{name} (rank {self.bottleneck_rank})" if name in of_rank else name
 
 
 def step_time(problem: Problem, options: Sequence[ShardingOption]) -> StepTime:
     """Estimate a step of a placed plan."""
-    ranks, local = problem.ranks, problem.cluster.devices_per_node
-    lookup, update = np.zeros(ranks), np.zeros(ranks)
-    vectors = _Traffic(np.zeros(ranks), np.zeros(ranks))
-    ids = _Traffic(np.zeros(ranks), np.zeros(ranks))
-    reduced = float(problem.dense_parameters * FLOAT)
+    cluster, job, ranks = problem.cluster, problem.job, problem.ranks
+    by_item = {item: np.zeros(ranks) for item in RANK_ITEMS}
+    known: dict[object, ShardTime] = {}
     for option in options:
         table = problem.tables[option.name]
-        for shard in option.shards:
-            rank, perf = shard.rank, shard.perf
-            lookup[rank] += perf.fwd_compute + perf.prefetch_compute  # type: ignore[union-attr]
-            update[rank] += perf.bwd_compute  # type: ignore[union-attr]
-            if option.sharding_type != "data_parallel":
-                near, far = shares(option.sharding_type, ranks, local)
-                sent = _vector_bytes(problem, table, option.sharding_type, shard.size)
-                vectors.to_node[rank] += sent * near
-                vectors.to_others[rank] += sent * far
-                received = _id_bytes(problem, table, option.sharding_type) if shard.size[0] * shard.size[1] else 0.0
-                ids.to_node[rank] += received * (local - 1) / ranks
-                ids.to_others[rank] += received * (ranks - local) / ranks
-        if option.sharding_type == "data_parallel":
-            reduced += table.rows * table.dim * table.weight_bytes
-    travel = _link(problem, vectors)
+        for start, of_ranks, size in _runs(option):
+            key = (problem.alike[option.name], option.sharding_type, option.compute_kernel, size, start == 0)
+            if key not in known:
+                kind, kernel = option.sharding_type, option.compute_kernel
+                known[key] = shard_time(table, kind, kernel, size, job, cluster, start == 0)
+            for item, values in by_item.items():
+                np.add.at(values, of_ranks, getattr(known[key], item))
+    copies, ids = copies_of_batch(problem.tables.values(), job, cluster)
+    if cluster.device == "cpu":
+        copies += ids
+    else:
+        by_item["ids"] += ids
+    config, dense = problem.config, problem.dense
+    forward, backward = problem.dense_ms or dense_time(dense, cluster, config.training.precision)
     return StepTime(
-        lookup, update, travel, travel, _link(problem, ids), *dense_time(problem), _all_reduce(problem, reduced),
-        problem.cluster.efficiency.fixed_ms,
-    )  # fmt: skip
+        **by_item,
+        ids_hidden=cluster.device != "cpu",
+        copies=copies,
+        dense_forward=forward,
+        dense_backward=backward,
+        optimizer=optimizer_ms(problem.dense_parameters, config.optimizer.dense.ema is not None, cluster),
+        all_reduce=all_reduce(cluster, ranks, float(problem.dense_parameters * FLOAT)),
+        starts=starts_ms(cluster, ranks, sharded_groups(problem.tables, options)),
+        host=host_ms(cluster, len(sharded_groups(problem.tables, options)), len(options)),
+        fixed=cluster.efficiency.fixed_ms + problem.batch_size * cluster.efficiency.row_us / 1000,
+        beside=cluster.efficiency.stage_ms,
+    )
 
 
-def dense_time(problem: Problem) -> tuple[float, float]:
-    """Forward and backward pass of the dense part, ms: products at the matmul rate and kept tensors through memory (written and
-    read once in the forward pass, half as much again in backward), and the start of all its operators. A GPU computes while the
-    next operators are started, so the longer of the two counts; a CPU does one after the other."""
-    products, memory, first = dense_parts(problem)
-    forward, backward = products + memory, 2 * products + 1.5 * memory
-    second = launch_ms(problem, problem.dense.backward_kernels)
-    if problem.cluster.device == "cpu":
-        return forward + first, problem.cluster.efficiency.backward * (backward + second)
-    return max(forward, first), problem.cluster.efficiency.backward * max(backward, second)
+def _runs(option: ShardingOption) -> Iterator[tuple[int, list[int], tuple[int, int]]]:
+    """Number of the first shard, ranks, size, of neighbours that are alike; the very first shard stands alone."""
+    start = 0
+    sizes = [
+        ((index == 0), (int(s.size[0]), int(s.size[1])), int(s.rank or 0)) for index, s in enumerate(option.shards)
+    ]
+    for (_, size), run in itertools.groupby(sizes, key=lambda shard: shard[:2]):
+        of_ranks = [rank for *_, rank in run]
+        yield start, of_ranks, size
+        start += len(of_ranks)
 
 
-def dense_parts(problem: Problem) -> tuple[float, float, float]:
-    """Milliseconds of matrix products, of kept tensors and of starting operators, in a forward pass."""
-    cluster, dense, efficiency = problem.cluster, problem.dense, problem.cluster.efficiency
-    rate = cluster.bf16_tflops if problem.config.training.precision == "bf16" else cluster.fp32_tflops
-    products = sum(dense.forward_flops.values()) / (rate * efficiency.matmul * 1e9)
-    bandwidth = cluster.hbm_gb_per_s or cluster.ddr_gb_per_s / cluster.devices_per_node
-    memory = 2 * dense.activation_bytes / (bandwidth * (efficiency.tensors or efficiency.memory) * BYTES_PER_MS)
-    return products, memory, launch_ms(problem, dense.forward_kernels)
+def sharded_groups(tables: dict[str, TableLoad], options: Sequence[ShardingOption]) -> set[tuple[bool, str]]:
+    """(pooled, sharding type) that TorchRec runs one after the other: each has lookups and collectives of its own."""
+    return {(tables[option.name].pooled, option.sharding_type) for option in options}
 
 
-def launch_ms(problem: Problem, kernels: int) -> float:
-    """To start so many operators."""
-    return kernels * problem.cluster.efficiency.launch_us / 1000
+def host_ms(cluster: Cluster, groups: int, tables: int) -> float:
+    """Python's share of a step."""
+    efficiency = cluster.efficiency
+    return efficiency.step_ms + groups * efficiency.module_ms + tables * efficiency.table_us / 1000
 
 
-def shares(sharding: str, ranks: int, local: int) -> tuple[float, float]:
-    """Of the vectors that a shard's owner makes: the share for the other ranks of its node, and for other nodes.
-
-    table_row_wise and grid first add up inside the node, so only one rank's worth goes on to other nodes.
-    """
-    if sharding in ("table_row_wise", "grid_shard"):
-        return (local - 1) / local, (ranks - local) / ranks / local
-    return (local - 1) / ranks, (ranks - local) / ranks
-
-
-def _vector_bytes(problem: Problem, table: TableLoad, sharding: str, size: Sequence[int]) -> float:
-    """Looked-up vectors that a shard's owner makes for a global batch."""
-    rows = problem.batch_size * problem.ranks
-    if not size[0]:
+def starts_ms(cluster: Cluster, ranks: int, groups: set[tuple[bool, str]]) -> float:
+    """Of the vectors' collectives there and back, and of the last all-reduce."""
+    if ranks == 1:
         return 0.0
-    count = rows * len(table.lengths) if table.pooled else rows * table.ids_per_row / owners(sharding, problem.job)
-    return count * size[1] * FLOAT
+    near, far = cluster.intra_node_us / 1000, cluster.inter_node_us / 1000
+    across = ranks > cluster.devices_per_node
+    alone = far * (1 + ranks / 100) if across else near
+    total = alone
+    for _, sharding in groups:
+        if sharding == "data_parallel":
+            total += far if across else near
+        elif sharding in ("table_row_wise", "grid_shard"):
+            total += 2 * (near + (alone if across else 0.0))
+        else:
+            total += 2 * alone
+    return total
 
 
-def _id_bytes(problem: Problem, table: TableLoad, sharding: str) -> float:
-    rows = problem.batch_size * problem.ranks
-    return rows * (table.ids_per_row / owners(sharding, problem.job) * ID + len(table.lengths) * INT)
-
-
-def _link(problem: Problem, traffic: _Traffic) -> Link:
-    """Time of an all-to-all: every rank sends what it owns and receives its share of what the others own."""
-    ranks, local = problem.ranks, problem.cluster.devices_per_node
-    links = problem.cluster.efficiency.links * BYTES_PER_MS
-    sent = traffic.to_node.reshape(-1, local)
-    near_in = ((sent.sum(1, keepdims=True) - sent) / max(1, local - 1)).ravel()
-    node_out = traffic.to_others.reshape(-1, local).sum(1)
-    far_in = np.repeat((node_out.sum() - node_out) / max(1, ranks - local), local)
-    near = np.maximum(traffic.to_node, near_in) / (problem.cluster.intra_node_gb_per_s * links)
-    far = np.maximum(traffic.to_others, far_in) / (problem.cluster.inter_node_gb_per_s * links)
-    return Link(float(near.max()), float(far.max()), int(np.maximum(near, far).argmax()))
-
-
-def _all_reduce(problem: Problem, count: float) -> Link:
-    """Ring inside the node, then across: each rank's network port carries its share of the node's part."""
-    ranks, local, efficiency = problem.ranks, problem.cluster.devices_per_node, problem.cluster.efficiency
-    links = (efficiency.reduce or efficiency.links) * BYTES_PER_MS
-    near = 2 * count * (local - 1) / local / (problem.cluster.intra_node_gb_per_s * links)
-    nodes = ranks // local
-    far = 2 * count * (nodes - 1) / nodes / local / (problem.cluster.inter_node_gb_per_s * links)
-    return Link(near, far, 0)
+def copies_of_batch(tables: Iterable[TableLoad], job: Job, cluster: Cluster) -> tuple[float, float]:
+    """Milliseconds in which a rank puts the vectors of its batch where they belong, and of the same for its ids."""
+    if job.ranks == 1:
+        return 0.0, 0.0
+    memory = cluster.hbm_gb_per_s or cluster.ddr_gb_per_s / cluster.devices_per_node
+    speed = memory * cluster.efficiency.tensors * BYTES_PER_MS
+    vectors = ids = 0.0
+    for table in tables:
+        count = job.batch_size * table.ids_per_row
+        wide = (job.batch_size * len(table.lengths) if table.pooled else count) * table.dim * FLOAT
+        vectors += wide * (COPIED + (COPIED_BACK if table.pooled else ADDED_BACK))
+        arriving = wide if table.pooled else table.sent_ids(job) * table.dim * FLOAT
+        vectors += arriving * sum(job.converted)
+        ids += count * (PERMUTED + SORT * table.deduplicated(job))
+    return vectors / speed, ids / speed

@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from interformer_rec.distributed.lookup.communication import Exchange
 from interformer_rec.errors import InputError
 from interformer_rec.files import finite
 from interformer_rec.html import environment as html
+from interformer_rec.planning.clock import Clock, nothing_shorter
+from interformer_rec.planning.cost.evaluation_memory import evaluation_sentence
 from interformer_rec.planning.cost.sizes import by_source
+from interformer_rec.planning.cost.traffic import Traffic
 from interformer_rec.storage import write_file
 
 HERE = Path(__file__).parent
 ITEM_BYTES = {"float32": 4, "float16": 2}
-SCRIPTS = ("plan_parts.js", "plan_sweep.js", "plan_tables.js", "plan.js")  # one scope; the later use the earlier
+SCRIPTS = (
+    "plan_parts.js",
+    "plan_sweep.js",
+    "plan_tables.js",
+    "plan_hosts.js",
+    "plan.js",
+)  # one scope; the later use the earlier
 SMALLEST_ITEM = 2**16  # bytes; items of memory below it on every rank are left out, as on the screen
 
 
@@ -65,9 +76,9 @@ def page_data(plan: Mapping[str, Any], sweep: Sequence[Mapping[str, Any]] | None
 def _data(plan: Mapping[str, Any], sweep: list[Mapping[str, Any]]) -> dict[str, Any]:
     job, step, memory = plan["fingerprint"], plan["step"], plan["memory"]
     ranks = job["ranks"]
-    known = {"total", "samples_per_second"}
+    now, sent = Clock.read(step), Traffic.read(plan["sent"], job["ranks_per_node"])
+    known = {*asdict(now), "bottleneck_rank"}
     items = {name: ms for name, ms in step.items() if isinstance(ms, (int, float)) and name not in known}
-    items.pop("bottleneck_rank", None)
     peak = memory["peak"]
     if not len(peak) == len(step["lookup_by_rank"]) == len(step["update_by_rank"]) == ranks:
         raise ValueError(f"memory.peak, which has {len(peak)} ranks and not {ranks}")
@@ -79,23 +90,40 @@ def _data(plan: Mapping[str, Any], sweep: list[Mapping[str, Any]]) -> dict[str, 
         "cluster": plan["cluster"],
         "nodes": plan["nodes"],
         "batch": plan["batch_size"],
-        "samples_per_second": step["samples_per_second"],
-        "total_ms": step["total"],
-        "bottleneck": step["bottleneck"],
+        "total_ms": now.total,
+        "clock": now.texts,
+        "how_sure": now.how_sure,
         "step": items,
         "lookup": [round(ms, 5) for ms in step["lookup_by_rank"]],
         "update": [round(ms, 5) for ms in step["update_by_rank"]],
+        "exchange": [round(ms, 5) for ms in step["exchange_by_rank"]],
+        "table_time": [round(ms, 5) for ms in step["tables_by_rank"]],
         "help": step["what_would_help"],
-        "search": plan["search"],
+        "choice": [
+            f"the exchange is {Exchange(plan['sharding']['deduplicate'], plan['sharding']['communication']).text}",
+            *plan["exchanges"]["why"],
+        ],
+        "search": {
+            "tables_ms": plan["search"]["tables_ms"],
+            "proof": nothing_shorter(now.total, plan["search"]["step_bound_ms"]),
+        },
+        "hosts": {
+            "sent": {name: values.round().tolist() for name, values in sent.hosts.items()},
+            "pairs": [values.round(1).tolist() for values in sent.between_hosts],
+        },
         "capacity": memory["capacity"],
         "usable": memory["usable"],
         "moment": memory["moment"],
+        "evaluation": evaluation_sentence(memory["evaluation_peak"], memory["usable"], memory["evaluation_rows"])
+        if memory["evaluation_peak"]
+        else "",
         "peak": [round(count) for count in peak],
         "memory": _memory(memory),
         "host": [round(count) for count in memory["host"]] if max(memory["host"]) > 0 else None,
         "tables": [_table(name, table, job["tables"][name]) for name, table in plan["tables"].items()],
         "sources": by_source(plan["sources"]),
         "assumptions": plan["assumptions"],
+        "origin": plan["assumptions_from"],
         "sweep": sweep,
     }
 

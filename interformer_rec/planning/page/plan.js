@@ -1,7 +1,7 @@
-// Ranks, memory, a step, notes; then all of it is drawn. After plan_parts.js, plan_sweep.js and plan_tables.js (page.py).
+// Ranks, memory, a step, notes; then all of it is drawn. After all the others (page.py).
 const perRank = value => Array.isArray(value) ? value : Array(data.ranks).fill(value);
 const fullest = data.peak.indexOf(most(data.peak));
-const tableTime = data.lookup.map((value, i) => value + data.update[i]);
+const tableTime = data.table_time;
 let chosen = null; // the rank somebody clicked
 
 // Heat maps: one cell a rank, nodes along the longer side
@@ -71,49 +71,45 @@ function choose(rank) {
   list();
 }
 
+// The clock: the texts are those of the screen (clock.py)
 function tiles() {
-  const gap = data.search.bound_ms > 0 ? data.search.slowest_rank_ms / data.search.bound_ms - 1 : 0;
-  const entries = [
-    ["a step", ms(data.total_ms)], ["samples/s", count(Math.round(data.samples_per_second))], ["ranks", count(data.ranks)],
-    ["tables", count(data.tables.length)], ["fullest rank", bytes(data.peak[fullest])], ["slowest rank's tables", ms(most(tableTime))],
-  ];
-  byId("tiles").append(...entries.map(([name, value]) => make("div", {className: "tile"}, make("span", {className: "soft"}, name), make("b", {}, value))));
-  byId("about").textContent = `${count(data.batch)} rows a rank, ${data.device}. Most of a step is ${data.bottleneck}. By TorchRec's estimate the slowest rank takes ` +
-    `${ms(data.search.slowest_rank_ms)} for its tables: ${gap < 1e-6 ? "proven best" : `within ${gap < 0.001 ? "0.1" : (100 * gap).toFixed(1)}% of a bound that no plan can beat`}.`;
+  byId("tiles").append(...Object.entries(data.clock).map(([name, value]) => make("div", {className: "tile"}, make("dt", {className: "soft"}, name), make("dd", {}, value))));
+  byId("about").textContent = `${count(data.ranks)} ranks, ${data.device}, ${count(data.batch)} rows a rank, ${count(data.tables.length)} tables. How sure: ${data.how_sure}.`;
 }
 
 function memory() {
   const names = Object.keys(data.memory), items = names.map(name => perRank(data.memory[name]));
   const colors = names.map((_, i) => itemColor(i, names.length)), peak = data.peak[fullest];
   const extra = chosen !== null && chosen !== fullest;
-  const shown = [[`rank ${fullest}, fullest`, of => of[fullest]], ["mean", of => sum(of) / data.ranks], ["least", least]];
+  const shown = [[`rank ${fullest}`, of => of[fullest]], ["mean", of => sum(of) / data.ranks], ["least", least]];
   if (extra) shown.splice(1, 0, [`rank ${chosen}`, of => of[chosen]]);
   const moment = data.moment === "exchange" ? "the exchange of vectors" : "the start of the dense backward pass";
-  byId("memory-about").textContent = `${bytes(peak)} of the ${bytes(data.usable)} to use (${percent(peak / data.usable)}) on the fullest rank, at ${moment}. ` +
-    `A device has ${bytes(data.capacity)}; the rest is kept free.`;
+  byId("memory-about").textContent = `Rank ${fullest} is the fullest: ${bytes(peak)} of the ${bytes(data.usable)} to use (${percent(peak / data.usable)}), at ${moment}. ` +
+    `A device has ${bytes(data.capacity)}; the rest is kept free.${data.evaluation && ` ${data.evaluation}.`}`;
   byId("memory-bars").replaceChildren(...shown.filter(([name]) => name !== "least")
     .map(([name, pick]) => bar(name, items.map(pick), colors, names, bytes, peak)));
-  const rows = names.map((name, i) => row([make("td", {className: "text wrap"}, swatch(colors[i]), name), ...shown.map(([, pick]) => cell(bytes(pick(items[i]))))]));
-  if (data.host) rows.push(row([cell("host memory", "text"), ...shown.map(([, pick]) => cell(bytes(pick(data.host))))]));
-  byId("memory-items").replaceChildren(heads(["item", ...shown.map(([name]) => name)]), make("tbody", {}, ...rows));
+  const rows = names.map((name, i) => row([rowHead(swatch(colors[i]), name), ...shown.map(([, pick]) => cell(bytes(pick(items[i]))))]));
+  if (data.host) rows.push(row([rowHead("host memory"), ...shown.map(([, pick]) => cell(bytes(pick(data.host))))]));
+  byId("memory-items").replaceChildren(make("caption", {}, "Memory by item"), heads(["item", ...shown.map(([name]) => name)]), make("tbody", {}, ...rows));
 }
 
 function step() {
   const names = Object.keys(data.step), values = Object.values(data.step), colors = names.map((_, i) => itemColor(i, names.length));
-  byId("step-about").textContent = `${ms(data.total_ms)}, one after the other; lookup and update are those of the slowest rank.`;
+  byId("step-about").textContent = `${ms(data.total_ms)}, one item after the other. Tables by rank: ${ms(least(tableTime))} to ${ms(most(tableTime))}, mean ${ms(sum(tableTime) / data.ranks)}.`;
   byId("step-bars").append(bar("a step", values, colors, names, ms, data.total_ms));
   byId("step-items").append(heads(["item", "time", "share"]), make("tbody", {}, ...names.map((name, i) =>
-    row([make("td", {className: "text wrap"}, swatch(colors[i]), name), cell(ms(values[i])), cell(percent(values[i] / data.total_ms))]))));
+    row([rowHead(swatch(colors[i]), name), cell(ms(values[i])), cell(percent(values[i] / data.total_ms))]))));
   const help = Object.entries(data.help).sort((a, b) => a[1] - b[1]);
-  byId("help").append(...help.map(([what, time]) => make("li", {}, `${what}: ${ms(time)} a step (${percent(1 - time / data.total_ms)} less)`)));
-  if (!help.length) byId("help").append(make("li", {}, "nothing that was tried saves 1% of a step"));
+  byId("help").append(...help.map(([what, time]) => make("li", {}, `${what}: ${ms(time)} a step (${percent(1 - time / data.total_ms)} less)`)),
+    make("li", {}, `other places of the tables: ${data.search.proof}; tables take ${ms(data.search.tables_ms)} of a step`),
+    ...data.choice.map(text => make("li", {}, text)));
 }
 
 function notes() {
   const a = data.assumptions;
   const entries = [
-    `Assumed, not measured: ${percent(a.memory)} of memory bandwidth, ${percent(a.links)} of link bandwidth, ${percent(a.matmul)} of the matmul rate, ${a.launch_us} us to start an operator.`,
-    "Times of tables are TorchRec's estimates with this cluster's bandwidths; time over ranks is their sum.",
+    `${data.origin}: ${percent(a.memory)} of memory bandwidth, ${percent(a.links)} of link bandwidth, ${percent(a.matmul)} of the matmul rate, ${a.launch_us} us to start an operator.`,
+    "Times of tables are lookup, exchange and update; time over ranks is their sum.",
     ...Object.entries(data.sources).map(([source, whats]) => `Sizes: ${whats.slice(0, 6).join(", ")}${whats.length > 6 ? ` and ${count(whats.length - 6)} more` : ""} (${source}).`),
   ];
   byId("notes").append(...entries.map(text => make("li", {}, text)));
@@ -121,8 +117,9 @@ function notes() {
 
 tiles();
 const memoryItems = {"all, at its peak": data.peak, ...data.memory, ...(data.host ? {"host memory": data.host} : {})};
-const drawMaps = [heatMap("memory", memoryItems, bytes), heatMap("time", {"lookup and update": tableTime, lookup: data.lookup, update: data.update}, ms)];
-const redraw = () => { drawMaps.forEach(draw => draw()); layoutLegend(); layout(); };
+const drawMaps = [heatMap("memory", memoryItems, bytes), heatMap("time", {"all of tables": tableTime, lookup: data.lookup, exchange: data.exchange, update: data.update}, ms)];
+const drawHosts = hosts();
+const redraw = () => { drawMaps.forEach(draw => draw()); drawHosts(); layoutLegend(); layout(); };
 memory();
 step();
 tables();

@@ -42,18 +42,18 @@ function sweep() {
   const series = [...groups].map(([name, jobs], i) => ({name, color: `var(--s${i % 7 + 1})`, jobs: jobs.sort((a, b) => (overBatch ? a.batch_size - b.batch_size : a.nodes - b.nodes))}));
   series.x = job => overBatch ? job.batch_size : job.nodes;
   series.axis = overBatch ? "rows a rank" : "nodes";
-  const priced = data.sweep.every(job => job.step_ms == null || job.price_per_billion_samples != null);
+  const priced = data.sweep.every(job => job.step_ms == null || job.price_per_million_samples != null);
   const hours = job => job.samples_per_second ? job.ranks / job.samples_per_second * 1e9 / 3600 : null;
   const short = v => v >= 1e6 ? `${(v / 1e6).toFixed(v < 1e7 ? 1 : 0)} M` : v >= 1e4 ? `${Math.round(v / 1e3)} k` : count(v);
   legend(byId("sweep-legend"), series.map(({color, name}) => [color, name]));
   byId("sweep-plots").append(
     curves("Samples/s", series, xs, job => job.samples_per_second, short),
     curves("Memory of the fullest rank", series, xs, job => job.peak_gib, v => v ? `${v.toFixed(v < 10 ? 2 : 1)} GiB` : "0"),
-    priced ? curves("Price of 10⁹ samples", series, xs, job => job.price_per_billion_samples, short) : curves("Device hours for 10⁹ samples", series, xs, hours, short));
-  byId("sweep-rows").append(heads(["cluster", "nodes", "ranks", "rows a rank", "a step", "samples/s", "fullest rank", ...(priced ? ["price an hour", "price of 10⁹ samples"] : ["device hours for 10⁹ samples"]), "most of the step"]),
-    make("tbody", {}, ...data.sweep.map(job => row([cell(job.cluster, "text"), cell(count(job.nodes)), cell(count(job.ranks)), cell(count(job.batch_size)), cell(ms(job.step_ms)),
+    priced ? curves("Price of 10⁶ samples", series, xs, job => job.price_per_million_samples, money) : curves("Device hours for 10⁹ samples", series, xs, hours, short));
+  byId("sweep-rows").append(heads(["cluster", "nodes", "ranks", "rows a rank", "a step", "samples/s", "fullest rank", ...(priced ? ["price an hour", "price of 10⁶ samples"] : ["device hours for 10⁹ samples"]), "most of the step"]),
+    make("tbody", {}, ...data.sweep.map(job => row([rowHead(job.cluster), cell(count(job.nodes)), cell(count(job.ranks)), cell(count(job.batch_size)), cell(ms(job.step_ms)),
       cell(job.samples_per_second == null ? "–" : count(Math.round(job.samples_per_second))), cell(job.peak_gib == null ? "–" : `${job.peak_gib.toFixed(2)} GiB`),
-      ...(priced ? [cell(money(job.price_per_hour)), cell(money(job.price_per_billion_samples))] : [cell(count(hours(job)))]),
+      ...(priced ? [cell(money(job.price_per_hour)), cell(money(job.price_per_million_samples))] : [cell(count(hours(job)))]),
       cell(job.step_ms == null ? "does not fit" : job.bottleneck, "text wrap")]))));
 }
 

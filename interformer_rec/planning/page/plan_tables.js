@@ -49,7 +49,7 @@ function entry(t) {
     page();
     [...byId("tables").querySelectorAll("button[aria-expanded]")].find(other => other.textContent.slice(2) === t[NAME]).focus();
   });
-  return row(COLUMNS.map(([, , format], i) => i ? cell(format(t), WORDS.has(i) ? "text" : "") : make("td", {className: "text"}, button)));
+  return row(COLUMNS.map(([, , format], i) => i ? cell(format(t), WORDS.has(i) ? "text" : "") : make("th", {className: "text", scope: "row"}, button)));
 }
 function why(t) {
   const shards = t[SHARDS].slice(0, 8).map(([a, b, rows, columns]) =>
@@ -58,8 +58,8 @@ function why(t) {
   const box = make("div", {className: "why"}, make("p", {}, `${shards.join("; ")}.`));
   if (t[KEPT]) box.append(make("p", {}, `Constraints keep it on ${t[KEPT]}.`));
   if (t[HOST]) box.append(make("p", {}, `${bytes(t[HOST])} of it in host memory.`));
-  if (t[REJECTED].length) box.append(make("table", {}, make("thead", {}, row([make("th", {className: "text", scope: "col"}, "not taken"), make("th"), make("th", {className: "text", scope: "col"}, "because")])),
-    make("tbody", {}, ...t[REJECTED].map(([sharding, kernel, reason]) => row([cell(sharding, "text"), cell(kernel, "text"), cell(reason, "text wrap")])))));
+  if (t[REJECTED].length) box.append(make("table", {}, make("caption", {}, `What ${t[NAME]} did not get`), heads(["sharding", "kernel", "because"], 3),
+    make("tbody", {}, ...t[REJECTED].map(([sharding, kernel, reason]) => row([rowHead(sharding), cell(kernel, "text"), cell(reason, "text wrap")])))));
   else box.append(make("p", {}, "What it did not get was worked out for the costliest tables only; ask with --why and its name."));
   return row([make("td", {colSpan: COLUMNS.length, className: "text"}, box)]);
 }

@@ -1,4 +1,4 @@
-"""`interformer plan score`: a run folder comes in; tables on the screen or JSON go out, and a calibrated cluster file if asked for."""
+"""`interformer plan score`: run folders come in; tables on the screen or JSON go out, and a calibrated cluster file if asked for."""
 
 from __future__ import annotations
 
@@ -13,34 +13,61 @@ from rich.table import Table
 from interformer_rec.files import finite
 from interformer_rec.planning.score.calibration import calibrate, write_cluster
 from interformer_rec.planning.score.measured_file import read_run
-from interformer_rec.planning.score.score import STEP, Row, Score, cluster_of, score
+from interformer_rec.planning.score.score import FIXED, STEP, Row, Score, cluster_of, score
 from interformer_rec.planning.terminal import grid
 from interformer_rec.redaction import redact
 
 MIB = 1 << 20
 
 
-def score_run(
-    run: str, cluster: str | None = None, *, out: str | None = None, as_json: bool = False, trust: bool = False
+def score_runs(
+    runs: Sequence[str],
+    cluster: str | None = None,
+    *,
+    out: str | None = None,
+    as_json: bool = False,
+    trust: bool = False,
 ) -> int:
     """Score and print; 0, also where the prediction failed: the numbers say so.
 
     `out`: a file for the cluster with measured efficiencies, to be used as --cluster. `trust`: as in `read_run`. Raises InputError.
     """
-    read = read_run(run, trust)
-    machine, job = cluster_of(read, cluster)
-    found = score(read, machine, job)
-    if out:
-        write_cluster(out, calibrate(found))
+    read = [read_run(run, trust) for run in runs]
+    found = [score(run, *cluster_of(run, cluster)) for run in read]
+    calibrated = calibrate(found) if out else None
+    if out and calibrated:
+        write_cluster(out, calibrated)
     if as_json:
-        print(json.dumps(finite(found.to_dict())))
+        print(json.dumps(finite({"runs": [one.to_dict() for one in found]})))
         return 0
     console = Console(width=None if sys.stdout.isatty() else 160)
-    show(console, found)
-    if out:
+    for one in found:
+        show(console, one)
+    if len(found) > 1:
+        console.print(together(found))
+    if out and calibrated and calibrated.calibration:
         shown = escape(redact(out))
-        console.print(f"wrote {shown}; to plan with it: --cluster {shown}")
+        timed = "" if calibrated.calibration.timed else " It says memory alone: no run measured time."
+        console.print(f"wrote {shown}; to plan with it: --cluster {shown}.{timed}")
     return 0
+
+
+def together(found: Sequence[Score]) -> Table:
+    """Stages of a step, predicted -> measured ms and the error, a column a run."""
+    heads = [f"{one.run.name}, {one.placed.problem.batch_size:,} rows" for one in found]
+    table = grid("predicted -> measured, ms", right=[escape(head) for head in heads])
+    names = list(dict.fromkeys(row.name for one in found for row in one.time))
+    for name in names:
+        rows = [one.row(name) if one.has(name) else None for one in found]
+        table.add_row(name, *map(_pair, rows), end_section=name == FIXED)
+    return table
+
+
+def _pair(row: Row | None) -> str:
+    if row is None or row.measured is None:
+        return "-"
+    error = "" if row.error is None else f" ({row.error:+.0%})"
+    return f"{row.predicted[0]:.3g} -> {row.measured[0]:.3g}{error}"
 
 
 def show(console: Console, found: Score) -> None:
@@ -54,7 +81,7 @@ def show(console: Console, found: Score) -> None:
     rank = measured.by_rank[0]
     whole = [part.memory.process_peak or 0 for part in measured.by_rank]
     console.print(
-        f"Measured peak: of {rank.peak_of}. Of the whole run, with evaluations and checkpoints: {max(whole) / MIB:,.0f} MiB, not predicted."
+        f"Measured peak: of {rank.peak_of}; of an evaluation: with the checkpoint before it. Of the whole run: {max(whole) / MIB:,.0f} MiB."
     )
     if found.time:
         steps = len(rank.time.step) if rank.time else 0

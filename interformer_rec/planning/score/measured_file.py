@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from interformer_rec.config.found import at_home, run_folder_config
 from interformer_rec.config.run import RunConfig
+from interformer_rec.distributed.lookup.communication import Exchange
 from interformer_rec.errors import InputError
 from interformer_rec.files import first_problem
 from interformer_rec.planning.plan_file import read_plan
@@ -42,6 +43,7 @@ class MemoryOf(_Loose):
     gradients: int
     dense_state: int  # the dense optimizer's
     peak: int | None = None  # in the training steps of the first segment, until something is saved
+    evaluation_peak: int | None = None  # in the first evaluation, and the checkpoint before it
     process_peak: int | None = None  # of the whole run, with evaluations and checkpoints
     # CPU, of glibc's malloc when a backward pass began: `kept` is free, but not given back to the system
     in_use: int | None = None
@@ -65,6 +67,7 @@ class RankOf(_Loose):
     time: TimeOf | None
     rows: list[int]  # of each measured step
     elements: dict[str, float]  # ids a row of each key, in the measured steps
+    evaluation_elements: dict[str, float] = {}  # and in the first evaluation
 
 
 class Measured(_Loose):
@@ -94,8 +97,14 @@ class Run:
     folder: Storage
     config: RunConfig
     plan: dict[str, TablePlan]  # plan.json
+    exchange: Exchange  # as well
     measured: Measured
     facts: dict[str, Any]  # data.json
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return self.place.rstrip("/").rpartition("/")[2]
 
     @property
     def place(self) -> str:
@@ -119,7 +128,7 @@ def read_run(path: str, trust: bool = False) -> Run:
                     f"a few steps are enough: --set training.max_steps=40 --set training.out=DIR"
                 )
         measured = Measured.model_validate_json(folder.get(FILE))
-        plan = read_plan(folder.folder("plan.json").location).tables
+        planned = read_plan(folder.folder("plan.json").location)
         facts = json.loads(folder.get("data.json"))
     except InputError:
         raise
@@ -129,4 +138,4 @@ def read_run(path: str, trust: bool = False) -> Run:
         raise InputError(f"run {path!r} cannot be read: {error}") from None
     if len(measured.by_rank) != measured.ranks:
         raise InputError(f"{where!r} is damaged: {measured.ranks} ranks, measurements of {len(measured.by_rank)}")
-    return Run(folder, config if trust else at_home(config, path), plan, measured, facts)
+    return Run(folder, config if trust else at_home(config, path), planned.tables, planned.exchange, measured, facts)

@@ -15,8 +15,10 @@ from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import Placed, placed_of_plan
 from interformer_rec.planning.constraints import Wishes
 from interformer_rec.planning.cost.cluster import Cluster, load_cluster
+from interformer_rec.planning.cost.evaluation_memory import evaluation_memory
+from interformer_rec.planning.cost.lengths import Lengths
 from interformer_rec.planning.cost.memory import DECODING, HOLES, RankMemory, constant_bytes, rank_memory
-from interformer_rec.planning.cost.sizes import Lengths, Sizes, find_sizes
+from interformer_rec.planning.cost.sizes import Sizes, find_sizes
 from interformer_rec.planning.question import Problem
 from interformer_rec.planning.score.measured_file import Run
 
@@ -31,6 +33,7 @@ ITEMS = {  # of the plan -> of measured.json
     "dense optimizer (Adam, two moments)": "dense_state",
 }
 REST, PEAK, TABLES = "everything else at the peak", "peak", "tables and their optimizer state"
+EVALUATION = "peak of an evaluation"
 ALL_REDUCE, IDS = "all-reduce, not hidden", "ids' all-to-all, not hidden"
 STAGES = {  # of the plan -> of measured.json, and how the ranks' times become one
     "lookup": ("lookup", "max"),
@@ -42,6 +45,8 @@ STAGES = {  # of the plan -> of measured.json, and how the ranks' times become o
     "update": ("update", "max"),
     IDS: ("ids", "min"),
 }
+# What starts collectives: in the plan an item of its own, in a run a part of these stages.
+COLLECTIVE = ("all-to-all forward", ALL_REDUCE, "all-to-all backward")
 FIXED, STEP = "data, optimizer, trainer, waiting for other ranks", "step"
 
 
@@ -77,6 +82,10 @@ class Score:
         """A line by its name."""
         return next(row for row in (*self.memory, *self.time) if row.name == name)
 
+    def has(self, name: str) -> bool:
+        """Is there such a line."""
+        return any(row.name == name for row in (*self.memory, *self.time))
+
     @property
     def verdicts(self) -> dict[str, bool | None]:
         """What had to hold -> did it; None: the system does not tell."""
@@ -88,6 +97,11 @@ class Score:
         return {
             f"tables and optimizer state within {TABLES_WITHIN:.0%}": within(TABLES, TABLES_WITHIN),
             f"peak within {PEAK_WITHIN:.0%}": within(PEAK, PEAK_WITHIN),
+            **(
+                {f"{EVALUATION} within {PEAK_WITHIN:.0%}": within(EVALUATION, PEAK_WITHIN)}
+                if self.has(EVALUATION)
+                else {}
+            ),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -148,7 +162,13 @@ def score(run: Run, cluster: Cluster, job: str) -> Score:
     sizes = _sizes(run)
     nodes = measured.ranks // measured.ranks_per_node
     problem = Problem(
-        config=config, cluster=cluster, nodes=nodes, batch_size=config.data.batch_size, sizes=sizes, wishes=Wishes()
+        config=config,
+        cluster=cluster,
+        nodes=nodes,
+        batch_size=config.data.batch_size,
+        sizes=sizes,
+        wishes=Wishes(),
+        exchange=run.exchange,
     )
     placed = placed_of_plan(problem, run.plan)
     memory = _memory(run, placed)
@@ -156,7 +176,7 @@ def score(run: Run, cluster: Cluster, job: str) -> Score:
         float(items[name][0]) if name in items else 0.0
         for items, name in ((memory.dense_stage, HOLES), (memory.exchange, DECODING))
     )
-    rows = _memory_rows(run, memory)
+    rows = (*_memory_rows(run, memory), *_evaluation_rows(run, placed, memory))
     return Score(run, placed, job, rows, _time_rows(run, placed), measured.why_no_time, holes, decoding)
 
 
@@ -203,6 +223,24 @@ def _memory_rows(run: Run, memory: RankMemory) -> tuple[Row, ...]:
     )
 
 
+def _evaluation_rows(run: Run, placed: Placed, memory: RankMemory) -> tuple[Row, ...]:
+    """None where the run evaluated nothing, or the system does not tell."""
+    measured = [rank.memory.evaluation_peak for rank in run.measured.by_rank]
+    evaluated = run.facts.get("valid") or run.facts.get("test")
+    if None in measured or not evaluated:
+        return ()
+    counted = run.measured.by_rank[0].evaluation_elements
+    sizes = placed.problem.sizes
+    lengths = {**sizes.lengths, **{key: Lengths.constant(mean) for key, mean in counted.items()}}
+    problem = placed.problem.changed(sizes=replace(sizes, lengths=lengths))
+    predicted = evaluation_memory(problem, placed.options, memory, evaluated["rows"])
+    if run.measured.device == "cuda":
+        predicted.pop(RUNTIME)
+    return (
+        Row(EVALUATION, tuple(np.sum(list(predicted.values()), axis=0)), tuple(map(float, filter(None, measured)))),
+    )
+
+
 def typical_steps(run: Run) -> dict[str, np.ndarray] | None:
     """Stage -> (ranks,) ms, and STEP: means of the middle half of the measured steps, by how long they took. None without time."""
     times = [rank.time for rank in run.measured.by_rank if rank.time is not None]
@@ -220,11 +258,12 @@ def _time_rows(run: Run, placed: Placed) -> tuple[Row, ...]:
     typical = typical_steps(run)
     if typical is None:
         return ()
-    predicted = placed.time.items
-    rows = []
+    predicted, rows = placed.time.items, []
     for name, (stage, how) in STAGES.items():
-        rows.append(Row(name, (predicted[name],), (float(getattr(np, how)(typical[stage])),)))
+        started = placed.time.starts / len(COLLECTIVE) if name in COLLECTIVE else 0.0
+        rows.append(Row(name, (predicted[name] + started,), (float(getattr(np, how)(typical[stage])),)))
     step = float(typical[STEP].mean())
     explained = sum(row.measured[0] for row in rows if row.measured)
-    rows.append(Row(FIXED, (placed.time.fixed,), (step - explained,)))
+    counted = sum(row.predicted[0] for row in rows)
+    rows.append(Row(FIXED, (placed.time.total - counted,), (step - explained,)))
     return (*rows, Row(STEP, (placed.time.total,), (step,)))

@@ -24,15 +24,16 @@ ROUNDS = 2_000  # of shaking after a try, over tables and ranks
 MOST_ROUNDS = 20
 
 
-def even(problem: Problem, best: Assignment, bound: float, steps: int, stop: Stop) -> Assignment:
-    """Never slower than `best`, never fuller. `bound`: a lower bound in ms; `steps`: of local search, a try."""
+def even(problem: Problem, best: Assignment, bound: float, steps: int, stop: Stop, slack: float = 0.0) -> Assignment:
+    """At most `slack` ms slower than `best`, never fuller. `bound`: a lower bound in ms; `steps`: of local search, a try."""
+    goal = best.perf * SAME + slack
     full = _placement(problem, best, bound)
     memory = HBM if full.load[:, HBM].any() else DDR
     low, high = float(full.load[:, memory].mean()), float(full.load[:, memory].max())
     for _ in range(HALVINGS):
         if stop() or high <= low * UNEVEN:
             break
-        found = _below(problem, best, (low + high) / 2, memory, bound, steps, stop)
+        found = _below(problem, best, goal, ((low + high) / 2, memory), bound, steps, stop)
         if found is None:
             low = (low + high) / 2
         else:
@@ -47,15 +48,15 @@ def _placement(problem: Problem, best: Assignment, bound: float) -> Placement:
 
 
 def _below(
-    problem: Problem, best: Assignment, level: float, memory: int, bound: float, steps: int, stop: Stop
+    problem: Problem, best: Assignment, goal: float, limit: tuple[float, int], bound: float, steps: int, stop: Stop
 ) -> Placement | None:
-    """As fast as `best` with at most `level` bytes on every rank; None where that was not found."""
+    """In `goal` ms with at most so many bytes of a memory (`limit`) on every rank; None where that was not found."""
+    level, memory = limit
     capacity = problem.capacity.copy()
     capacity[:, memory] = np.minimum(capacity[:, memory], level)
     placement = _placement(replace(problem, capacity=capacity), best, bound)
     if not all(_put_again(placement, bundle) for bundle in _taken_out(placement, memory)):
         return None
-    goal = best.perf * SAME
     improve(placement, steps, goal, stop)
     if placement.most > goal:
         rounds = min(MOST_ROUNDS, ROUNDS // (len(problem.tables) + problem.world_size))

@@ -67,19 +67,19 @@ def enumerate_grouped(
     topology: Topology,
     batch_size: int,
     constraints: dict[str, ParameterConstraints] | None = None,
-    storage: bool = True,
+    estimates: bool = True,
 ) -> list[ShardingOption]:
     """The search space of `module`: for each table every option that TorchRec's default enumerator gives, estimated.
 
     As EmbeddingEnumerator(topology, batch_size, constraints).enumerate(module, sharders), with two differences: the
     options' `shards` are ShardRuns, and a table's options are ordered by sharding type and kernel (upstream's order follows
-    Python's string hashes and changes between processes). Storage is in bytes, perf in milliseconds; without `storage` the
-    shards have none yet, for callers that count it themselves.
+    Python's string hashes and changes between processes). Storage is in bytes, perf in milliseconds; without `estimates` the
+    shards have none yet, for callers that make their own.
     Raises RuntimeError, as TorchRec does, where a constraint leaves a table without an option.
     """
     groups = _Groups(constraints or {})
     step = max(1, CHUNK_SHARDS // (4 * topology.world_size))
-    estimators = _estimators(topology, constraints)[: 2 if storage else 1]
+    estimators = _estimators(topology, constraints) if estimates else [_NoEstimate(topology, constraints)]
     found: dict[tuple[str, str], list[ShardingOption]] = {}
     with _collector_paused():
         for start in itertools.count(0, step):
@@ -116,6 +116,16 @@ def _estimators(topology: Topology, constraints: dict[str, ParameterConstraints]
         EmbeddingPerfEstimator(topology=topology, constraints=constraints, config=quick()),
         EmbeddingStorageEstimator(topology=topology, constraints=constraints),
     ]
+
+
+class _NoEstimate(ShardEstimator):
+    """Leaves shards as they are. Upstream takes an empty list of estimators for none given, and makes its own."""
+
+    def __init__(self, topology: Topology, constraints: dict[str, ParameterConstraints] | None = None) -> None:
+        pass
+
+    def estimate(self, sharding_options: list[ShardingOption], sharder_data_map: Any) -> None:
+        """Nothing."""
 
 
 class _RunEnumerator(EmbeddingEnumerator):

@@ -68,18 +68,21 @@ def search(
     *,
     groups: Mapping[str, Group] | None = None,
     budget_seconds: float | None = None,
+    refine: bool = True,
+    slack: float = 0.0,
 ) -> Solution:
     """The best plan found for the tables of `space` on `topology`, whose storage is already reduced by what is reserved.
 
     `space` comes from TorchRec's enumerator or from enumerate_grouped, with all estimates; its options are not changed.
-    `groups`: tables that may not lie everywhere, and the ranks they have to stay on.
+    `groups`: tables that may not lie everywhere, and the ranks they have to stay on. Without `refine` the first good plan is taken,
+    and the bound is the plain one: to compare spaces. `slack`: ms that may go for ranks that are less full.
     Raises NoPlan, with the numbers, where no placement is possible or none is found.
     """
     started = time.monotonic()
     if not space:
         return Solution([], 0.0, 0.0, 0.0, [0] * topology.world_size, [0] * topology.world_size)
     problem = build_problem(space, topology, groups)
-    best = _Search(problem, started + budget_seconds if budget_seconds is not None else None).run()
+    best = _Search(problem, started + budget_seconds if budget_seconds is not None else None).run(refine, slack)
     placement = Placement(problem)
     placement.restore(best[0])
     return Solution(
@@ -103,7 +106,7 @@ class _Search:
         # of the attempt that came furthest: how many bundles had no place, and the first of them
         self._unplaced: tuple[int, int] | None = None
 
-    def run(self) -> tuple[Assignment, float]:
+    def run(self, refine: bool, slack: float) -> tuple[Assignment, float]:
         """(the best assignment, the bound)."""
         self._check_memory()
         self.bound = threshold_bound(self.columns)
@@ -117,6 +120,8 @@ class _Search:
                     self._attempt(counts)
         if self.best is None:
             self._squeeze()
+        if self.best is not None and not refine:
+            return self.best, self.bound
         if self.best is not None:
             self.bound = lower_bound(self.columns, self.bound, self.best.perf)
             self._polish(self.best)
@@ -125,7 +130,7 @@ class _Search:
             self.best, self.bound = solve(self.problem, self.best, self.bound)
         if self.best is None:
             raise self._none_found(proven=np.isinf(self.bound))
-        return even(self.problem, self.best, self.bound, self._steps, self._late), self.bound
+        return even(self.problem, self.best, self.bound, self._steps, self._late, slack), self.bound
 
     def _squeeze(self) -> None:
         """Where no selection could be placed: make it fit first, then fast."""

@@ -32,6 +32,7 @@ class Encoder:
 
     def __init__(self, features: FeatureSchema, fitted: Fitted, signature: Signature) -> None:
         signature.check(features)
+        self.signature = signature
         self._inputs = {one.name: one for one in signature.inputs}
         self._ignores = signature.unknown == "ignored"
         self.types = signature.types

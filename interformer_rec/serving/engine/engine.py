@@ -1,6 +1,6 @@
 """What a batch of requests costs: states from the cache or the user's graph, then one call for all candidates. In: asks; out: scores.
 
-Legend: R users, C candidates, K tokens of a state, d channels.
+Legend: R users, C candidates, W floats of a state.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from interformer_rec.serving.scorer import Scorer, probabilities
 
 @dataclass(frozen=True)
 class Ask:
-    """The work of one request, made of ids of `version`.
+    """The work of one request, made of ids of `state`: a version with its deltas.
 
     `users` None: the client gave `key` alone; the state that it stands for must be in the cache.
     """
 
-    version: str
+    state: str
     scorer: Scorer
     users: Rows | None
     candidates: Rows
@@ -55,10 +55,10 @@ class Engine:
         self._cache = cache
 
     def __call__(self, asks: Sequence[Ask]) -> list[Scores | Exception]:
-        """The results in order. Requests of different versions are scored apart: their ids are of different vocabularies."""
+        """The results in order. Requests of different states are scored apart: their ids may be of different vocabularies."""
         results: list[Scores | Exception] = [UnknownKeyError() for _ in asks]
-        for version in dict.fromkeys(ask.version for ask in asks):
-            mine = [i for i, ask in enumerate(asks) if ask.version == version]
+        for state in dict.fromkeys(ask.state for ask in asks):
+            mine = [i for i, ask in enumerate(asks) if ask.state == state]
             found = self._version([asks[i] for i in mine])
             for i, result in zip(mine, found, strict=True):
                 results[i] = result
@@ -87,7 +87,7 @@ class Engine:
         return [Scores(next(parts), False) if ask.users is not None else UnknownKeyError() for ask in asks]
 
     def _states(self, scorer: Scorer, asks: Sequence[Ask]) -> list[tuple[np.ndarray | None, bool]]:
-        """Each request's states (R, K, d) and whether they were in the cache; None: a key alone that is not there.
+        """Each request's states (R, W) and whether they were in the cache; None: a key alone that is not there.
 
         A request of one user is looked for in the cache; independent rows (R = C) are not.
         """
@@ -114,7 +114,7 @@ class Engine:
     @staticmethod
     def _key(ask: Ask) -> tuple[bytes, bytes | None] | None:
         """The cache's key, and a digest of the inputs where the request has both: inputs that are sent count."""
-        inputs = digest(ask.version, ask.users) if ask.users is not None and ask.users.count == 1 else None
+        inputs = digest(ask.state, ask.users) if ask.users is not None and ask.users.count == 1 else None
         if ask.key is not None:
-            return digest_of_key(ask.version, ask.key), inputs
+            return digest_of_key(ask.state, ask.key), inputs
         return None if inputs is None else (inputs, None)

@@ -55,6 +55,9 @@ class Meters:
         self.cache_bytes = gauge("cache_bytes", "bytes of users' states that are kept")
         self.loads = counter("version_loads", "versions loaded while serving, by outcome", ("outcome",))
         self.version = gauge("version", "1 for the version that answers", ("version",), "liveall")
+        self.deltas = gauge(
+            "deltas", "deltas since the version, of the worker that has applied the fewest", mode="livemin"
+        )
         self.ready = gauge("ready", "workers that are ready")
 
     def stage(self, name: str, seconds: float) -> None:

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-import orjson
 from starlette.requests import ClientDisconnect, Request
 
 from interformer_rec.serving.server.answers import RETRY, Refused
+from interformer_rec.serving.server.json_body import parsed
 from interformer_rec.serving.server.settings import Settings
 
 T = TypeVar("T")
@@ -106,14 +106,3 @@ class Gate:
     def _large(self) -> Refused:
         message = f"the body is larger than {self._settings.max_body_mb:g} MiB (--max-body-mb): send fewer candidates a request"
         return Refused(413, "large_body", message, {"connection": "close"})
-
-
-def parsed(content: bytes) -> dict[str, Any]:
-    """A JSON object. Raises Refused: NaN, infinities and lone surrogates are no JSON, nor is what nests too deeply for the parser."""
-    try:
-        found = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise Refused(400, "bad_json", f"the body is no JSON: {error}") from None
-    if type(found) is not dict:
-        raise Refused(400, "bad_json", 'the body must be a JSON object, such as {"user": {...}, "candidates": [...]}')
-    return found

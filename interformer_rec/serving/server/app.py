@@ -96,7 +96,7 @@ class Routes:
         """GET /v2/models/NAME."""
         served = self._named(request)
         previous = self._service.versions.previous
-        versions = [served.version] + ([previous.version] if previous is not None else [])
+        versions = list(dict.fromkeys([served.version] + ([previous.version] if previous is not None else [])))
         names = [one.name for one in served.signature.outputs]
         return answer(open_inference.metadata(served.name, versions, served.signature.types, names))
 
@@ -113,12 +113,13 @@ class Routes:
         body = await service.gate.body(request, deadline)
         open_inference.check_id(body)
         inputs = {one.name: one for one in served.signature.inputs}
-        columns = open_inference.columns(body, inputs, served.types, partial(service.check_size, what="rows"))
+        ignores, check = served.signature.unknown == "ignored", partial(service.check_size, what="rows")
+        columns = open_inference.columns(body, inputs, served.types, check, ignores)
         encoded = service.encoded(lambda: served.encoder.score(columns), columns, "rows")
-        tasks = [one.name for one in served.signature.outputs]
-        open_inference.outputs(body, served.name, served.version, tasks, np.zeros((0, len(tasks)), np.float32))
+        nothing = np.zeros((0, len(served.signature.outputs)), np.float32)
+        open_inference.outputs(body, served, nothing)  # refuses outputs that the model lacks, before it scores
         found = await service.values(ask_of(served, encoded), deadline)
-        return answer(open_inference.outputs(body, served.name, served.version, tasks, found.value.values))
+        return answer(open_inference.outputs(body, served, found.value.values))
 
     async def explain(self, request: Request, deadline: Deadline) -> Response:
         """POST /v1/explain: which inputs moved the scores of a user's candidates (each left out in turn)."""
@@ -141,6 +142,7 @@ class Routes:
         content = {
             "task": task,
             "version": served.version,
+            "delta": served.newest,
             "scores": scores,
             "moved": explain.moved(names, scores, without),
         }

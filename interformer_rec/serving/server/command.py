@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from interformer_rec.config.errors import explain
 from interformer_rec.errors import InputError
-from interformer_rec.serving import artefact
 from interformer_rec.serving.engine import log
 from interformer_rec.serving.engine.opening import opened
+from interformer_rec.serving.published import pointer
 from interformer_rec.serving.server.settings import Settings
 from interformer_rec.serving.server.workers import run
 
@@ -24,7 +24,7 @@ def serve(options: dict[str, Any]) -> int:
     except ValidationError as error:
         raise InputError(f"the options of serve:\n{explain(error, Settings)}") from None
     settings.token()
-    artefact.current(settings.path)
+    pointer.current(settings.path)
     for path, option in ((settings.tls_cert, "--tls-cert"), (settings.tls_key, "--tls-key")):
         if path is not None and not os.access(path, os.R_OK):
             raise InputError(f"{option} {path}: there is no such file, or it cannot be read")

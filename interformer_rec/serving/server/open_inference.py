@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from interformer_rec.data.decode.arrays import is_list
 from interformer_rec.serving.encode.side import element_type
+from interformer_rec.serving.engine.versions import Served
 from interformer_rec.serving.server.answers import Refused
 from interformer_rec.serving.signature import Input
 
@@ -45,8 +46,10 @@ def columns(
     inputs: Mapping[str, Input],
     types: Mapping[str, pa.DataType],
     check_rows: Callable[[int], None],
+    ignores: bool = False,
 ) -> dict[str, list[Any]]:
-    """The tensors of a request as a list of values a column. Raises Refused, as `check_rows` does for too many rows."""
+    """The tensors of a request as a list of values a column; `ignores`: those that no input has are left out. Raises Refused, as
+    `check_rows` does for too many rows."""
     tensors = body.get("inputs")
     if not isinstance(tensors, list) or not tensors:
         raise _wrong("inputs: must be a list of tensors", "inputs")
@@ -57,6 +60,8 @@ def columns(
             raise _wrong(f"inputs[{i}]: must be an object with a name, shape, datatype and data", f"inputs[{i}]")
         if name in found:
             raise _wrong(f"the input {name[:80]!r} is there twice", name)
+        if name not in inputs and ignores:
+            continue
         if name not in inputs:
             raise _wrong(f"the model has no input {name[:80]!r}; it has {', '.join(inputs)}", name)
         rows, places = _shape(tensor, name, is_list(types[name]))
@@ -102,8 +107,12 @@ def _column(tensor: Mapping[str, Any], name: str, rows: int, places: int | None)
     return [flat[i * places : i * places + length] for i, length in enumerate(lengths)]
 
 
-def outputs(body: Mapping[str, Any], name: str, version: str, tasks: list[str], scores: np.ndarray) -> dict[str, Any]:
-    """The answer of an inference: scores (N, tasks), those that the request names or all. Raises Refused."""
+def outputs(body: Mapping[str, Any], served: Served, scores: np.ndarray) -> dict[str, Any]:
+    """The answer of an inference: scores (N, tasks), those that the request names or all. Raises Refused.
+
+    The protocol knows versions alone: the delta that scored, where there is one, is a parameter of the answer.
+    """
+    tasks = [one.name for one in served.signature.outputs]
     wanted = tasks
     if body.get("outputs") is not None:
         asked = body["outputs"]
@@ -119,7 +128,9 @@ def outputs(body: Mapping[str, Any], name: str, version: str, tasks: list[str], 
         }
         for task in wanted
     ]
-    content: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": found}
+    content: dict[str, Any] = {"model_name": served.name, "model_version": served.version, "outputs": found}
+    if served.newest is not None:
+        content["parameters"] = {"delta": served.newest}
     if isinstance(body.get("id"), str):
         content["id"] = body["id"]
     return content

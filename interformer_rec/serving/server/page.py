@@ -18,6 +18,8 @@ def page(served: Served, with_example: bool = True) -> str:
     values = {
         "name": served.name,
         "version": served.version,
+        "delta": served.newest,
+        "deltas": served.deltas,
         "card": served.card,
         "inputs": [(one.name, one.part, one.type, one.reads) for one in served.signature.inputs],
         "outputs": [one.name for one in served.signature.outputs],

@@ -65,8 +65,10 @@ class Service:
         return {
             "model": versions.current.name,
             "version": versions.current.version,
+            "delta": versions.current.newest,
+            "deltas": versions.current.deltas,
             "loaded": versions.current.loaded,
-            "previous": None if previous is None else previous.version,
+            "previous": None if previous is None else previous.state,
             "refused": versions.refused,
             "ready": self.ready,
             "in_flight": self.gate.inside,
@@ -130,10 +132,10 @@ class Service:
             raise Refused(400, "bad_request", message, field="user")
         if "user" in body:
             inputs = self.encoded(lambda: served.encoder.rank(body["user"], candidates), candidates, "candidates")
-            ask = Ask(served.version, served.scorer, inputs.users, inputs.candidates, inputs.owners, key)
+            ask = Ask(served.state, served.scorer, inputs.users, inputs.candidates, inputs.owners, key)
         else:
             rows = self.encoded(lambda: served.encoder.candidates(candidates), candidates, "candidates")
-            ask = Ask(served.version, served.scorer, None, rows, np.zeros(rows.count, np.int64), key)
+            ask = Ask(served.state, served.scorer, None, rows, np.zeros(rows.count, np.int64), key)
         return await self._scored(served, ask, deadline, order=True)
 
     async def score(self, request: Request, deadline: Deadline) -> Response:
@@ -220,6 +222,7 @@ class Service:
         content: dict[str, Any] = {
             "model": served.name,
             "version": served.version,
+            "delta": served.newest,
             "scores": {one.name: np.ascontiguousarray(scores[:, i]) for i, one in enumerate(served.signature.outputs)},
         }
         if order:
@@ -239,7 +242,7 @@ class Service:
 
 def ask_of(served: Served, inputs: Inputs) -> Ask:
     """The work of independent rows, or of a request whose user has no key."""
-    return Ask(served.version, served.scorer, inputs.users, inputs.candidates, inputs.owners)
+    return Ask(served.state, served.scorer, inputs.users, inputs.candidates, inputs.owners)
 
 
 def milliseconds(**seconds: float) -> Mapping[str, float]:

@@ -21,12 +21,15 @@ from interformer_rec.errors import InputError
 from interformer_rec.serving.engine import log
 from interformer_rec.serving.engine.meters import Meters
 from interformer_rec.serving.engine.versions import Served, Versions
+from interformer_rec.serving.published.pointer import Current
 from interformer_rec.serving.server.app import Lifespan, application
 from interformer_rec.serving.server.protocol import limited
 from interformer_rec.serving.server.service import Service
 from interformer_rec.serving.server.settings import Settings
 
-Opened = Callable[[str], tuple[Callable[[], str], Callable[[str], Served]]]  # `named` and `load` of Versions
+Opened = Callable[
+    [str], tuple[Callable[[], Current], Callable[[Current, Served | None], Served]]
+]  # `named` and `load` of Versions
 KEEP_ALIVE = 30  # seconds that an idle connection stays open
 
 
@@ -45,7 +48,7 @@ class Worker(uvicorn.Server):
         """Listen, then say so."""
         self._running = asyncio.get_running_loop()
         await super().startup(sockets=sockets)
-        log.line("ready", version=self.service.versions.current.version)
+        log.line("ready", version=self.service.versions.current.version, delta=self.service.versions.current.newest)
         self._started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -50,7 +50,7 @@ class Workers:
                 if process.is_alive() or self._ending.is_set():
                     continue
                 multiprocess.mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
-                if not began.poll():
+                if not _has_begun(began):
                     log.line("worker_failed", worker=process.pid, status=process.exitcode)
                     status = process.exitcode if process.exitcode in (1, 2) else 1
                     self._ending.set()
@@ -93,6 +93,14 @@ def _worker(settings: Settings, listener: socket.socket, opened: Opened, began: 
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
+
+
+def _has_begun(began: Connection) -> bool:
+    """Whether a worker that has ended said before that it listens. Of a pipe whose other end is closed, poll alone says yes."""
+    try:
+        return began.poll() and began.recv()
+    except EOFError:
+        return False
 
 
 def _end_with_parent() -> None:

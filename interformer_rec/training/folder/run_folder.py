@@ -64,9 +64,13 @@ class RunFolder:
         self._require_new(resume)
         self._refuse_links_out()
         places = [self.storage, self.checkpoints.storage]
-        lock = RunLock(places, self._hang_seconds, _say)
-        lock.take()
-        self._lock, self.checkpoints.lost = lock, lock.lost
+        self._lock = RunLock(places, self._hang_seconds, _say)  # known before it is taken: a signal may come in between
+        try:
+            self._lock.take()
+        except Exception:
+            self._lock = None
+            raise
+        self.checkpoints.lost = self._lock.lost
         try:
             self._require_new(resume)  # another one may have begun and ended before it was ours
             if self._mirror is not None and resume:
@@ -74,6 +78,11 @@ class RunFolder:
         except InputError:
             self.release()
             raise
+
+    @property
+    def locked(self) -> bool:
+        """Whether this process may hold the lock."""
+        return self._lock is not None
 
     def release(self) -> None:
         """Unlock what `claim` locked; folders that were made for it go too, as far as they are empty. Never raises.

@@ -28,6 +28,7 @@ from interformer_rec.training.folder.writing import CannotWrite, writing
 
 LOG_FILE = "metrics.jsonl"
 PLAIN_SECONDS = 10.0  # between two lines of steps where there is no terminal
+MOST_UNKNOWN = 3  # columns with unknown ids that a line names
 ETA_SECONDS = 120.0  # the speed behind the bar's ETA is that of the last two minutes
 PLACE = {"split": str, "epoch": int, "step": int}  # where a record stands; the rest is measured
 
@@ -90,7 +91,7 @@ class RunLog:
             self._excepthook(args)
 
     def train(self, record: dict[str, Any]) -> None:
-        """A window of steps: epoch, step (of the run, the window's last), rows, seconds, loss, samples_per_second..."""
+        """A log interval: epoch, step (of the run, the interval's last), rows, seconds, loss, samples_per_second..."""
         if not self.enabled:
             return
         self._write("train", record)
@@ -116,10 +117,37 @@ class RunLog:
         rows = f"  ({int(record['rows']):,} rows)" if "rows" in record else ""
         self._say(f"{split}  step {record['step']}  {'  '.join(metrics)}{rows}")
 
+    def window(self, record: dict[str, Any]) -> None:
+        """Metrics of a window, before it is trained on, and over all windows: epoch, step, window, rows, seconds, LABEL/auc,
+        COLUMN/unknown, all/LABEL/auc..."""
+        if not self.enabled:
+            return
+        self._write("window", record)
+        metrics = [name for name in record if "/" in name and not name.startswith("all/")]
+        shares = {name.removesuffix("/unknown"): record[name] for name in metrics if name.endswith("/unknown")}
+        most = sorted((name for name, share in shares.items() if share > 0), key=lambda name: -shares[name])[
+            :MOST_UNKNOWN
+        ]
+        said = [f"{name} {_number(record[name])}" for name in metrics if not name.endswith("/unknown")]
+        said += ["unknown ids: " + ", ".join(f"{name} {shares[name]:.1%}" for name in most)] if most else []
+        self._say(
+            f"window {record['window']!r}  step {record['step']}  {'  '.join(said)}  ({int(record['rows']):,} rows)"
+        )
+
+    def published(self, record: dict[str, Any]) -> None:
+        """What servers got: epoch, step, seconds, failed, deltas, changed_rows."""
+        if self.enabled:
+            self._write("publish", record)
+
     def saved(self, record: dict[str, Any]) -> None:
         """A checkpoint: epoch, step, bytes, stall_seconds, write_seconds, host_bytes, incremental, asynchronous."""
         if self.enabled:
             self._write("checkpoint", record)
+
+    def growth(self, record: dict[str, Any]) -> None:
+        """Growing tables at a window's start: epoch, step, seconds, TABLE/admitted, TABLE/freed..."""
+        if self.enabled:
+            self._write("growth", record)
 
     def message(self, text: str) -> None:
         """A line for the screen only."""
@@ -200,7 +228,7 @@ def _said(record: dict[str, Any]) -> str:
     """Loss, NE and speed, as far as they are known."""
     parts = [f"{name} {_number(record[name])}" for name in ("loss", "ne") if name in record]
     if "samples_per_second" in record:
-        parts.append(f"{record['samples_per_second']:,.0f} samples/s")
+        parts.append(f"{record['samples_per_second']:,.0f} {'events' if 'events' in record else 'rows'}/s")
     return "  ".join(parts)
 
 

@@ -11,25 +11,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from interformer_rec import strict_yaml
 from interformer_rec.errors import InputError
 from interformer_rec.html import environment as html
 from interformer_rec.redaction import redact
 from interformer_rec.text import number
 from interformer_rec.training.folder.run_log import read_log
-from interformer_rec.training.report.plots import SERIES, Series, calibration, curves
+from interformer_rec.training.report.figures import METRICS, by_label, curve_figure, figure, points
+from interformer_rec.training.report.plots import Series, calibration
+from interformer_rec.training.report.windows import windows_of
 
 HERE = Path(__file__).parent
-METRICS = {
-    "auc": "AUC",
-    "gauc": "GAUC",
-    "logloss": "Logloss",
-    "ne": "NE",
-    "calibration": "Calibration",
-    "base_rate": "Base rate",
-}
 SPLITS = ("train", "valid", "test")
 BYTES = {"float32": 4, "float16": 2}  # of a weight
 DATA = {"rows": "rows", "bad_rows": "bad rows skipped"}
@@ -52,6 +44,7 @@ def write_report(run_dir: Path) -> Path:
         "evaluations": evaluations,
         "progress": _progress(train),
         "plots": _plots(train, [record for record in records if record["split"] == "valid"], evaluations),
+        "windows": windows_of(records),
         "baselines": _baselines(_json(run_dir, "baselines.json"), evaluations),
         "data": data,
         "data_columns": _columns_of(data or {}),
@@ -139,27 +132,18 @@ def _evaluations(saved: dict[str, Any] | None, records: list[dict[str, Any]]) ->
                     "step": values.get("step"),
                     "rows": values.get("rows"),
                     "seconds": values.get("seconds"),
-                    "labels": _by_label(values),
+                    "labels": by_label(values),
                     "bins": values.get("calibration_bins") or {},
                 }
             )
     return found
 
 
-def _by_label(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """{"click/auc": 0.7} -> {"click": {"auc": 0.7}}."""
-    labels: dict[str, dict[str, Any]] = {}
-    for key, value in values.items():
-        label, slash, metric = key.rpartition("/")
-        if slash and metric in METRICS:
-            labels.setdefault(label, {})[metric] = value
-    return labels
-
-
 def _progress(train: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Steps, rows and time so far; the samples/s are over all windows but the first, which includes the warm-up."""
+    """Steps, rows (in history pre-training events) and time so far; samples/s of all log intervals but the first, the warm-up."""
     if not train:
         return None
+    train = [{**record, "rows": record.get("events", record.get("rows"))} for record in train]
     rows, seconds = (sum(number(record.get(key)) or 0.0 for record in train) for key in ("rows", "seconds"))
     warm = train[1:] or train
     warm_rows, warm_seconds = (sum(number(record.get(key)) or 0.0 for record in warm) for key in ("rows", "seconds"))
@@ -171,37 +155,32 @@ def _plots(
     train: list[dict[str, Any]], valid: list[dict[str, Any]], evaluations: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """{title, about, svg, legend} of every plot there is data for."""
-    labels = list(dict.fromkeys(label for record in valid for label in _by_label(record)))
-    loss = [Series("training loss", _points(train, "loss"))]
+    labels = list(dict.fromkeys(label for record in valid for label in by_label(record)))
+    loss = [Series("training loss", points(train, "loss"))]
     if len(labels) == 1:  # with several labels the loss is a weighted sum: another unit
-        loss.append(Series(f"{labels[0]}: logloss, validation", _points(valid, f"{labels[0]}/logloss"), "dots"))
-    plots = [_curves("Loss", "Mean of the steps since the last record.", loss, "loss")]
+        loss.append(Series(f"{labels[0]}: logloss, validation", points(valid, f"{labels[0]}/logloss"), "dots"))
+    plots = [curve_figure("Loss", "Mean of the steps since the last record.", loss, "loss")]
     for metric in ("auc", "gauc", "ne"):
-        series = [Series(label, _points(valid, f"{label}/{metric}"), "dots") for label in labels]
+        series = [Series(label, points(valid, f"{label}/{metric}"), "dots") for label in labels]
         about = "Validation set, all rows of all ranks." + (" Below 1 is better than the base rate." * (metric == "ne"))
-        plots.append(_curves(METRICS[metric], about, series, METRICS[metric]))
+        plots.append(curve_figure(METRICS[metric], about, series, METRICS[metric]))
     plots.append(_calibration(evaluations))
     times = list(accumulate(number(record.get("seconds")) or 0.0 for record in train))
     unit, seconds = ("minutes", 60) if times and times[-1] > 180 else ("seconds", 1)
     timed = [{**record, "step": time / seconds} for record, time in zip(train, times, strict=True)]
     for title, key, about in (
-        ("Throughput", "samples_per_second", "All ranks together; evaluations and checkpoints not counted."),
+        (
+            "Throughput",
+            "samples_per_second",
+            "Rows, in history pre-training events, of all ranks; evaluations and checkpoints not counted.",
+        ),
         ("Waiting for data", "data_wait_share", "Share of the time in which a rank waited for its next batch."),
     ):
-        series = [Series(title.lower(), _points(timed, key))]
+        series = [Series(title.lower(), points(timed, key))]
         y = "samples / s" if key == "samples_per_second" else "share"
         percent = key == "data_wait_share"
-        plots.append(_curves(title, about, series, y, f"{unit} of training", from_zero=True, percent=percent))
+        plots.append(curve_figure(title, about, series, y, f"{unit} of training", from_zero=True, percent=percent))
     return [plot for plot in plots if plot is not None]
-
-
-def _curves(
-    title: str, about: str, series: list[Series], y: str, x: str = "step", **style: bool
-) -> dict[str, Any] | None:
-    series = [one for one in series if one.points]
-    if not series:
-        return None
-    return _plot(title, about, series, curves(series, x, y, **style))
 
 
 def _calibration(evaluations: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -213,19 +192,8 @@ def _calibration(evaluations: list[dict[str, Any]]) -> dict[str, Any] | None:
         ]
         if series:
             about = f"{evaluation['split'].capitalize()} set, in bins of equal weight; on the dashed line, they agree."
-            return _plot("Calibration", about, series, calibration(series))
+            return figure("Calibration", about, series, calibration(series))
     return None
-
-
-def _plot(title: str, about: str, series: list[Series], svg: str) -> dict[str, Any]:
-    legend = [(index % SERIES + 1, one.name) for index, one in enumerate(series)]
-    return {"title": title, "about": about, "svg": Markup(svg), "legend": legend if len(legend) > 1 else []}
-
-
-def _points(records: list[dict[str, Any]], key: str) -> tuple[tuple[float, float], ...]:
-    """(step, value) wherever the value is a number."""
-    found = ((record["step"], number(record.get(key))) for record in records)
-    return tuple((x, y) for x, y in found if y is not None)
 
 
 def _baselines(saved: dict[str, Any] | None, evaluations: list[dict[str, Any]]) -> dict[str, Any] | None:

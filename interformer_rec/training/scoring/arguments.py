@@ -15,6 +15,15 @@ def add_scoring_arguments(one: argparse.ArgumentParser, data: str, required: boo
     add_trust_argument(one)
 
 
+def add_predict_arguments(one: argparse.ArgumentParser) -> None:
+    """Rows, and where their scores go."""
+    add_scoring_arguments(one, "Parquet files, labels not needed", required=True)
+    about = "path or URI: a .parquet file, or a folder (a part a rank)"
+    one.add_argument("--out", metavar="PATH", required=True, help=about)
+    about = "{label} is a label's name; score_{label}"
+    one.add_argument("--score-column", metavar="NAME", default="score_{label}", help=about)
+
+
 def add_trust_argument(command: argparse.ArgumentParser) -> None:
     """config/found.py says what it opens."""
     about = "this run is mine: fill ${NAME} in its config from the environment, open whatever it names"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from interformer_rec.checkpoint.read import read_state
 from interformer_rec.config.found import data_to_evaluate
 from interformer_rec.config.optimizer import EmbeddingOptimizer, OptimizerConfig
 from interformer_rec.config.run import RunConfig
@@ -14,17 +15,20 @@ from interformer_rec.data.files.source import Source, open_source
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment, process_group
-from interformer_rec.errors import InputError
+from interformer_rec.errors import InputError, say
+from interformer_rec.metrics.recalibration import Lines
 from interformer_rec.storage import Storage
 from interformer_rec.training.build import build_parallel, eval_loader
 from interformer_rec.training.folder.located import Located
 from interformer_rec.training.folder.run_folder import attached_config, locate, unpack_features
 from interformer_rec.training.pipeline import Pipeline
 from interformer_rec.training.scoring.evaluation import evaluate as run_evaluation
+from interformer_rec.training.scoring.evaluation import worse_than_constant
 from interformer_rec.training.scoring.prediction import Output, score_columns, write_scores
 from interformer_rec.training.scoring.settings import with_settings
 from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.start.same_run import plan_facts, require_same, run_facts
+from interformer_rec.training.start.saved_state import checked_state
 
 
 def evaluate(path: str, data: str | None = None, overrides: Sequence[str] = (), trust: bool = False) -> dict[str, Any]:
@@ -42,6 +46,10 @@ def evaluate(path: str, data: str | None = None, overrides: Sequence[str] = (), 
         loader, pipeline = restore(config, env, located, files)
         rows = SkippedRows(loader, config.data.max_bad_rows, "the files to evaluate on", env)
         metrics = run_evaluation(pipeline, rows, config.features, env).metrics
+        labels = tuple(label.name for label in config.features.labels)
+        warnings = worse_than_constant(metrics, labels, "these rows", pipeline.lines is not None)
+        if env.is_main and warnings:
+            say("\n".join(warnings))
         return {"checkpoint": located.checkpoint.location, "data": files, **metrics, **_bad_rows(rows)}
 
 
@@ -89,16 +97,38 @@ def restore(
     located.agree(env)
     fitted = env.on_main(lambda: located.read(fitted_of))
     located.agree(env)
+    vocabularies_of = located.at
     loader = eval_loader(config, data, env, fitted, labels)
     require_same(env, plan_facts({"--data": loader}))
+    parallel = build_parallel(to_score(config), env, fitted)
+    located.load(parallel, env)
+    if located.at != vocabularies_of and fitted.growing:  # of damaged weights: those in use have other vocabularies
+        fitted = env.on_main(lambda: fitted_of(located.checkpoint))
+        loader = eval_loader(config, loader.source, env, fitted, labels)
+    located.warn(env)
+    pipeline = Pipeline(parallel, env, config.training.precision)
+    lines = env.on_main(lambda: recalibration_of(config, located.checkpoint))
+    pipeline.recalibrate(lines, tuple(label.name for label in config.features.labels))
+    return loader, pipeline
+
+
+def recalibration_of(config: RunConfig, checkpoint: Storage) -> Lines | None:
+    """What its evaluation has fitted; says so where the config asks for it and there is none. Raises DamagedError."""
+    found = checked_state(read_state(checkpoint), checkpoint.location)["recalibration"]
+    if found is None and config.training.recalibrate:
+        say(
+            f"warning: checkpoint {checkpoint.location!r} was not evaluated, so its scores are not recalibrated, though "
+            "training.recalibrate is set"
+        )
+    return None if found is None else {label: (line[0], line[1]) for label, line in found.items()}
+
+
+def to_score(config: RunConfig) -> RunConfig:
+    """The config of a model that is not trained."""
     # SGD has no state: no memory for accumulators (or an average) that nobody reads, and it exists on every device.
     stateless = OptimizerConfig(embedding=EmbeddingOptimizer(kind="sgd"))
     planned_here = config.sharding.model_copy(update={"plan": None})  # a plan file is for the training job's ranks
-    config = config.model_copy(update={"optimizer": stateless, "sharding": planned_here})
-    parallel = build_parallel(config, env, fitted)
-    located.load(parallel, env)
-    located.warn(env)
-    return loader, Pipeline(parallel, env, config.training.precision)
+    return config.model_copy(update={"optimizer": stateless, "sharding": planned_here})
 
 
 def fitted_of(weights: Storage) -> Fitted:

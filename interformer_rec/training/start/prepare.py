@@ -10,6 +10,7 @@ import platform
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,8 +20,8 @@ import torch.distributed as dist
 from interformer_rec import __version__
 from interformer_rec.config import run as run_config
 from interformer_rec.config.run import RunConfig
-from interformer_rec.data.files.overlap import refuse_overlap, refuse_written
-from interformer_rec.data.files.source import open_source
+from interformer_rec.data.files.overlap import refuse_overlap, refuse_within_windows, refuse_written
+from interformer_rec.data.files.source import Source, open_source
 from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
@@ -33,17 +34,23 @@ from interformer_rec.training.folder.run_folder import RunFolder, unpack_feature
 from interformer_rec.training.folder.run_log import RunLog
 from interformer_rec.training.folder.writing import writing
 from interformer_rec.training.hooks import Hooks
-from interformer_rec.training.loop import Run
+from interformer_rec.training.loop import Hook, Run
 from interformer_rec.training.measure.heap import give_back
 from interformer_rec.training.measure.memory import held
 from interformer_rec.training.measure.recorder import Recorder
 from interformer_rec.training.pipeline import Pipeline
 from interformer_rec.training.skipped import SkippedRows
+from interformer_rec.training.start.pretraining_events import epochs_with_events
 from interformer_rec.training.start.restored import continue_from_newest, kept_features
 from interformer_rec.training.start.same_run import plan_facts, require_same
+from interformer_rec.training.start.warm.report import Report
+from interformer_rec.training.start.warm.source import WARM_START, Asked, WarmSource, require_source
 from interformer_rec.training.timeline import Position
 from interformer_rec.training.trainer import Trainer
 from interformer_rec.training.validation import Validation
+from interformer_rec.training.windows.loop import WindowLoop
+from interformer_rec.training.windows.order import Order
+from interformer_rec.training.windows.rows import WindowRows
 from interformer_rec.watchdog.watchdog import Watchdog
 
 
@@ -62,44 +69,78 @@ class Start:
     features_from: (
         str | None
     )  # the checkpoint to copy the vocabularies from: the run folder has not the ones that are used
+    begun: Report | None  # with another run's weights (`--from`)
 
 
-def prepare(config: RunConfig, env: Environment, folder: RunFolder, resume: bool) -> Start:
-    """Check and build everything, load the newest whole checkpoint of a resumed run (collective). Raises InputError."""
+def prepare(
+    config: RunConfig,
+    env: Environment,
+    folder: RunFolder,
+    resume: bool,
+    source: Asked | None = None,
+    more: Sequence[Hook] = (),
+) -> Start:
+    """Check and build everything, load the newest whole checkpoint of a resumed run, or `source` of a new one (collective).
+
+    `more`: hooks beside the run's own.
+
+    Raises InputError.
+    """
     env.on_main(lambda: _refuse_files(config, folder))
     saved = env.on_main(folder.checkpoints.newest_first) if resume else []
-    fitted, features_from = env.on_main(lambda: _fit(config, folder, saved))
-    loaders = {"train": train_loader(config, env, fitted)}
+    env.on_main(lambda: require_source(folder, saved, source))
+    warm = WarmSource.open(source, config, env) if source is not None and not saved else None
+    log = RunLog(folder.path, enabled=env.is_main, total_steps=lambda: position.total_steps)
+    poll_seconds = config.training.poll_seconds if config.training.follow else None
+    order = Order(config.data, env, log.message, poll_seconds) if config.data.windows is not None else None
+    first = order.first() if order is not None and not saved else None
+    fitted, features_from = env.on_main(lambda: _fit(config, folder, saved, first, warm))
+    fitted = warm.with_moments(fitted) if warm is not None else fitted
+    loaders = {"train": train_loader(config, env, fitted)} if order is None else {}
     for split, path in (("valid", config.data.valid), ("test", config.data.test)):
         if path is not None:
             loaders[split] = eval_loader(config, path, env, fitted)
     require_same(env, plan_facts({f"data.{split}": loader for split, loader in loaders.items()}))
     data = {s: SkippedRows(loader, config.data.max_bad_rows, f"data.{s}", env) for s, loader in loaders.items()}
-    position = Position(config.training, loaders["train"])
+    train = loaders.get("train")
+    if train is None:
+        data = {"train": SkippedRows(None, config.data.max_bad_rows, "data.windows", env), **data}
+    events, said = epochs_with_events(config, env, train) if train is not None else (0, None)
+    position = Position(config.training, train, range(events, config.data.pretraining_epochs))
     give_back()
     before = held(env.device)
-    parallel = build_parallel(config, env, fitted, lambda: position.total_steps, loaders["train"].source)
+    parallel = build_parallel(config, env, fitted, lambda: position.total_steps, train.source if train else first)
     skipping = config.data.on_bad_row == "skip"
     pipeline = Pipeline(parallel, env, config.training.precision, config.seed, skipping)
-    log = RunLog(folder.path, enabled=env.is_main, total_steps=lambda: position.total_steps)
-    for note in parallel.notes:
+    for note in (*parallel.notes, *([said] if said else [])):
         log.message(note)
     run = Run(config, env, folder, log, position, Watchdog(env, config.training.hang_seconds))
     recorder = Recorder(env, pipeline, before)
-    validation = Validation(run, parallel.optimizer.rate, data.get("valid"))
-    hooks = Hooks(run, parallel, data["train"], validation, recorder)
-    continue_from_newest(saved, run, parallel, hooks.restore)
-    trainer = Trainer(run, parallel, pipeline, hooks)
-    return Start(fitted, data, run, parallel, pipeline, recorder, trainer, bool(saved), features_from)
+    validation = Validation(run, parallel.optimizer.rate, data.get("valid"), recorder.count_evaluation)
+    rows = WindowRows(config, env, order, fitted, data["train"], position) if order is not None else None
+    hooks = Hooks(run, parallel, data["train"], validation, recorder, rows, more)
+    continued = continue_from_newest(saved, run, parallel, hooks.restore)
+    if continued is not None and hooks.growing is not None:  # the folder may have those of a later window
+        features_from = continued
+    begun = warm.fill(config, fitted, parallel, env) if warm is not None else None
+    if begun is not None:
+        log.message(begun.text())
+    enter = [WindowLoop(run, rows, hooks, pipeline).enter] if rows is not None else []
+    trainer = Trainer(run, parallel, pipeline, hooks, *enter)
+    return Start(fitted, data, run, parallel, pipeline, recorder, trainer, bool(saved), features_from, begun)
 
 
 def _refuse_files(config: RunConfig, folder: RunFolder) -> None:
     """Before anything is read: rows that would be in two data sets, or files of this run that would be taken for rows."""
     judged = {"data.valid": config.data.valid, "data.test": config.data.test}
-    data = {"data.train": config.data.train, **judged}
-    for key, place, names in folder.parquet_files(config):
-        refuse_written(key, place, names, data)
-    refuse_overlap(config.data.train, judged)
+    key, path = config.data.to_train
+    data = {key: path, **judged}
+    for written, place, names in folder.parquet_files(config):
+        refuse_written(written, place, names, data)
+    if config.data.windows is not None:
+        refuse_within_windows(config.data.windows.path, judged)
+    else:
+        refuse_overlap(config.data.train, judged)
 
 
 def write_start(config: RunConfig, env: Environment, folder: RunFolder, start: Start) -> None:
@@ -121,22 +162,29 @@ def _write_files(config: RunConfig, env: Environment, folder: RunFolder, start: 
         write_whole(folder.config, run_config.to_yaml(config))
         folder.write_json("plan.json", plan_file.of_run(config, env, start.parallel))
         folder.write_json("environment.json", _environment(env, start.parallel))
+        if start.begun is not None:
+            folder.write_json(WARM_START, start.begun.to_dict())
     folder.send()
 
 
-def _fit(config: RunConfig, folder: RunFolder, saved: list[str]) -> tuple[Fitted, str | None]:
-    """Vocabularies and statistics from the training files; a resumed run keeps the ones it started with (restored.py)."""
+def _fit(
+    config: RunConfig, folder: RunFolder, saved: list[str], first: Source | None, warm: WarmSource | None
+) -> tuple[Fitted, str | None]:
+    """Vocabularies and statistics from the training files (`first`, with windows); a resumed run keeps those that it has (restored.py).
+
+    Growing tables begin with the ids of `warm`."""
     if saved:
         return kept_features(folder, saved)
-    if config.data.train is None:
+    if config.data.train is None and first is None:
         raise InputError("data.train is not set: name the training files in the config, or with --set data.train=PATH")
-    source = open_source(config.data.train, config.data.max_decoded_bytes)
-    return fit(config.features, source, config.data.workers), None
+    source = first or open_source(config.data.train or "", config.data.max_decoded_bytes)
+    begin = warm.growing(config.features) if warm is not None else {}
+    return fit(config.features, source, config.data.workers, first is None, begin), None
 
 
 def _environment(env: Environment, parallel: Parallel) -> dict[str, Any]:
     """Versions, machine and size of the job, for the report."""
-    facts = asdict(stack.read())
+    facts = asdict(stack.installed())
     versions = {name: facts[name] for name in ("torch", "torchrec", "fbgemm_cpu", "fbgemm_cuda") if facts[name]}
     return {
         "interformer_rec": __version__,

@@ -58,9 +58,9 @@ def _are_there(checkpoint: Storage, features: Path) -> bool:
 
 
 def continue_from_newest(
-    saved: list[str], run: Run, parallel: Parallel, restore: Callable[[dict[str, Any]], None]
-) -> None:
-    """Load the newest of the checkpoints that is whole, its state by `restore`, and name the others; nothing if there are none.
+    saved: list[str], run: Run, parallel: Parallel, restore: Callable[[dict[str, Any], Storage], None]
+) -> str | None:
+    """Load the newest of the checkpoints that is whole, its state by `restore`, and name the others; its name, None if there are none.
 
     Raises InputError if there are checkpoints and all of them are damaged.
     """
@@ -72,13 +72,14 @@ def continue_from_newest(
             # Of one rank for all: no rank may go on alone from a file that another could not read.
             state = env.on_main(lambda: checked_state(read_state(checkpoint), checkpoint.location))  # noqa: B023
             load(checkpoint, parallel, env)
-            restore(state)
+            restore(state, checkpoint)
         except DamagedError as error:
             run.log.message(f"damaged checkpoint passed over: {error}")
             damaged.append(str(error))
             continue
         folder.checkpoints.continue_from(name)
         run.log.message(f"continuing from {checkpoint.location} at step {run.position.step}")
-        return
+        return name
     if damaged:
         raise InputError(f"run {folder.shown()!r} has no checkpoint that is whole: {'; '.join(damaged)}")
+    return None

@@ -133,10 +133,10 @@ def _features(before: FeatureSchema, now: FeatureSchema) -> FeatureSchema:
 
 def _complete(config: RunConfig, folder: RunFolder, state: dict[str, Any]) -> int | None:
     """The last step, if training is over and tested and the report of it is written; None without config.yaml: a start writes it."""
-    if not folder.config.exists():
+    if not folder.config.exists() or config.data.windows is not None:  # there may be new windows
         return None
     options, step = config.training, state["step"]
     progress = Progress(options.monitor, options.patience)
     progress.load_state_dict(state["progress"])
-    over = is_over(options, state["epoch"], step) or progress.exhausted
+    over = is_over(options.epochs, options.max_steps, state["epoch"], step) or progress.exhausted
     return step if over and not state["evaluate"] and folder.read_json(COMPLETE) == {"step": step} else None

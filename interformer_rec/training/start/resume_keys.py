@@ -37,7 +37,8 @@ TABLE = (
         MAY,
         _below(
             "training",
-            "epochs max_steps patience eval_every_steps log_every_steps start_seconds hang_seconds stop_seconds device",
+            "epochs max_steps patience eval_every_steps log_every_steps start_seconds hang_seconds stop_seconds device "
+            "microbatches",
         ),
         "how long, how often and where; a cosine schedule is stretched to the new end",
     ),
@@ -67,9 +68,24 @@ TABLE = (
     Row(
         MAY,
         _below(
-            "data", "valid test batch_size eval_batch_size workers prefetch on_bad_row max_bad_rows max_decoded_bytes"
+            "data",
+            "valid test batch_size eval_batch_size workers prefetch on_bad_row max_bad_rows max_decoded_bytes "
+            "id_dropout",
         ),
         "rows that are left of an epoch are cut into batches anew; best metrics of other validation files are compared with new ones",
+    ),
+    Row(
+        MAY,
+        (
+            *_below("data.windows", "path marker min_age changed late gap empty"),
+            *_below("training", "follow poll_seconds"),
+        ),
+        "where windows appear, when they are whole and what is done with odd ones; the trained ones are known by their names and sizes",
+    ),
+    Row(
+        MAY,
+        ("publish", *_below("publish", "to every full_every keep tables runtime data")),
+        "what servers get, and when",
     ),
     Row(
         MAY,
@@ -78,7 +94,7 @@ TABLE = (
     ),
     Row(
         MAY,
-        _below("model", "preset dropout embedding_std overlap"),
+        (*_below("model", "preset dropout embedding_std overlap"), "model.sequence.recompute"),
         "neither shape nor meaning of a weight; a preset only fills in other keys, and those are compared",
     ),
     Row(
@@ -108,13 +124,16 @@ TABLE = (
             *_below("features.bags.*", "column table null pooling"),
             *_below("features.sequences.*", "max_length timestamp columns.*.column columns.*.table"),
             "features.labels.*.column",
-            *_below("features", "weight group candidate"),
+            *_below("features", "weight group candidate request request.candidates"),
         ),
         "what the inputs and the target of a weight mean",
     ),
     Row(
         NEW_RUN,
-        _below("features.tables.*", "ids num_embeddings embedding_dim min_count"),
+        _below(
+            "features.tables.*",
+            "ids num_embeddings embedding_dim min_count grow grow.rows grow.min_count grow.keep",
+        ),
         "which row an id reads, and the shape of a table",
     ),
     Row(
@@ -131,7 +150,10 @@ TABLE = (
                 "model.interaction",
                 "kind parts merge residual dcn_rank dcn_layers dot_tokens fmb_tokens fmb_rank hidden",
             ),
-            *_below("model.sequence", "merge lengths pffn pffn_rank pffn_residual attention_residual rope_base"),
+            *_below(
+                "model.sequence",
+                "merge lengths pffn pffn_rank pffn_residual attention_residual rope_base window attention_every",
+            ),
         ),
         "the model: its weights' shapes, or what is computed with them",
     ),
@@ -140,8 +162,17 @@ TABLE = (
         ("data.history_pretraining", *_below("data.history_pretraining", "epochs history labels.*")),
         "which epochs are of events and of which: a part of them is done",
     ),
+    Row(
+        NEW_RUN,
+        ("data.windows", *_below("data.windows", "by levels column width fit_on")),
+        "what a window is: those that were trained on would not be known again",
+    ),
     Row(NEW_RUN, ("optimizer.embedding.kind",), "the state beside every table row is of one kind"),
-    Row(NEW_RUN, ("training.monitor",), "the best value, the best checkpoint and patience are of one metric"),
+    Row(
+        NEW_RUN,
+        ("training.monitor", "training.recalibrate"),
+        "the best value, the best checkpoint and patience are of one metric, of scores of one kind",
+    ),
 )
 
 DECISIONS: dict[str, Change] = {key: row.change for row in TABLE for key in row.keys}

@@ -37,7 +37,7 @@ Facts = dict[str, Any]  # key -> JSON value
 
 def run_facts(config: RunConfig, resume: bool = False) -> Facts:
     """The resolved config, key by key, and the releases that run it."""
-    releases = {name: value for name, value in asdict(stack.read()).items() if name in _RELEASES}
+    releases = {name: value for name, value in asdict(stack.installed()).items() if name in _RELEASES}
     libraries = {name: stack.version_of(name) for name in LIBRARIES}
     python = ".".join(map(str, sys.version_info[:2]))
     versions = {"interformer_rec": __version__, "python": python, **releases, **libraries}

@@ -5,7 +5,7 @@ The bytes have their checksum, so this is for a state that somebody else wrote: 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,9 @@ from interformer_rec.files import conform
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")  # checkpoint/read.py has keys of its own
+
+
+_Line = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class _Best(_Strict):
@@ -27,7 +30,7 @@ class _Schedule(_Strict):
     best: _Best
 
 
-class _Window(_Strict):
+class _Interval(_Strict):
     steps: Count
     seconds: Annotated[float, Field(ge=0)]
     ranks: Annotated[list[list[float | None]], Field(min_length=1)]
@@ -50,6 +53,34 @@ class _Evaluation(_Strict):
     __pydantic_extra__: dict[str, float | None]
 
 
+class _Seen(_Strict):
+    name: str
+    outcome: Literal["trained", "empty", "late"]
+    sizes: Count
+    modified: float | None
+    footers: Count
+    rows: Count
+
+
+class _Present(_Strict):
+    seen: _Seen
+    begin_epoch: Count
+    end_epoch: Count
+    evaluated: bool
+
+
+class _Totals(_Strict):
+    windows: Count
+    sums: dict[str, Annotated[list[float], Field(min_length=5, max_length=5)]]
+    means: dict[str, dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]]]
+
+
+class _Windows(_Strict):
+    left: list[_Seen]
+    present: _Present | None
+    totals: _Totals
+
+
 class _State(_Strict):
     epoch: Count
     step: Count
@@ -59,9 +90,11 @@ class _State(_Strict):
     schedule: _Schedule
     progress: _Best
     evaluation: _Evaluation | None
+    recalibration: dict[str, _Line] | None = None
     skipped: dict[str, _Skipped]
-    window: _Window
+    interval: _Interval
     lengths: _Lengths
+    windows: _Windows | None = None
 
 
 def checked_state(state: dict[str, Any], source: str) -> dict[str, Any]:

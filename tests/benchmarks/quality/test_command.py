@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,13 +17,15 @@ from benchmarks.quality import command as quality
 from benchmarks.quality.data import test_file as final_test_file  # pytest would take its own name for a test
 from benchmarks.quality.data import tuning_files
 from benchmarks.quality.report import learned_from_noise, verdict
-from benchmarks.quality.search import distribution, search, value_at
+from benchmarks.quality.search import require_within, search
 from benchmarks.quality.sets import load_sets
 from interformer_rec.errors import InputError
+from interformer_rec.tuning.space import own_values
 from tests.benchmarks.ratings import write_ratings
+from tests.faults.job import alive
+from tests.forked import CONTEXT
 
-ROOT = Path(__file__).parents[3]
-SMALL = ["data.batch_size=128", "data.eval_batch_size=256", "model.embedding_dim=4", "training.device=cpu"]
+SMALL = ["data.batch_size=512", "data.eval_batch_size=512", "model.embedding_dim=4", "training.device=cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +51,27 @@ def results(out: Path) -> dict[str, int]:
 
 def kill_after_first_result(argv: list[str], out: Path) -> None:
     """Start the command; kill its main process, which cannot clean up, once a run is finished; wait for its worker to end."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.quality", *argv], cwd=ROOT, env=environment, stdout=subprocess.PIPE
-    )
+    process = CONTEXT.Process(target=study, args=(argv,))
+    process.start()
     while not results(out):
-        assert process.poll() is None
+        assert process.exitcode is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=300)  # its workers share the pipe: it closes when the last of them has ended
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.join()
+    assert workers
+    deadline = time.monotonic() + 300
+    while any(map(alive, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def study(argv: list[str]) -> None:
+    """The command in a process of its own, forked from one that has loaded torch. So are its workers, which else load it again."""
+    forked = multiprocessing.get_context("fork")
+    multiprocessing.get_context = lambda method: forked
+    sys.argv = ["quality", *argv]
+    sys.exit(quality.main())
 
 
 def test_study_from_search_to_report(ratings, tmp_path, monkeypatch, capsys):
@@ -179,9 +192,9 @@ def test_every_system_has_a_recipe_within_its_ranges():
     for name in [*sets.kinds, *sets.variants]:
         system = sets.system(name)
         config = system.config(sets.data["kuairand_pure"], {})
-        for key, values in system.search.items():
-            distribution(key, values, config)
-            assert value_at(config, key) is not None
+        own = own_values(system.search, config.model_dump(mode="json"), name)
+        require_within(system, own)
+        assert None not in own.values()
     for names in sets.sets.values():
         assert [sets.system(name).name for name in names] == list(names)
     with pytest.raises(InputError, match="did you mean 'din'"):

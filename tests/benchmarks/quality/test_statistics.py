@@ -9,13 +9,13 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from benchmarks.quality.statistics import (
     Scored,
-    WeightedMetrics,
+    by_user,
     check_same_rows,
     mean_and_spread,
-    percentiles,
     resampled,
     t_interval,
 )
+from interformer_rec.metrics.over_users import percentiles
 
 
 def scored(seed: int, signal: float, rows: int = 600) -> Scored:
@@ -42,7 +42,7 @@ def test_metrics_of_drawn_users_are_scikit_learns():
     rows = scored(1, 1.0)
     names, index = np.unique(rows.users, return_inverse=True)
     draws = np.random.default_rng(5).integers(0, 3, size=len(names))
-    found = WeightedMetrics(rows, index, len(names)).at(draws)
+    found = by_user(rows, index, len(names)).at(draws[None])
     repeats = np.repeat(np.arange(len(index)), draws[index])
     labels, scores = rows.labels[repeats], rows.scores[repeats].astype(np.float64)
     assert found["auc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
@@ -54,8 +54,8 @@ def test_metrics_of_drawn_users_are_scikit_learns():
 
 def test_users_of_one_class_do_not_count():
     rows = Scored(np.array([1, 1, 0, 1]), np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 0, 1, 1]))
-    assert WeightedMetrics(rows, rows.users, 2).at(np.array([5, 1]))["gauc"] == 1.0
-    assert np.isnan(WeightedMetrics(rows, rows.users, 2).at(np.array([1, 0]))["gauc"])
+    assert by_user(rows, rows.users, 2).at(np.array([[5, 1]]))["gauc"] == 1.0
+    assert np.isnan(by_user(rows, rows.users, 2).at(np.array([[1, 0]]))["gauc"])
 
 
 def test_resamples_are_paired():

@@ -124,7 +124,7 @@ def test_label_user_and_what_must_not_be_read(drafted: tuple[str, RunConfig]) ->
 
 def test_kinds_groups_and_shared_tables(drafted: tuple[str, RunConfig]) -> None:
     features = drafted[1].features
-    assert {feature.name for feature in features.ids} == {"customer_id", "productId", "category", "isMember"}
+    assert {feature.name for feature in features.ids} == {"productId", "category", "isMember"}
     assert {feature.name: (feature.log1p, feature.fill is None) for feature in features.dense} == {
         "num_orders": (False, True),
         "price": (True, False),
@@ -132,7 +132,7 @@ def test_kinds_groups_and_shared_tables(drafted: tuple[str, RunConfig]) -> None:
     assert [bag.name for bag in features.bags] == ["topics"]
     groups = {group.name: group for group in features.sequences}
     assert set(groups) == {"seen", "bought"}
-    assert groups["seen"].timestamp == "seenAt" and groups["bought"].timestamp is None
+    assert "# timestamp: seenAt" in drafted[0] and not any(group.timestamp for group in groups.values())
     assert {column.column: column.table for group in groups.values() for column in group.columns} == {
         "seenProductIds": "productId",
         "seenCategories": "category",
@@ -148,7 +148,7 @@ def test_facts_and_warnings_stand_in_the_text(drafted: tuple[str, RunConfig]) ->
     assert "- productId  # 400 ids" in text
     assert "null: filled with the median" in text
     assert "The label is clicked; also 0/1 feedback, not read: purchased." in text
-    assert "100% of the rows" in text and "better drop it from ids" in text  # other customers in the test file
+    assert "NEW IDS: left out customer_id: up to 100% of the rows" in text  # other customers in the test file
 
 
 def test_the_draft_feeds_the_real_data_path(drafted: tuple[str, RunConfig], tmp_path: Path) -> None:
@@ -167,8 +167,10 @@ def test_recipes_folders_are_understood(tmp_path: Path) -> None:
     prepare("synthetic", str(tmp_path / "made"), None, {"rows": "2000", "files": "2", "fields": "2", "vocab": "300"})
     config = parse(yaml.safe_load(inspect_folder(str(tmp_path / "made"))), "draft")
     own = load(tmp_path / "made" / "config.yaml")
-    assert set(config.features.columns()) == set(own.features.columns())
-    assert config.features.sequences == own.features.sequences
+    untimed = tuple(group.model_copy(update={"timestamp": None}) for group in own.features.sequences)
+    assert config.features.sequences == untimed
+    times = {group.timestamp for group in own.features.sequences}
+    assert set(config.features.columns()) == set(own.features.columns()) - times
     assert config.data.train == own.data.train and config.data.test == own.data.test
 
 
@@ -186,7 +188,7 @@ def test_movielens_like_folder(tmp_path: Path) -> None:
     pq.write_table(table.slice(3200), tmp_path / "valid.parquet")
     features = parse(yaml.safe_load(inspect_folder(str(tmp_path))), "draft").features
     (hist,) = features.sequences
-    assert (hist.name, hist.timestamp, hist.max_length) == ("hist", "hist_timestamp", 50)
+    assert (hist.name, hist.timestamp, hist.max_length) == ("hist", None, 50)
     assert {column.column: column.table for column in hist.columns} == {
         "hist_item_id": "item_id",
         "hist_rating": "hist_rating",
@@ -281,3 +283,13 @@ def test_names() -> None:
     assert feedback_rank("is_click") is not None and feedback_rank("user_is_follow") is None
     assert is_outcome("playTime") and is_outcome("rating") and not is_outcome("video_duration")
     assert user_rank("userId") == 0 and user_rank("user_age") is None
+
+
+def test_a_draft_of_another_kind_has_the_same_features(tmp_path):
+    for name, rows, seed in (("train", 1500, 1), ("val", 400, 3)):
+        pq.write_table(shop(rows, seed), tmp_path / f"{name}.parquet")
+    ours, theirs = (parse(yaml.safe_load(inspect_folder(str(tmp_path), kind)), "draft") for kind in (None, "din"))
+    assert (ours.model.kind, theirs.model.kind) == ("interformer", "din")
+    assert (ours.features, ours.data, ours.optimizer) == (theirs.features, theirs.data, theirs.optimizer)
+    with pytest.raises(InputError, match="'deepfm' is not one of interformer, fm"):
+        inspect_folder(str(tmp_path), "deepfm")

@@ -36,7 +36,7 @@ def test_help_of_other_commands_loads_no_recipe(monkeypatch, capsys):
 def test_the_names_that_messages_know_are_the_recipes():
     assert set(known_sets.RECIPES) == set(RECIPES)
     for name, by_hand in known_sets.RECIPES.items():
-        assert by_hand == (RECIPES[name].source is not None and name != "ml-100k")
+        assert by_hand == (RECIPES[name].source is not None and RECIPES[name].source.by_hand)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.forked import environment, free_port, run
 CONFIG = {
     "name": "job",
     "features": {"tables": {"item": {}}, "ids": [{"name": "item"}], "dense": [{"name": "price"}], "labels": ["click"]},
-    "model": {"kind": "dcnv2", "embedding_dim": 4},
+    "model": {"kind": "dcnv2", "embedding_dim": 4, "hidden": [8]},
 }
 
 
@@ -80,7 +80,9 @@ def test_an_error_that_rank_0_finds_for_all(job, size, tmp_path):
     assert [(rank, "none.parquet" in line) for rank, line in lines(ended)] == [(0, True)], ended
 
 
-@pytest.mark.parametrize("size, row", [(2, 0), (2, 63), (4, 33)])
+# Of four ranks not the first step: where a rank leaves in it, DDP's first all-reduce may never end on another one (gloo, about one time in
+# ten). torchrun ends such a rank with its group, and the watchdog after training.hang_seconds.
+@pytest.mark.parametrize("size, row", [(2, 0), (2, 63), (4, 45)])
 def test_a_bad_row_of_one_rank(job, size, row):
     ended = ranks(size, [job(price=None, row=row)])
     assert [one.code for one in ended] == [2] * size, ended

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from interformer_rec.ops.buckets import offsets_of
+from interformer_rec.ops.padding.buckets import offsets_of
 from interformer_rec.ops.triton.launch import launch
 from interformer_rec.ops.triton.tiles import locate, tiles
 

@@ -35,7 +35,7 @@ def test_topology_has_this_clusters_numbers_and_not_torchrecs_defaults():
     assert (topology.world_size, topology.local_world_size, topology.compute_device) == (6, 2, "cuda")
     assert topology.devices[5].storage.hbm == 15 * GIB
     assert topology.devices[0].storage.ddr == int(0.8 * 32 * GIB)
-    assert topology.hbm_mem_bw == pytest.approx(0.7 * 1000 * BYTES_PER_MS)
+    assert topology.hbm_mem_bw == pytest.approx(0.6 * 1000 * BYTES_PER_MS)
     assert topology.inter_host_bw == pytest.approx(0.8 * 10 * BYTES_PER_MS)
     assert topology.intra_host_bw == pytest.approx(0.8 * 100 * BYTES_PER_MS)
     assert topology.hbm_to_ddr_mem_bw == pytest.approx(0.8 * 10 * BYTES_PER_MS)
@@ -45,7 +45,7 @@ def test_topology_of_a_cpu_node_shares_its_memory():
     topology = cluster(CPU).topology(nodes=1)
     assert topology.devices[0].storage.ddr == 8 * GIB
     assert topology.devices[0].storage.hbm == 0
-    assert topology.ddr_mem_bw == pytest.approx(0.7 * 20 * BYTES_PER_MS)
+    assert topology.ddr_mem_bw == pytest.approx(0.6 * 20 * BYTES_PER_MS)
 
 
 def test_a_file_of_ones_own(tmp_path: Path):

@@ -10,8 +10,10 @@ import torch
 from interformer_rec.config.model import ModelConfig
 from interformer_rec.config.run import RunConfig, load
 from interformer_rec.model.task import build_task
+from interformer_rec.planning.cost.counter import Live
 from interformer_rec.planning.cost.dense import DenseCosts
-from interformer_rec.planning.cost.sizes import Lengths, Sizes
+from interformer_rec.planning.cost.lengths import Lengths
+from interformer_rec.planning.cost.sizes import Sizes
 from tests.model.baselines.systems import SMALL
 from tests.model.golden_cases import SMALL as SMALL_INTERFORMER
 from tests.model.golden_cases import cases, features_of
@@ -75,6 +77,31 @@ def test_every_model_keeps_what_is_said(name):
     cost = costs_of(config, sizes).of(ROWS)
     assert cost.activation_bytes == pytest.approx(saved_bytes(config, sizes, ROWS), rel=0.05)
     assert cost.flops > 0 and cost.forward_kernels > 0 and cost.backward_kernels > 0
+
+
+@pytest.mark.parametrize("changes", [{}, {"window": 8, "attention_every": 2}, {"merge": "separate", "pffn": "gdpa"}])
+def test_the_peak_with_and_without_recomputing_is_what_a_pass_holds(changes):
+    """Bytes of tensors that the dense part's forward and backward pass make and hold at most, counted at every operator."""
+    peaks = {}
+    for recompute in (False, True):
+        config = load(CONFIGS / "synthetic.yaml", ["model.layers=4", "model.heads=2", "model.d=32"])
+        sequence = config.model.sequence.model_copy(update={**changes, "recompute": recompute})
+        config = config.model_copy(update={"model": config.model.model_copy(update={"sequence": sequence})})
+        sizes = sizes_of(config)
+        task = build_task(config.features, config.model, sizes.rows, device=torch.device("cpu")).train()
+        data = batch_of(config, sizes, ROWS)
+        embedded = task.embeddings(data)
+        with Live() as live:
+            loss, _ = task.loss(
+                task.model(data.dense, embedded), data.labels, data.weights, data.loss_rows, data.groups
+            )
+            loss.backward()
+        cost = costs_of(config, sizes).of(ROWS)
+        print(changes, recompute, live.most / 2**20, cost.activation_bytes / 2**20)
+        assert cost.activation_bytes == pytest.approx(live.most, rel=0.1)
+        assert (cost.repeated > 0.3) is recompute
+        peaks[recompute] = live.most
+    assert peaks[True] < 0.75 * peaks[False]
 
 
 @pytest.mark.parametrize("name", sorted(SHIPPED))

@@ -13,8 +13,9 @@ import pytest
 from interformer_rec.config.run import load
 from interformer_rec.data.fit import fit
 from interformer_rec.data.loader import DECODE_ROWS, Loader
+from interformer_rec.planning.cost.lengths import Lengths
 from interformer_rec.planning.cost.loader_memory import loader_bytes
-from interformer_rec.planning.cost.sizes import Lengths, Sizes
+from interformer_rec.planning.cost.sizes import Sizes
 
 ROWS, MEAN = 3 * DECODE_ROWS, 30  # several portions, as large files have
 CONFIG = """

@@ -7,6 +7,7 @@ import pytest
 
 from interformer_rec.config.optimizer import DenseOptimizer
 from interformer_rec.planning.answer import place
+from interformer_rec.planning.cost.lengths import Lengths
 from interformer_rec.planning.cost.memory import (
     FLOAT,
     ID,
@@ -20,7 +21,6 @@ from interformer_rec.planning.cost.memory import (
     shard_bytes,
     storage,
 )
-from interformer_rec.planning.cost.sizes import Lengths
 from tests.planning.cases import CPU, problem
 
 JOB = Job(ranks=8, local_ranks=4, batch_size=100, device="cuda")

@@ -13,8 +13,10 @@ from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.data.recipes import synthetic
 from interformer_rec.errors import InputError
-from interformer_rec.planning.cost.sizes import Lengths, find_sizes, sizes_of_job
-from tests.planning.cases import CONFIG
+from interformer_rec.planning.answer import place
+from interformer_rec.planning.cost.lengths import Lengths
+from interformer_rec.planning.cost.sizes import REPEATS, find_sizes, sizes_of_job
+from tests.planning.cases import CONFIG, problem
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,14 @@ def test_sizes_of_real_files_are_what_is_in_them(data: Path):
     assert sizes.lengths["hist1"].empty == pytest.approx((counts == 0).mean())
     assert sizes.of_lookup("user_id").mean == 1
     assert "fitted on" in sizes.sources["rows of item_id"]
+
+
+def test_sizes_of_windows_are_what_is_in_them(data: Path):
+    out, windows = f"training.out={data / 'run'}", f"data.windows.path={data / 'train'}"
+    beside = ["data.train=null", "data.valid=null", "training.patience=null"]
+    sizes = find_sizes(load(data / "config.yaml", [out, windows, "data.windows.by=file", *beside]))
+    plain = find_sizes(load(data / "config.yaml", [out]))
+    assert (sizes.rows, sizes.lengths) == (plain.rows, plain.lengths)
 
 
 def test_lengths_are_cut_like_the_histories(data: Path):
@@ -178,3 +188,18 @@ def test_statistics_files_of_odd_values(small: RunConfig, tmp_path: Path, conten
     (tmp_path / "s.json").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=part):
         find_sizes(small, statistics=str(tmp_path / "s.json"))
+
+
+def test_the_share_of_distinct_ids_may_be_given(tmp_path: Path):
+    """256 rows a rank, 12 events: 3,072 ids of `tag`, of which a hundredth differ; `item` is read by three features."""
+    more = {"lengths": ["clicks=12", "likes=4"], "batch_size": 256}
+    asked = problem(tmp_path, distinct=["tag=0.005", "item=0.02"], **more)
+    tag, item = asked.tables["tag"], asked.tables["item"]
+    assert tag.repeats.of(3072, tag.rows) == pytest.approx(0.005 * 3072)
+    assert item.repeats.of(256 * (12 + 4 + 1), item.rows) == pytest.approx(0.02 * 256 * 17)
+    assert 1 < tag.repeats.of(300, tag.rows) < 0.005 * 3072 < tag.repeats.of(1e5, tag.rows)
+    assert asked.sizes.sources["distinct ids of tag"] == "given with --distinct"
+    assert asked.sizes.sources[REPEATS].startswith("assumed")  # of the other tables
+    assert place(asked).perf < place(problem(tmp_path, **more)).perf
+    every = [f"{name}=0.5" for name in asked.sizes.rows]
+    assert REPEATS not in problem(tmp_path, distinct=every, **more).sizes.sources

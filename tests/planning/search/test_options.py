@@ -101,3 +101,15 @@ def test_only_the_given_sharders_count():
     found = enumerate_grouped(Tables(BAGS, EVENTS), [EmbeddingBagCollectionSharder()], cluster(2), 8)
     assert {o.name for o in found} == set(BAGS)
     assert enumerate_grouped(torch.nn.Linear(2, 2), SHARDERS, cluster(2), 8) == []
+
+
+def test_without_estimates_nothing_is_estimated_and_the_layout_is_the_same():
+    model, topology, constraints, batch = small_case(0)
+    plain = enumerate_grouped(model, SHARDERS, topology, batch, constraints, estimates=False)
+    full = enumerate_grouped(model, SHARDERS, topology, batch, constraints)
+    assert all(shard.perf is None and shard.storage is None for option in plain for shard in option.shards)
+    layouts = [
+        [(o.name, o.sharding_type, o.compute_kernel, [(s.size, s.offset) for s in o.shards]) for o in space]
+        for space in (plain, full)
+    ]
+    assert layouts[0] == layouts[1]

@@ -10,6 +10,7 @@ import pytest
 
 from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import DoesNotFit, place
+from interformer_rec.planning.choose.levers import when_nothing_fits
 from interformer_rec.planning.explain import explain
 from interformer_rec.planning.search.bound import lower_bound, threshold_bound
 from interformer_rec.planning.search.errors import NoPlan
@@ -17,7 +18,7 @@ from interformer_rec.planning.search.rank_groups import Group, group_of_hosts, g
 from interformer_rec.planning.search.search import search
 from interformer_rec.planning.search.select import Columns
 from interformer_rec.planning.search.space import build_problem
-from interformer_rec.planning.what_if import smallest_changes, sweep
+from interformer_rec.planning.what_if import sweep
 from tests.planning.cases import CONFIG, cluster, problem
 from tests.planning.problems import GIB, option
 from tests.planning.problems import cluster as topology_of
@@ -71,7 +72,7 @@ def test_a_group_too_small_says_how_much_it_lacks(tmp_path: Path):
     asked = problem(tmp_path, nodes=4, text=text, constraints=str(tmp_path / "c.yaml"))
     with pytest.raises(DoesNotFit, match=r"'user'.* fits in none.* of host 0, as constraints want"):
         place(asked)
-    first = next(smallest_changes(asked))
+    first = next(when_nothing_fits(asked))
     assert first.what == "lift the constraints on hosts and ranks"
     small, enough = sweep(asked, [cluster()], [1, 4], [16])
     assert small.step_ms is None and enough.step_ms is None

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from interformer_rec.errors import DamagedError
-from interformer_rec.serving import artefact
-from interformer_rec.serving.engine import versions
+from interformer_rec.serving.engine import opening, versions
 from interformer_rec.serving.engine.cache import StateCache
 from interformer_rec.serving.engine.engine import Engine
+from interformer_rec.serving.engine.meters import Meters
 from interformer_rec.serving.engine.opening import load
+from interformer_rec.serving.engine.versions import FLOOR, SLOWER, Versions
 from interformer_rec.serving.export import export
+from interformer_rec.serving.published import pointer
 from interformer_rec.serving.server.service import ask_of
 from tests.serving.server.client import eventually
 
@@ -26,7 +31,7 @@ def two(split_run, served, tmp_path_factory) -> tuple[Path, str, str]:
     """A folder with two versions; the first is the current one. To be copied."""
     place = tmp_path_factory.mktemp("two") / "served"
     shutil.copytree(served, place)
-    first = artefact.current(str(place)).version
+    first = pointer.current(str(place)).version
     before = (place / "current.json").read_bytes()
     second = export(str(split_run), str(place), tables="fp16", runtime="eager")["version"]
     (place / "next.json").write_bytes((place / "current.json").read_bytes())
@@ -110,6 +115,30 @@ def test_a_refused_version_is_tried_again_later(start, place, two, monkeypatch):
     manifest.write_bytes(content)
     eventually(lambda: server.get("/v1/status")["version"] == two[2])
     assert server.get("/v1/status")["refused"] == {}
+
+
+@pytest.mark.parametrize(("times", "answers"), [(0.9 * SLOWER, True), (1.1 * SLOWER, False)])
+def test_a_version_that_is_far_slower_never_answers(place, two, times, answers):
+    present, following = (replace(load(str(place), name), golden_seconds=2 * FLOOR) for name in two[1:])
+    following = replace(following, golden_seconds=times * present.golden_seconds)
+    now = pointer.Current(format=pointer.WHOLE, version=two[2], sha256="0" * 64)
+    found = Versions(lambda: now, lambda now, present: following, Meters(), first=present)
+    with ThreadPoolExecutor() as scoring:
+        assert found.look(scoring.submit) == answers
+    assert found.current.version == (two[2] if answers else two[1])
+    assert answers or "s of CPU time for its golden requests" in found.refused[two[2]]
+
+
+def test_a_version_is_not_slow_because_the_machine_is(place, two, monkeypatch):
+    """A wait is what other processes on a machine, and requests beside the load, add to the time of day."""
+    ask = opening.check
+
+    def later(*args):
+        time.sleep(0.5)
+        ask(*args)
+
+    monkeypatch.setattr(opening, "check", later)
+    assert load(str(place), two[1]).golden_seconds < 0.4
 
 
 def test_a_current_json_that_is_none_is_named_and_forgotten_once_it_is_whole(start, place, two):

@@ -27,8 +27,9 @@ pytestmark = pytest.mark.slow
 
 DEADLINE_MS = 3_000
 QUEUE = 8
+OVERLOAD_SECONDS = 30
+LATE_SHARE = 0.01  # of all requests that are admitted and then not scored in time
 LATE_MS = 2_000  # that a busy machine may add to what a client sees
-PATIENT = ("--deadline-ms", "60000")  # where time is not what is tested
 SWAPS = 20
 BODIES = 10_000
 SEED = 5
@@ -44,6 +45,12 @@ def rank_body(golden: list[dict[str, Any]], client: Client, candidates: int) -> 
 def resident(pid: int) -> int:
     """Bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def most_resident(pid: int) -> int:
+    """Bytes, at any time of the process until now."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) << 10
 
 
 def serves(client: Client, version: str) -> bool:
@@ -69,12 +76,13 @@ def test_twice_the_capacity_is_refused_at_once_and_what_is_accepted_is_in_time(l
     warm = sent(0, 30, 4, most=100)
     assert warm.statuses == {"200": 100}
     capacity, memory = 100 / warm.seconds, resident(process.pid)
-    found = sent(2 * capacity, 10, 8 * QUEUE)
+    found = sent(2 * capacity, OVERLOAD_SECONDS, 8 * QUEUE)
     assert set(found.statuses) <= {"200", "429", "504"}, found
     assert found.statuses["429"] > 0 and found.answered > 0, found
+    assert found.share(504) <= LATE_SHARE, found
     assert found.ms["p99"] <= DEADLINE_MS + LATE_MS, found
     assert found.refused_ms["p50"] <= DEADLINE_MS / 10, found
-    assert resident(process.pid) - memory < 100 << 20
+    assert most_resident(process.pid) - memory < 100 << 20
     calm = sent(0.3 * capacity, 5, 4)
     assert set(calm.statuses) == {"200"}, calm
 
@@ -86,7 +94,7 @@ def test_twenty_swaps_under_load_fail_no_request(launched, split_run, served, go
     for tables in ("fp16", "fp32"):
         made = export(str(split_run), str(place), tables=tables, runtime="eager")["version"]
         versions[made] = current.read_bytes()
-    _, client = launched(place, "--watch", "0.05", *PATIENT)
+    _, client = launched(place, "--watch", "0.05")
     body = {"rows": [one["row"] for one in golden[:4]]}
     with Load(lambda: client("POST", "/v1/score", body)) as load:
         names = list(versions)
@@ -103,7 +111,7 @@ def test_twenty_swaps_under_load_fail_no_request(launched, split_run, served, go
 
 
 def test_a_worker_is_killed_under_load_and_the_others_serve(launched, served, golden, tmp_path):
-    process, client = launched(served, "--workers", "3", "--drain-seconds", "0.1", *PATIENT)
+    process, client = launched(served, "--workers", "3", "--drain-seconds", "0.1")
     log = tmp_path / "serve0.log"
     wait_for(log, process, workers=3)
     pids = [line["pid"] for line in lines(log) if line["event"] == "ready"]
@@ -126,7 +134,7 @@ def test_a_worker_is_killed_under_load_and_the_others_serve(launched, served, go
 
 
 def test_malformed_bodies_are_refused_and_nothing_grows(launched, served, golden):
-    process, client = launched(served, *PATIENT)
+    process, client = launched(served)
     generator = random.Random(SEED)
     bodies = [json.dumps(rank_body(golden, client, 2)).encode(), json.dumps({"rows": [golden[0]["row"]]}).encode()]
     statuses: Counter[int] = Counter()

@@ -26,7 +26,7 @@ def drawn(url: str) -> str:
 def test_the_page_scores_the_example_and_says_which_inputs_moved_it(server):
     version = server.service.versions.current.version
     scored = drawn(f"http://127.0.0.1:{server.port}/?try=score")
-    assert f'<span id="version">{version}</span>, <span id="ready">ready</span>' in scored
+    assert f'<span id="version">{version}</span>, <span id="delta"></span><span id="ready">ready</span>' in scored
     rows = re.findall(r"<tr><td>(\d+)</td><td>(\d+)</td><td class=\"number\">(0\.\d{6})</td>", scored)
     example = server.service.versions.current.example
     wanted = server.post("/v1/rank", example)

@@ -124,7 +124,7 @@ def test_limits(start, served, request_body):
 
 
 def test_too_much_work_is_refused_at_once_and_late_requests_end(start, served, request_body):
-    server = start(served, queue=2, deadline_ms=400.0)
+    server = start(served, queue=2, deadline_ms=2000.0)
     waiting = []
     for _ in range(2):  # their bodies never come
         one = socket.create_connection(("127.0.0.1", server.port))

@@ -15,7 +15,7 @@ from tests.serving.server.client import eventually, lines, wait_for
 
 
 def test_sigterm_turns_not_ready_first_and_loses_no_request(launched, served, golden, tmp_path):
-    process, client = launched(served, "--drain-seconds", "1.5", "--log-requests")
+    process, client = launched(served, "--drain-seconds", "3", "--log-requests")
     body = {"rows": [golden[0]["row"]]}
     statuses: list[int] = []
     ended = threading.Event()

@@ -19,7 +19,7 @@ from interformer_rec.checkpoint.write import SaveError
 from interformer_rec.config.run import RunConfig
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
-from interformer_rec.planning.score.command import score_run
+from interformer_rec.planning.score.command import score_runs
 from interformer_rec.storage import Storage
 from interformer_rec.training import run
 from interformer_rec.training.folder.lock import RunLock, RunLost, whoami
@@ -76,6 +76,25 @@ def test_a_signal_during_the_start_leaves_no_lock(
         run.train(small())
     assert number == signal.SIGINT or ended.value.code == 128 + number
     assert snapshot(tmp_path) == {} and signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("owner, name", [(RunLock, "_take"), (RunFolder, "claim"), (Environment, "on_main")])
+def test_a_signal_between_the_lock_and_what_follows_leaves_no_lock(
+    small: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
+    """As soon as the file is there: before the rest of `claim`, before rank 0 tells the others, before `train` knows of it."""
+    work = getattr(owner, name)
+
+    def then_a_signal(*args: object) -> object:
+        result = work(*args)
+        if (tmp_path / "run" / NAME).exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(owner, name, then_a_signal)
+    with pytest.raises(SystemExit):
+        run.train(small())
+    assert snapshot(tmp_path) == {}
 
 
 def test_a_run_folder_that_vanishes_ends_the_job_in_one_sentence(
@@ -159,8 +178,8 @@ def test_a_run_in_a_store_trains_resumes_and_is_used_from_there(
     done = trained.predict(out, str(synthetic / "test.parquet"), f"{store}/scores.parquet")
     assert done["rows"] == 150 and Storage.open(store).size("scores.parquet")
     capfd.readouterr()
-    assert score_run(out, as_json=True, trust=True) == 0
-    assert json.loads(capfd.readouterr().out)["run"] == out
+    assert score_runs([out], as_json=True, trust=True) == 0
+    assert json.loads(capfd.readouterr().out)["runs"][0]["run"] == out
 
 
 def test_a_refused_start_changes_no_file_in_a_store(small: Callable[..., RunConfig], store: str) -> None:

@@ -72,7 +72,7 @@ def test_vocabularies_that_are_whole_stay(copy, capfd):
 
 def changed_state(checkpoint: Path) -> None:
     state = json.loads((checkpoint / "state.json").read_text())
-    state["window"]["ranks"] = [[1.0, 2.0]]
+    state["interval"]["ranks"] = [[1.0, 2.0]]
     replace_file(checkpoint, "state.json", json.dumps(state).encode())
 
 

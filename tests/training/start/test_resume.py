@@ -136,7 +136,7 @@ def strip_times(record: dict) -> dict:
 
 @pytest.mark.parametrize("asynchronous, full_every", [(True, 1), (False, 3)])
 def test_a_run_that_lost_its_end_repeats_it_exactly(small, tmp_path, asynchronous, full_every):
-    """From a checkpoint in the middle of a log window, full or incremental, as after a kill: weights and all records."""
+    """From a checkpoint in the middle of a log interval, full or incremental, as after a kill: weights and all records."""
     overrides = (*WHOLE, "training.checkpoint.every_steps=5", f"training.checkpoint.asynchronous={asynchronous}")
     overrides = (*overrides, f"training.checkpoint.full_every={full_every}")
     assert run.train(small(*overrides)) == 0

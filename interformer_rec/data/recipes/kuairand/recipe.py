@@ -23,10 +23,11 @@ import numpy as np
 import pyarrow as pa
 
 from interformer_rec.data.recipes import leakage, raw_files, run_config
+from interformer_rec.data.recipes.by_id import ById
 from interformer_rec.data.recipes.day_splits import DAY, EAST_8, SPLITS, DaySplits, local_days
 from interformer_rec.data.recipes.earlier_events import EarlierEvents
 from interformer_rec.data.recipes.kuairand.features import features
-from interformer_rec.data.recipes.kuairand.tables import ById, users, videos
+from interformer_rec.data.recipes.kuairand.tables import users, videos
 from interformer_rec.data.recipes.raw_files import Source
 from interformer_rec.data.recipes.split_files import ROW_GROUP, SplitFiles
 from interformer_rec.data.recipes.user_buckets import UserBuckets

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from interformer_rec.data.recipes import raw_files
+from interformer_rec.data.recipes.by_id import ById
 
 NO_TAG = 0  # of a video without tags, in histories; real tags start at 1
 RANGES = ("follow_user_num_range", "fans_user_num_range", "friend_user_num_range", "register_days_range")
@@ -23,31 +23,6 @@ _VIDEO = {
     **dict.fromkeys(("video_type", "upload_type", "upload_dt", "tag"), _TEXT),
     **{name: pa.float64() for name in ("video_duration", "server_width", "server_height")},
 }
-
-
-class ById:
-    """A table with an id column, its columns by the id of a row."""
-
-    def __init__(self, table: pa.Table, id_column: str) -> None:
-        ids = table[id_column].to_numpy()
-        order = np.argsort(ids, kind="stable")
-        self._ids, self._order, self._table = ids[order], order, table
-
-    def find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ids (n,) -> rows of the table (n,) and whether the table has the id (n,); the row of an unknown id means nothing."""
-        if not len(self._ids):
-            return np.zeros(len(ids), np.int64), np.zeros(len(ids), bool)
-        place = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
-        return self._order[place], self._ids[place] == ids
-
-    def columns(self, rows: np.ndarray) -> dict[str, pa.Array]:
-        """Every column at the rows, texts as strings."""
-        taken = self._table.take(pa.array(rows)).combine_chunks()
-        return {name: _plain(taken[name]) for name in taken.column_names}
-
-    def column(self, name: str, rows: np.ndarray) -> pa.Array:
-        """One column at the rows."""
-        return _plain(self._table[name].take(pa.array(rows)))
 
 
 def users(path: Path) -> ById:
@@ -87,8 +62,3 @@ def _tags(texts: pa.DictionaryArray, path: Path) -> tuple[pa.ListArray, pa.Array
     lists, first = pa.concat_arrays([lists, none]), pa.concat_arrays([first, pa.array([NO_TAG], first.type)])
     rows = pc.fill_null(texts.indices, len(texts.dictionary))  # no text: the empty list added last
     return lists.take(rows), first.take(rows)
-
-
-def _plain(column: pa.ChunkedArray) -> pa.Array:
-    column = column.combine_chunks()
-    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column

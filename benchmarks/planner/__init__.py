@@ -1,0 +1,1 @@
+"""Our sharding planner beside TorchRec's, with both objectives."""

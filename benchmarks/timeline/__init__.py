@@ -1,0 +1,1 @@
+"""Training in time order against its alternatives, window by window."""

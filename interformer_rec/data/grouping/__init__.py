@@ -1,0 +1,1 @@
+"""Impression rows become request rows, and back. In: Parquet files; out: a folder of Parquet files."""

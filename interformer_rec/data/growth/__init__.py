@@ -1,0 +1,1 @@
+"""Vocabularies whose ids come and go, window after window."""

@@ -1,0 +1,1 @@
+"""The Complete Journey: its tables become training rows by week."""

@@ -1,0 +1,1 @@
+"""Yambda: listening events of a music service become training rows by day."""

@@ -1,0 +1,1 @@
+"""Rows in time order: which windows there are, what changed among them, which comes next."""

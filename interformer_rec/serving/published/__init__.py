@@ -1,0 +1,1 @@
+"""What lies in an exported model's folder beside the versions themselves: manifests, the pointer, deltas."""

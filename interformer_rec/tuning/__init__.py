@@ -1,0 +1,1 @@
+"""Settings that are better on validation: a study of trials, each an ordinary training run."""

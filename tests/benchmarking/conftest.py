@@ -1,0 +1,44 @@
+"""A small data set, and one benchmark of it that several tests look at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interformer_rec import cli
+from interformer_rec.data.recipes.catalog import prepare
+
+OPTIONS = {"rows": "600", "files": "1", "fields": "1", "groups": "2", "max_length": "6", "vocab": "40", "seed": "3"}
+SMALL = ["data.batch_size=24", "model.embedding_dim=8", "model.d=8", "model.head=[16]", "training.device=cpu"]
+SHORT = ["--rounds", "1", "--steps", "3"]
+LENGTHS, CANDIDATES = (3, 12), (1, 4)
+
+
+def sets(*pairs: str) -> list[str]:
+    """As the command line has them."""
+    return [part for pair in (*SMALL, *pairs) for part in ("--set", pair)]
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config of a synthetic data set with two histories of up to 6 events."""
+    folder = tmp_path_factory.mktemp("benchmarking") / "data"
+    prepare("synthetic", str(folder), None, OPTIONS)
+    return folder / "config.yaml"
+
+
+@pytest.fixture(scope="session")
+def measured(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a benchmark of four points. Not to be changed."""
+    out = tmp_path_factory.mktemp("measured") / "out"
+    varied = ["--lengths", "12,3", "--candidates", "1,4", "--out", str(out)]
+    assert cli.main(["benchmark", str(config), *sets("model.split=true"), *SHORT, *varied]) == 0
+    return out
+
+
+def content(out: Path) -> dict[str, Any]:
+    """What benchmark.json says."""
+    return json.loads((out / "benchmark.json").read_text(encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""The benchmark of a user's own config."""

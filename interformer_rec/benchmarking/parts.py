@@ -24,7 +24,7 @@ from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.model.embedding.embedded import Embedded
-from interformer_rec.model.task import CTRTask, RequestTask
+from interformer_rec.model.task import CTRTask
 from interformer_rec.training.build import build_parallel, train_loader
 from interformer_rec.training.measure.memory import peak, reset_peak
 
@@ -80,7 +80,7 @@ def _computing(parallel: Parallel, batches: list[Batch], precision: str) -> Repe
     def once() -> Batch:
         batch, embedded = next(turns)
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-            loss, _ = dense_part(task, batch, embedded)
+            loss, _ = task.dense_part(batch, embedded)
         loss.backward()
         parallel.optimizer.zero_grad()
         for vectors in _vectors(embedded):
@@ -95,18 +95,6 @@ def task_of(parallel: Parallel) -> CTRTask:
     task = parallel.model.module
     assert isinstance(task, CTRTask)
     return task
-
-
-def dense_part(task: CTRTask, batch: Batch, embedded: Embedded) -> tuple[Tensor, Tensor]:
-    """What the task does with looked-up vectors: loss and logits."""
-    if not isinstance(task, RequestTask):
-        output = task.model(batch.dense, embedded)
-    elif task.expand is None:
-        output = task.model(batch.dense, embedded, batch.request_of, batch.requests)
-    else:
-        rows = task.expand(batch.dense, embedded, batch.request_of)
-        output = task.model(rows[0], rows[1])
-    return task.loss(output, batch.labels, batch.weights, batch.loss_rows, batch.groups)
 
 
 def _vectors(embedded: Embedded) -> list[Tensor]:

@@ -14,6 +14,7 @@ from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.model import ModelConfig
 from interformer_rec.model.baselines.auxiliary import Supervised
 from interformer_rec.model.build import build_model
+from interformer_rec.model.embedding.embedded import Embedded
 from interformer_rec.model.embedding.lookup import Embeddings
 from interformer_rec.model.embedding.microbatches import Microbatches
 from interformer_rec.model.embedding.requests import Expand
@@ -67,7 +68,10 @@ class CTRTask(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """No branch here: TorchRec's sparse pipeline traces this method down to the lookups; model and loss are leaves."""
-        embedded = self.embeddings(batch)
+        return self.dense_part(batch, self.embeddings(batch))
+
+    def dense_part(self, batch: Batch, embedded: Embedded) -> tuple[Tensor, Tensor]:
+        """What forward does with the batch's vectors, looked up before."""
         output = self.model(batch.dense, embedded)
         return self.loss(output, batch.labels, batch.weights, batch.loss_rows, batch.groups)
 
@@ -79,9 +83,8 @@ class MicrobatchTask(CTRTask):
         super().__init__(embeddings, model, loss)
         self.microbatches = Microbatches(model, loss, count)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def dense_part(self, batch: Batch, embedded: Embedded) -> tuple[Tensor, Tensor]:
         """As CTRTask's."""
-        embedded = self.embeddings(batch)
         return self.microbatches(batch.dense, embedded, batch.labels, batch.weights, batch.loss_rows, batch.groups)
 
 
@@ -92,9 +95,8 @@ class RequestTask(CTRTask):
         super().__init__(embeddings, model, loss)
         self.expand = expand
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def dense_part(self, batch: Batch, embedded: Embedded) -> tuple[Tensor, Tensor]:
         """As CTRTask's."""
-        embedded = self.embeddings(batch)
         if self.expand is None:
             output = self.model(batch.dense, embedded, batch.request_of, batch.requests)
         else:

@@ -67,3 +67,18 @@ def test_what_cannot_be_cut_is_refused():
         check_microbatches(4, 0.5, None)
     with pytest.raises(ValueError, match=r"microbatches 4 and features.request: microbatches are cut from impressions"):
         check_microbatches(4, 0.0, object())
+
+
+def test_the_dense_part_alone_runs_in_parts_too(tmp_path):
+    """`interformer benchmark --what model` measures it."""
+    features = of_impressions()
+    pq.write_table(impressions(requests(np.random.default_rng(3), 40), of_requests()), tmp_path / "rows.parquet")
+    fitted = fit(features, str(tmp_path / "rows.parquet"))
+    batch = next(iter(loader_of(str(tmp_path / "rows.parquet"), features, fitted, batch_size=23).batches()))[0]
+    model = TypeAdapter(AnyModelConfig).validate_python({"kind": "din"})
+    task = build_task(features, model, fitted.table_rows, microbatches=4, device=torch.device("cpu")).train()
+    sizes: list[int] = []
+    task.model.register_forward_hook(lambda _, given, __: sizes.append(len(given[0])))
+    loss, logits = task.dense_part(batch, task.embeddings(batch))
+    assert len(sizes) == 4 and sum(sizes) == len(batch.labels) == len(logits)
+    assert loss.requires_grad

@@ -44,7 +44,7 @@ setup(
     ],
     package_dir={"interformer_rec.planning.clusters": "configs/clusters"},
     package_data={
-        "interformer_rec.html": ["*.j2", "*.css"],
+        "interformer_rec.html": ["*.j2", "*.css", "*.js"],
         "interformer_rec.benchmarking.page": ["*.j2", "*.css", "*.js"],
         "interformer_rec.training.report": ["*.j2", "*.css"],
         "interformer_rec.planning.page": ["*.j2", "*.css", "*.js"],

@@ -7,11 +7,13 @@ functions of text.py, as filters.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from interformer_rec import text
 
@@ -21,6 +23,17 @@ FILTERS = ("metric", "count", "share", "size", "ranks", "duration")  # of text.p
 def render(folder: Path, name: str, values: Mapping[str, Any]) -> str:
     """The template `name` of the folder, with its values; what a value holds is escaped unless it is Markup."""
     return _environment(folder).get_template(name).render(values)
+
+
+def json_block(data: Any) -> Markup:
+    """JSON that cannot end its script element, whatever names are in it: no `<` is left."""
+    return Markup(json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c"))
+
+
+def script(folder: Path, *names: str) -> Markup:
+    """svg.js and the folder's scripts as one: a single scope, in which the later use the earlier."""
+    files = (Path(__file__).parent / "svg.js", *(folder / name for name in names))
+    return Markup("\n".join(file.read_text(encoding="utf-8") for file in files))
 
 
 @functools.cache

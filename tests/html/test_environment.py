@@ -1,5 +1,6 @@
 """Both pages are made with one environment, one frame and one style, all of which a wheel holds."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import jinja2
 import pytest
 from markupsafe import Markup
 
-from interformer_rec.html.environment import render
+from interformer_rec.html.environment import json_block, render, script
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "interformer_rec"
@@ -56,3 +57,18 @@ def test_the_wheel_has_every_file_of_a_page():
         if path.suffix in (".j2", ".css", ".js"):
             listed = packages[".".join(path.parent.relative_to(PACKAGE).parts)]
             assert f'"*{path.suffix}"' in listed, f"{path}: setup.py's package_data leaves it out"
+
+
+def test_numbers_cannot_end_their_script_element_and_scripts_share_what_draws(tmp_path):
+    assert json.loads(json_block({"name": "</script><b>é"})) == {"name": "</script><b>é"}
+    assert "<" not in json_block({"name": "</script><b>é"})
+    (tmp_path / "a.js").write_text("let a = 1;")
+    (tmp_path / "b.js").write_text("let b = a;")
+    text = script(tmp_path, "a.js", "b.js")
+    assert text.index("function element(") < text.index("let a = 1;") < text.index("let b = a;")
+    functions = [
+        (path.name, name)
+        for path in PACKAGE.rglob("*.js")
+        for name in re.findall(r"^function (\w+)\(", path.read_text(encoding="utf-8"), re.M)
+    ]
+    assert [name for name, found in functions if found in ("element", "scale")] == ["svg.js", "svg.js"]

@@ -1,18 +1,9 @@
-"use strict";
 // Draws the benchmark whose numbers are in #data: a plot for each number, a curve for each model, candidates and ranks. Text goes in as text.
 const began = performance.now();
 const benchmark = JSON.parse(document.getElementById("data").textContent);
 const measured = benchmark.cases.filter((one) => one.step_ms !== undefined);
 const shown = measured.length ? benchmark.cases : [];
 const COLOURS = 7, WIDTH = 520, HEIGHT = 280, LEFT = 62, RIGHT = 14, TOP = 12, BOTTOM = 40;
-
-function element(name, attributes, parent, text) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (text !== undefined) node.textContent = text;
-  parent.append(node);
-  return node;
-}
 
 function lineOf(one) {
   const parts = [one.kind];
@@ -48,16 +39,6 @@ function bytes(value) {
   return `${value} B`;
 }
 
-// A function value -> position between two ends. A logarithmic one needs values above 0; a linear one begins at 0.
-function scale(values, from, to, log) {
-  const at = log ? Math.log : (value) => value;
-  let low = log ? Math.min(...values.map(at)) : 0, high = Math.max(...values.map(at));
-  if (!(high > low)) { low -= 0.5; high += 0.5; }
-  const place = (value) => from + ((at(value) - low) / (high - low)) * (to - from);
-  place.ticks = [0, 1, 2, 3].map((part) => low + ((high - low) * part) / 3).map((value) => (log ? Math.exp(value) : value));
-  return place;
-}
-
 const usable = (value) => typeof value === "number" && Number.isFinite(value) && value >= 0;
 
 function plot(what) {
@@ -75,8 +56,8 @@ function plot(what) {
   const svg = element("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" }, figure);
   const ends = drawn.map((point) => point.value);
   if (what.low) for (const { one } of drawn) if (one[what.low] > 0) ends.push(one[what.low], one[what.high]);
-  const x = scale(drawn.map(({ one }) => one.longest), LEFT + 8, WIDTH - RIGHT - 8, true);
-  const y = scale(ends, HEIGHT - BOTTOM, TOP, what.log);
+  const x = scale(drawn.map(({ one }) => one.longest), LEFT + 8, WIDTH - RIGHT - 8, { log: true });
+  const y = scale(ends, HEIGHT - BOTTOM, TOP, { log: what.log, origin: true });
   axes(svg, x, y, what.text, [...new Set(drawn.map(({ one }) => one.longest))]);
   lines.forEach((name, number) => {
     for (const kind of ["curve predicted", "curve"]) {

@@ -5,12 +5,9 @@ The tables are written here; the curves are drawn by benchmark.js from the numbe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from interformer_rec.benchmarking.doublings import doublings
 from interformer_rec.files import finite
@@ -45,8 +42,8 @@ def render(content: Mapping[str, Any]) -> str:
         "priced": any(case.get("price_per_million_samples") or case["predicted"]["price_per_million_samples"] for case in cases),
         "versions": ", ".join(f"{name} {found}" for name, found in content["versions"].items()),
         "clusters": sorted({case["predicted"]["cluster"] for case in cases}),
-        "data": Markup(json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")),
-        "script": Markup((HERE / "benchmark.js").read_text(encoding="utf-8")),
+        "data": html.json_block(content),
+        "script": html.script(HERE, "benchmark.js"),
     }  # fmt: skip
     return html.render(HERE, "benchmark.html.j2", values)
 

@@ -6,13 +6,10 @@ because a thousand tables on a thousand ranks would be a million elements.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from interformer_rec.distributed.lookup.communication import Exchange
 from interformer_rec.errors import InputError
@@ -32,7 +29,7 @@ SCRIPTS = (
     "plan_tables.js",
     "plan_hosts.js",
     "plan.js",
-)  # one scope; the later use the earlier
+)
 SMALLEST_ITEM = 2**16  # bytes; items of memory below it on every rank are left out, as on the screen
 
 
@@ -57,8 +54,12 @@ def render(plan: Mapping[str, Any], sweep: Sequence[Mapping[str, Any]] | None = 
 
 def _html(data: Mapping[str, Any], scripts: Sequence[str]) -> str:
     """`data` with `why`: a page without a plan."""
-    script = Markup("\n".join((HERE / name).read_text(encoding="utf-8") for name in scripts))
-    values = {"title": data["title"], "why": data.get("why"), "script": script, "data": Markup(_json_block(data))}
+    values = {
+        "title": data["title"],
+        "why": data.get("why"),
+        "script": html.script(HERE, *scripts),
+        "data": html.json_block(data),
+    }
     return html.render(HERE, "plan.html.j2", values)
 
 
@@ -153,8 +154,3 @@ def _table(name: str, table: Mapping[str, Any], shape: Mapping[str, Any]) -> lis
         table["device_bytes"], table["host_bytes"], round(table["ms"], 6), runs, rejected,
         table.get("kept_on", ""),
     ]  # fmt: skip
-
-
-def _json_block(data: Any) -> str:
-    """JSON that cannot end its script element, whatever tables are called: no `<` is left in it."""
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")

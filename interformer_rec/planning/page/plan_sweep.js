@@ -1,8 +1,7 @@
 // Other jobs beside the plan, or without one.
 // What if: curves over nodes, or over the batch where only that was varied; a cross where the tables do not fit
 function draw(tag, props, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(props)) node.setAttribute(key, value);
+  const node = element(tag, props);
   node.append(...children);
   return node;
 }

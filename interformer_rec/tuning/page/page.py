@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from interformer_rec.html import environment as html
 
 HERE = Path(__file__).parent
@@ -28,8 +26,8 @@ def render(content: Mapping[str, Any]) -> str:
         "states": [(state, content["counts"][state]) for state in STATES if content["counts"].get(state)],
         "seconds": sum(trial["seconds"] or 0.0 for trial in content["trials"]),
         "form": {key: _form(values) for key, values in content["space"].items()},
-        "data": Markup(json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")),
-        "script": Markup((HERE / "study.js").read_text(encoding="utf-8")),
+        "data": html.json_block(content),
+        "script": html.script(HERE, "study.js"),
     }
     return html.render(HERE, "study.html.j2", values)
 

@@ -1,4 +1,3 @@
-"use strict";
 // Draws the study whose numbers are in #data: history, importance, parallel coordinates. All text goes in as text.
 const began = performance.now();
 const study = JSON.parse(document.getElementById("data").textContent);
@@ -7,14 +6,6 @@ const shown = (trial) => trial.value ?? (trial.evaluations.length ? trial.evalua
 const scored = study.trials.filter((trial) => shown(trial) !== null);
 const best = study.best && study.best.trial;
 
-function element(name, attributes, parent, text) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (text !== undefined) node.textContent = text;
-  parent.append(node);
-  return node;
-}
-
 function canvas(id, width, height) {
   const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" }, document.getElementById(id));
   svg.style.minWidth = `${Math.min(width, 900)}px`;
@@ -22,16 +13,6 @@ function canvas(id, width, height) {
 }
 
 const number = (value) => (value === null ? "–" : Number(value.toPrecision(4)).toString());
-
-// A function value -> position between two ends; larger values are nearer the second.
-function scale(values, from, to, log) {
-  const at = log ? Math.log : (value) => value;
-  let low = Math.min(...values.map(at)), high = Math.max(...values.map(at));
-  if (!(high > low)) { low -= 0.5; high += 0.5; }
-  const place = (value) => from + ((at(value) - low) / (high - low)) * (to - from);
-  place.ends = log ? [Math.exp(low), Math.exp(high)] : [low, high];
-  return place;
-}
 
 function classOf(kind, trial) {
   return [kind, trial.trial === best ? "best" : "", trial.value === null ? "other" : ""].join(" ").trim();
@@ -85,7 +66,7 @@ function axis(key, top, bottom) {
     const place = (trial) => bottom - step * names.indexOf(JSON.stringify(of(trial)));
     return { place, labels: names.map((name, number) => [name, bottom - step * number]) };
   }
-  const ends = range.log || range.linear || range.int, at = scale(ends, bottom - 26, top, Boolean(range.log));
+  const ends = range.log || range.linear || range.int, at = scale(ends, bottom - 26, top, { log: Boolean(range.log) });
   const outside = (value) => typeof value !== "number" || value < ends[0] || value > ends[1];
   const place = (trial) => (outside(of(trial)) ? bottom : at(of(trial)));
   const labels = ends.map((end) => [number(end), at(end)]);

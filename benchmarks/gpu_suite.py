@@ -1,11 +1,12 @@
 """Everything a borrowed GPU should say, by one command: tests, checked kernels, models, tables, and the targets with pass or miss.
 
-    python -m benchmarks.gpu_suite [--parts environment,tests,...] [--device cuda] [--quick] [--limit 470] [--json PATH]
+    python -m benchmarks.gpu_suite [--parts environment,tests,...] [--device cuda] [--quick] [--limit 290] [--budget 870] [--json PATH]
 
-A part is a process of its own with a hard limit of --limit seconds; one that fails or is stopped is a row with its error and
-what it had measured, and the others go on. The result is written after every part: all cases in one list, each with its part, so that
-`benchmarks.harness.compare` and `benchmarks.harness.plot --part` read it. --quick: small shapes, seconds a part; with --device cpu it shows
-that the script works. Parts, and how to run on a host without a network: docs/guides/gpu.md.
+The most telling parts come first. A part is a process of its own with a hard limit of --limit seconds; one that fails or is stopped is a
+row with its error and what it had measured, and the others go on until --budget seconds are over. Parts for which no time is left are
+rows too. The result is written after every part: all cases in one list, each with its part, so that `benchmarks.harness.compare` and
+`benchmarks.harness.plot --part` read it. --quick: small shapes, seconds a part; with --device cpu it shows that the script works.
+Parts, and how to run on a host without a network: docs/guides/gpu.md.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from benchmarks.harness.result_file import write_result
 
 ROOT = Path(__file__).parents[1]
 Row = dict[str, Any]
+LEAST = 15.0  # seconds in which a part can say something
 
 
 def run_part(name: str, part: Part, limit: float, log: Path | None) -> Row:
@@ -74,11 +77,12 @@ def merged(rows: list[Row], device: torch.device) -> Row:
     """One result: the host's facts, the parts without their cases, all cases with their part, the targets."""
     cases = [{"part": row["part"], **case} for row in rows for case in (row["result"] or {}).get("cases", [])]
     headers = [{**row, "result": {k: v for k, v in (row["result"] or {}).items() if k != "cases"}} for row in rows]
+    known = facts(device)
     return {
         "benchmark": "gpu_suite",
-        **facts(device),
+        **known,
         "parts": headers,
-        "targets": targets(cases),
+        "targets": targets(cases, known["device"]),
         "cases": cases,
     }
 
@@ -118,7 +122,8 @@ def main() -> int:
     parser.add_argument("--parts", help="names, divided by commas; default: all")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--limit", type=float, default=470.0, help="seconds a part")
+    parser.add_argument("--limit", type=float, default=290.0, help="seconds a part")
+    parser.add_argument("--budget", type=float, default=870.0, help="seconds in all")
     parser.add_argument("--log", type=Path, help="a folder for what each part prints")
     parser.add_argument("--json")
     options = parser.parse_args()
@@ -132,8 +137,11 @@ def main() -> int:
             parser.error(f"{name!r} is none of {', '.join(known)}")
     console = Console(width=None if sys.stdout.isatty() else 160)
     rows: list[Row] = []
+    ends = time.monotonic() + options.budget
     for name in chosen:
-        rows.append(run_part(name, known[name], options.limit, options.log))
+        left = ends - time.monotonic()
+        part = known[name] if left >= LEAST else replace(known[name], missing="no time was left for it")
+        rows.append(run_part(name, part, min(options.limit, left), options.log))
         console.print(f"{name}: {rows[-1]['status']}, {rows[-1]['seconds']:.0f} s", style="dim")
         result = merged(rows, device)
         write_result(options.json, result, done=False)

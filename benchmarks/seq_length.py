@@ -85,6 +85,7 @@ def measure_case(
                 "samples_per_second": rows / taken.median,
                 "events_per_second": events / taken.median,
                 "flops": flops.total,
+                "flops_per_second": flops.total / taken.median if variant not in PARTS else None,
                 "attention_flops_share": flops.attention / flops.total,
                 "mfu": flops.total / taken.median / ceiling if variant not in PARTS else None,
                 "peak_bytes": peak_bytes(step, device),

@@ -104,7 +104,7 @@ def main() -> None:
     """Compile, print each as it is ready, and write the JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--width", type=int, nargs="*", default=[64, 128, 256])
-    parser.add_argument("--capability", type=int, nargs="*", default=[90, 80], choices=sorted(SHARED_LIMIT))
+    parser.add_argument("--capability", type=int, nargs="*", default=[100, 90, 80], choices=sorted(SHARED_LIMIT))
     parser.add_argument("--json", type=Path, default=None, help="where to write the table")
     options = parser.parse_args()
     rows = []

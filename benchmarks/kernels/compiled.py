@@ -20,7 +20,7 @@ from triton.compiler import ASTSource
 from interformer_rec.ops.triton.launch import Launch, options
 
 # Bytes of shared memory that one program may have (CUDA C++ Programming Guide, compute capabilities).
-SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
+SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 REGISTERS = 255  # a thread's limit
 _POINTERS = {
     torch.float32: "*fp32",
@@ -42,7 +42,9 @@ class Facts(NamedTuple):
     registers: int
     shared: int
     spilled: int
-    tensor_core: str  # the matrix instruction of its SASS: HGMMA (Hopper's), HMMA (older), or none
+    tensor_core: (
+        str  # the matrix instruction of its SASS: UTCHMMA (Blackwell's), HGMMA (Hopper's), HMMA (older), or none
+    )
 
 
 def _signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int, ...], Any]]:
@@ -69,7 +71,7 @@ def _signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[tup
 
 
 def compile_launch(launch: Launch, capability: int) -> Facts:
-    """Compile one launch for sm_80 or sm_90 and read the machine code's resource usage."""
+    """Compile one launch for sm_80, sm_90 or sm_100 and read the machine code's resource usage."""
     signature, constants, hints = _signature(launch)
     kernel = triton.compile(
         ASTSource(launch.kernel, signature, constants, hints),
@@ -83,7 +85,7 @@ def compile_launch(launch: Launch, capability: int) -> Facts:
         sass = _ask("cuobjdump", "--dump-sass", path)
     found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
     assert found, f"cuobjdump says nothing about registers: {usage}"
-    matrix = next((name for name in ("HGMMA", "HMMA") if name in sass), "none")
+    matrix = next((name for name in ("UTCHMMA", "HGMMA", "HMMA") if name in sass), "none")
     registers, stack = (int(x) for x in found.groups())
     return Facts(
         launch.kernel.__name__,

@@ -41,7 +41,7 @@ class Launch:
 
 
 class Paper(NamedTuple):
-    """Where launches are written down, and the compute capability (80 or 90) they are cut for."""
+    """Where launches are written down, and the compute capability (80, 90 or 100) they are cut for."""
 
     capability: int
     launches: list[Launch]

@@ -58,7 +58,7 @@ def config_of(base: RunConfig, point: Point, train: str, batch_size: int | None 
     data |= {"train": train, "batch_size": size, "shuffle_rows": min(data["shuffle_rows"], BUFFER * size * point.ranks)}
     for group in features["sequences"]:
         group["max_length"] = point.longest
-    if point.candidates is not None:
+    if point.candidates is not None or base.features.request is not None:  # as the rows are written here
         features["request"] = {"candidates": list(base.features.candidate)}
     if point.kind != base.model.kind:
         tree["model"] = {"kind": point.kind, "embedding_dim": base.model.embedding_dim}

@@ -14,13 +14,19 @@ Schema = Any  # FeatureSchema, which reads this module
 class Request(Strict):
     """A Parquet row holds a request. The columns of the candidates' features, of the labels and of `features.weight` hold lists.
 
-    The lists of a row are as long as the request has candidates; a bag's holds a list a candidate. All other columns, histories
-    among them, are the user's or the context's: one value a request. An impression is a request with one candidate.
+    The lists of a row are as long as the request has candidates; a bag's holds a list a candidate. Or they are one list of structs,
+    `column`, whose fields these columns are. All other columns, histories among them, are the user's or the context's: one value a
+    request. An impression is a request with one candidate.
     """
 
     candidates: tuple[Name, ...] = Field(
         min_length=1,
         description="names of the dense, ids and bags features of the candidates; features.candidate is then the same",
+    )
+    column: Name | None = Field(
+        None,
+        description="column that is a list of structs, one a candidate, whose fields are the candidates' columns; null: these are lists "
+        "of their own",
     )
 
 

@@ -53,7 +53,9 @@ class _Names:
             for group in guess.groups:
                 yield from self._group(group)
         if listed := self._candidates():
-            yield f"  request: {{candidates: [{', '.join(listed)}]}}  # these and the labels are lists, an element a candidate"
+            structs = f", column: {scalar(guess.structs)}" if guess.structs else ""
+            where = "fields of its structs, a struct a candidate" if guess.structs else "lists, an element a candidate"
+            yield f"  request: {{candidates: [{', '.join(listed)}]{structs}}}  # these and the labels are {where}"
         yield from self._labels()
         if guess.group_key is not None:
             yield f"  group: {scalar(guess.group_key.name)}  # rows of one value are one user's in GAUC"

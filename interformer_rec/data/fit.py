@@ -27,6 +27,7 @@ from interformer_rec.data.decode.dense import Moments
 from interformer_rec.data.decode.ids import RowMap
 from interformer_rec.data.decode.kinds import check_kinds
 from interformer_rec.data.files.source import Source, open_source
+from interformer_rec.data.files.struct_lists import with_candidate_lists
 from interformer_rec.data.files.whole import read_whole
 from interformer_rec.data.growth import saved as saved_growth
 from interformer_rec.data.growth.vocabulary import GrowingVocabulary
@@ -212,7 +213,7 @@ def fit(
     rows = {name: table.special_rows + (table.num_embeddings or 0) for name, table in features.tables.items()}
     columns = id_columns(features)
     scaled = [feature for feature in features.dense if feature.standardise]
-    source = path if isinstance(path, Source) else open_source(path)
+    source = with_candidate_lists(path if isinstance(path, Source) else open_source(path), features)
     check_kinds(source, features, labels=False)
     meaning = meaning_of(source, features)
     if not columns and not scaled:

@@ -28,6 +28,7 @@ from interformer_rec.data.decode.kinds import check_kinds, columns_of
 from interformer_rec.data.decode.requests import RequestDecoder, candidate_rows, candidate_schema, candidate_table
 from interformer_rec.data.epoch_plan import Cursor, Plan, Span, plan_epoch
 from interformer_rec.data.files.source import Source, open_source
+from interformer_rec.data.files.struct_lists import with_candidate_lists
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.history_pretraining import EventSampler
 from interformer_rec.data.id_dropout import IdDropout, RequestIdDropout
@@ -78,7 +79,8 @@ class Loader:
         part: tuple[int, int] = (0, 1),
         labels: bool = True,
     ) -> None:
-        self.source = path if isinstance(path, Source) else open_source(path, data.max_decoded_bytes)
+        source = path if isinstance(path, Source) else open_source(path, data.max_decoded_bytes)
+        self.source = with_candidate_lists(source, features)
         check_kinds(self.source, features, labels)
         if fitted.meaning is not None:
             require_meaning(fitted.meaning, self.source, features, labels)

@@ -68,3 +68,11 @@ def impressions(table: pa.Table, features: FeatureSchema) -> pa.Table:
         column = table[name].combine_chunks()
         columns[name] = column.flatten() if name in shown else column.take(request_of)
     return pa.table(columns)
+
+
+def structs(table: pa.Table, columns: tuple[str, ...], name: str = "shown") -> pa.Table:
+    """These list columns as one list of structs, in the last place."""
+    listed = [table[column].combine_chunks() for column in columns]
+    values = pa.StructArray.from_arrays([one.flatten() for one in listed], list(columns))
+    packed = pa.ListArray.from_arrays(listed[0].offsets, values, mask=listed[0].is_null())
+    return table.drop_columns(list(columns)).append_column(name, packed)

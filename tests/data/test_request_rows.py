@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.decode.kinds import check_kinds
@@ -15,7 +16,7 @@ from interformer_rec.data.epoch_plan import Cursor
 from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import fit
 from interformer_rec.errors import InputError
-from tests.data.request_samples import CANDIDATES, of_impressions, of_requests, requests
+from tests.data.request_samples import CANDIDATES, of_impressions, of_requests, requests, structs
 from tests.data.samples import equal, every_kind, loader_of, with_column
 
 
@@ -81,6 +82,61 @@ def test_resumed_in_the_middle_of_an_epoch(data, worlds, sizes):
     if worlds == (1, 1):
         whole = [batch for batch, _ in loader.batches()]
         assert all(equal(a, b) for a, b in zip(whole[4:], rest, strict=True))
+
+
+COLUMNS = (*CANDIDATES, "click", "rating", "weight")
+
+
+def of_structs():
+    tree = of_requests().model_dump()
+    return FeatureSchema.model_validate({**tree, "request": {"candidates": CANDIDATES, "column": "shown"}})
+
+
+@pytest.mark.parametrize("shuffle_rows", [0, 40])
+def test_a_list_of_structs_gives_the_same_batches(data, shuffle_rows, tmp_path):
+    path, fitted, _ = data
+    table = pq.read_table(path)
+    sizes = [pq.read_metadata(path).row_group(at).num_rows for at in range(pq.read_metadata(path).num_row_groups)]
+    packed = structs(table, COLUMNS)
+    with pq.ParquetWriter(tmp_path / "rows.parquet", packed.schema) as writer:
+        for stop, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True):
+            writer.write_table(packed.slice(stop - size, size))
+    found = fit(of_structs(), str(tmp_path / "rows.parquet"))
+    assert found.table_rows == fitted.table_rows and found.moments == fitted.moments
+    assert all(found.vocabularies[name].equals(ids) for name, ids in fitted.vocabularies.items())
+    options = {"batch_size": 7, "shuffle_rows": shuffle_rows}
+    plain = loader_of(path, of_requests(), fitted, **options)
+    loader = loader_of(str(tmp_path / "rows.parquet"), of_structs(), found, **options)
+    if shuffle_rows:  # the shuffle follows from the seed alone
+        assert loader.steps == plain.steps
+    for (mine, _), (other, _) in zip(loader.batches(1), plain.batches(1), strict=True):
+        assert equal(mine, other) and torch.equal(mine.request_of, other.request_of)
+    tables = [pa.concat_tables([one.table for _, one in each.tables()]) for each in (loader, plain)]
+    assert tables[0].select(tables[1].column_names).equals(tables[1])
+
+
+def test_a_bad_candidate_of_a_list_of_structs_is_named(tmp_path):
+    table = requests(np.random.default_rng(5), 9)
+    ratings = table["rating"].to_pylist()
+    row = next(at for at, value in enumerate(ratings) if len(value) > 2)
+    ratings[row][1] = 7.0
+    path = write(tmp_path, structs(with_column(table, "rating", ratings), COLUMNS))
+    fitted = fit(of_structs(), path)
+    with pytest.raises(InputError, match=rf"row {row} of the file.*, candidate 1 .*, column 'rating': a label"):
+        list(loader_of(path, of_structs(), fitted, batch_size=4).batches())
+    missing = table["rating"].to_pylist()
+    shown = structs(table, COLUMNS)["shown"].to_pylist()
+    shown[row][1] = None  # a candidate of which nothing is known has no label
+    path = write(tmp_path, with_column(structs(table, COLUMNS), "shown", shown))
+    with pytest.raises(InputError, match=rf"row {row} of the file.*, candidate 1 .*; the value is None"):
+        list(loader_of(path, of_structs(), fitted, batch_size=4).batches())
+    loader = loader_of(path, of_structs(), fitted, batch_size=4, on_bad_row="skip")
+    assert sum(batch.rows for batch, _ in loader.batches()) == sum(map(len, missing)) - 1
+
+
+def test_files_without_the_list_of_structs_are_refused(data):
+    with pytest.raises(InputError, match=r"column 'shown' \(features.request.column\) is missing"):
+        fit(of_structs(), data[0])
 
 
 def write(tmp_path, table):

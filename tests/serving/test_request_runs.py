@@ -1,7 +1,9 @@
-"""A run on rows that are requests: exported, it answers one user's candidates over HTTP with the scores that predict gives them."""
+"""Runs on rows that are requests, lists side by side or a list of structs: evaluated and scored alike; exported, such a run answers one
+user's candidates over HTTP with the scores that predict gives them."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +12,24 @@ import pytest
 import yaml
 
 from interformer_rec.cli import main
-from tests.data.request_samples import of_requests, requests
+from tests.data.request_samples import impressions, of_impressions, of_requests, requests, structs
 
 CANDIDATE = ("price", "candidate", "city", "tags", "topics")
+SHOWN = (*CANDIDATE, "click", "rating", "weight")
 
 
-def trained(folder: Path) -> Path:
+def trained(folder: Path, form: str) -> Path:
+    folder.mkdir()
     for seed, (split, rows) in enumerate({"train": 120, "test": 30}.items()):
-        pq.write_table(requests(np.random.default_rng(seed), rows), folder / f"{split}.parquet")
+        table = requests(np.random.default_rng(seed), rows)
+        pq.write_table(structs(table, SHOWN) if form == "structs" else table, folder / f"{split}.parquet")
+    features = of_requests().model_dump(mode="json", exclude_defaults=True)
+    if form == "structs":
+        features["request"]["column"] = "shown"
     config = {
         "name": "shown",
         "data": {"train": str(folder / "train.parquet"), "test": str(folder / "test.parquet"), "batch_size": 64},
-        "features": of_requests().model_dump(mode="json", exclude_defaults=True),
+        "features": features,
         "model": {"d": 8, "embedding_dim": 8, "split": True},
         "training": {"epochs": 1, "out": str(folder / "run"), "device": "cpu"},
     }
@@ -30,23 +38,57 @@ def trained(folder: Path) -> Path:
     return folder / "run"
 
 
-def test_candidates_of_a_request_get_the_scores_of_predict(tmp_path, start):
-    run = trained(tmp_path)
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    return {form: trained(folder / form, form) for form in ("lists", "structs")}
+
+
+def scored(run: Path, out: Path) -> Path:
+    assert main(["predict", str(run), "--data", str(run.parent / "test.parquet"), "--out", str(out)]) == 0
+    return out
+
+
+def test_a_list_of_structs_gives_what_lists_side_by_side_give(runs, tmp_path, capsys):
+    tables, metrics = {}, {}
+    for form, run in runs.items():
+        tables[form] = pq.read_table(scored(run, tmp_path / form))
+        capsys.readouterr()
+        assert main(["evaluate", str(run), "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        metrics[form] = {name: value for name, value in said.items() if name.startswith(("click/", "rating/", "rows"))}
+    assert tables["structs"].select(tables["lists"].column_names).equals(tables["lists"])
+    assert set(tables["structs"].column_names) == set(tables["lists"].column_names)
+    assert metrics["structs"] == metrics["lists"] and "click/logloss" in metrics["lists"]
+
+
+def test_a_list_of_structs_becomes_impressions_by_the_config(runs, tmp_path):
+    folder = runs["structs"].parent
+    back = ["data", "ungroup", str(folder / "test.parquet"), "--config", str(folder / "config.yaml")]
+    assert main([*back, "--out", str(tmp_path / "back")]) == 0
+    plain = impressions(pq.read_table(runs["lists"].parent / "test.parquet"), of_requests())
+    found = pq.read_table(tmp_path / "back" / "test.parquet")
+    assert set(of_impressions().columns()) == set(found.column_names)
+    assert found.select(plain.column_names).to_pylist() == plain.to_pylist()
+
+
+@pytest.mark.parametrize("form", ["lists", "structs"])
+def test_candidates_of_a_request_get_the_scores_of_predict(runs, form, tmp_path, start):
+    run = runs[form]
     assert main(["export", str(run), "--out", str(tmp_path / "served"), "--runtime", "eager"]) == 0
-    assert main(["predict", str(run), "--data", str(tmp_path / "test.parquet"), "--out", str(tmp_path / "scores")]) == 0
-    scored = pq.read_table(tmp_path / "scores").to_pylist()
-    rows = pq.read_table(tmp_path / "test.parquet").to_pylist()
+    rows_scored = pq.read_table(scored(run, tmp_path / "scores")).to_pylist()
+    rows = pq.read_table(runs["lists"].parent / "test.parquet").to_pylist()
     server, at = start(tmp_path / "served"), 0
     for row in rows:
         shown = {name: row.pop(name) for name in CANDIDATE}
         count = len(row.pop("click"))
         del row["rating"], row["weight"]
         candidates = [{name: values[place] for name, values in shown.items()} for place in range(count)]
-        expected = scored[at : at + count]
+        expected = rows_scored[at : at + count]
         at += count
         if not candidates:
             continue
         answer = server.post("/v1/rank", {"user": row, "candidates": candidates})
         for task in ("click", "rating"):
             assert answer["scores"][task] == pytest.approx([one[f"score_{task}"] for one in expected], abs=1e-6)
-    assert at == len(scored) > len(rows)
+    assert at == len(rows_scored) > len(rows)

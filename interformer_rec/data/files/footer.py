@@ -26,7 +26,7 @@ from interformer_rec.data.chunks import (
     metadata_of,
     read_footer,
 )
-from interformer_rec.data.files.unify import leaves
+from interformer_rec.data.files.unify import is_any_list, leaves
 
 MOST = 1 << 34  # bytes that columns may decode to in one go
 OUT_OF_PROPORTION, SUSPICIOUS = (
@@ -76,6 +76,9 @@ class Footer:
         names = [field.name for field in self.metadata.schema.to_arrow_schema() for _ in range(leaves(field.type))]
         for place, name in enumerate(names):
             self._leaves.setdefault(name, []).append(place)
+        paths = [self.metadata.schema.column(leaf).path for leaf in range(len(names))]
+        self._inside = {path: [leaf] for leaf, path in enumerate(paths) if path not in self._leaves}
+        self._fields: dict[str, dict[str, list[str]]] = {}  # of lists of structs: field -> paths
         self._known: dict[tuple[object, ...], Reading] = {}
 
     @property
@@ -88,6 +91,16 @@ class Footer:
     def _chunks(self) -> list[list[Chunk]]:
         return chunks(self._content)
 
+    def paths(self, column: str, field: str) -> list[str]:
+        """Where a field of a list of structs is stored: paths to read, more than one where the field holds structs itself."""
+        if column not in self._fields:
+            place = iter(self._leaves[column])
+            inside = self.metadata.schema.to_arrow_schema().field(column).type.value_type
+            found = {one.name: [next(place) for _ in range(leaves(one.type))] for one in inside}
+            schema = self.metadata.schema
+            self._fields[column] = {name: [schema.column(leaf).path for leaf in of] for name, of in found.items()}
+        return self._fields[column].get(field, [])
+
     def reading(self, groups: Sequence[int], columns: Sequence[str], strings: bool, limit: int | None) -> Reading:
         """How to decode these columns; `strings`: as dictionaries. Raises TooLarge."""
         key = (*groups, strings, *columns)
@@ -97,7 +110,7 @@ class Footer:
 
     def stored(self, group: int, column: str) -> int:
         """Bytes of a column of a row group in the file."""
-        found = sum(self._chunks[group][leaf].compressed for leaf in self._leaves.get(column, ()))
+        found = sum(self._chunks[group][leaf].compressed for leaf in self._of_column(column))
         return min(found, self._size)
 
     def _reading(self, groups: Sequence[int], columns: Sequence[str], strings: bool, limit: int | None) -> Reading:
@@ -155,8 +168,12 @@ class Footer:
                     f"{len(of_group)} columns in row group {group}, {self.metadata.num_columns} in the schema"
                 )
             for column in columns:
-                for leaf in self._leaves.get(column, ()):
+                for leaf in self._of_column(column):
                     yield group, column, leaf, of_group[leaf]
+
+    def _of_column(self, column: str) -> Sequence[int]:
+        """The stored columns of a column, or of the path of one that is inside."""
+        return self._leaves.get(column, self._inside.get(column, []))
 
 
 def _width(schema: pq.ColumnSchema) -> int:
@@ -177,11 +194,21 @@ def expanded(table: pa.Table, schema: pa.Schema, group: int, footer: Footer, lim
     """A table with its dictionaries as the plain strings of `schema`. Raises TooLarge before any is made."""
     for name in table.column_names:
         column = table[name]
-        if column.type.equals(schema.field(name).type):
+        plain = _part_of(schema.field(name).type, column.type)
+        if column.type.equals(plain):
             continue
         check_size(group, name, sum(map(_string_bytes, column.chunks)), footer.stored(group, name), limit)
-        table = table.set_column(table.column_names.index(name), name, column.cast(schema.field(name).type))
+        table = table.set_column(table.column_names.index(name), name, column.cast(plain))
     return table
+
+
+def _part_of(type_: pa.DataType, read: pa.DataType) -> pa.DataType:
+    """The type of a list of structs of which only some fields were read; any other as it is."""
+    if not (pa.types.is_list(type_) or pa.types.is_large_list(type_)) or not pa.types.is_struct(type_.value_type):
+        return type_
+    names = [field.name for field in read.value_type]
+    kept = pa.struct([field for field in type_.value_type if field.name in names])
+    return pa.large_list(kept) if pa.types.is_large_list(type_) else pa.list_(kept)
 
 
 def _string_bytes(array: pa.Array) -> int:
@@ -196,3 +223,16 @@ def _string_bytes(array: pa.Array) -> int:
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
         return _string_bytes(array.flatten())
     return 0
+
+
+def check_indices(array: pa.Array) -> None:
+    """Raises pa.ArrowInvalid where an index leads out of its dictionary: Arrow takes those of a damaged file as they are."""
+    if pa.types.is_dictionary(array.type):
+        low, high = (scalar.as_py() for scalar in pc.min_max(array.indices).values())
+        if high is not None and (low < 0 or high >= len(array.dictionary)):
+            raise pa.ArrowInvalid(f"a string is the {high:,}th of a dictionary of {len(array.dictionary):,}")
+    elif is_any_list(array.type):
+        check_indices(array.values)
+    elif pa.types.is_struct(array.type):
+        for part in array.flatten():
+            check_indices(part)

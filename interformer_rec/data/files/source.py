@@ -17,15 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from interformer_rec.data.files.footer import Footer, TooLarge, check_size, expanded
+from interformer_rec.data.files.footer import Footer, TooLarge, check_indices, check_size, expanded
 from interformer_rec.data.files.locate import Located, locate
 from interformer_rec.data.files.partitions import Keys, keys_of
 from interformer_rec.data.files.schemas import FileSchemas
-from interformer_rec.data.files.unify import encode, is_any_list
+from interformer_rec.data.files.unify import encode
 from interformer_rec.errors import InputError
 
 OPEN_FILES = 64  # kept open at once, with their footers
@@ -144,7 +143,7 @@ class Source:
         try:
             reading = footer.reading([place], columns, False, self.max_decoded_bytes)
             reader = pq.ParquetFile(handle, metadata=footer.metadata, read_dictionary=reading.dictionaries)
-            rows, sizes = min(rows, reading.batch_rows or rows), dict.fromkeys(columns, 0)
+            rows, sizes = min(rows, reading.batch_rows or rows), dict[str, int]()
             for batch in reader.iter_batches(rows, row_groups=[place], columns=list(columns), use_threads=False):
                 table = expanded(
                     pa.Table.from_batches([batch]), self.schemas[file], place, footer, self.max_decoded_bytes
@@ -186,7 +185,7 @@ class Source:
             raise pa.ArrowInvalid(f"{table.num_rows} rows where the footer says {self.group_rows[groups].sum()}")
         for column in table.columns:
             for chunk in column.chunks:
-                _check_indices(chunk)
+                check_indices(chunk)
         if reading.expand:
             table = expanded(table, self.schemas[file], places[0], footer, self.max_decoded_bytes)
         return table
@@ -195,7 +194,7 @@ class Source:
         self, reader: pq.ParquetFile, footer: Footer, place: int, columns: Sequence[str], rows: int
     ) -> pa.Table:
         """Decode some rows of a row group at a time, and stop where their sizes add up to too much."""
-        batches, sizes = [], dict.fromkeys(columns, 0)
+        batches, sizes = [], dict[str, int]()
         for batch in reader.iter_batches(rows, row_groups=[place], columns=list(columns), use_threads=False):
             batches.append(batch)
             _add_up(sizes, batch, place, footer, self.max_decoded_bytes)
@@ -216,19 +215,9 @@ def _add_up(
     sizes: dict[str, int], part: pa.Table | pa.RecordBatch, place: int, footer: Footer, limit: int | None
 ) -> None:
     """Add the bytes of every column. Raises TooLarge where they are too many."""
-    for name in sizes:
-        sizes[name] += part.column(name).nbytes
+    for name in part.schema.names:
+        sizes[name] = sizes.get(name, 0) + part.column(name).nbytes
         check_size(place, name, sizes[name], footer.stored(place, name), limit)
-
-
-def _check_indices(array: pa.Array) -> None:
-    """Raises pa.ArrowInvalid where an index leads out of its dictionary: Arrow takes those of a damaged file as they are."""
-    if pa.types.is_dictionary(array.type):
-        low, high = (scalar.as_py() for scalar in pc.min_max(array.indices).values())
-        if high is not None and (low < 0 or high >= len(array.dictionary)):
-            raise pa.ArrowInvalid(f"a string is the {high:,}th of a dictionary of {len(array.dictionary):,}")
-    elif is_any_list(array.type):
-        _check_indices(array.values)
 
 
 def _concatenated(tables: list[pa.Table]) -> pa.Table:

@@ -19,6 +19,7 @@ from interformer_rec.data.files.locate import Located, locate
 from interformer_rec.data.files.made_folder import make_folder, sizes
 from interformer_rec.data.files.overlap import refuse_written
 from interformer_rec.data.files.source import Source, open_files
+from interformer_rec.data.files.struct_lists import unpacked
 from interformer_rec.data.grouping.arguments import MEMORY, Columns
 from interformer_rec.data.grouping.engine import Engine, engine
 from interformer_rec.data.grouping.lists import Differs, grouped
@@ -27,7 +28,7 @@ from interformer_rec.data.grouping.plain import plain
 from interformer_rec.data.grouping.reading import all_tables, first_rows, only_in_folders, value, where, whole_schema
 from interformer_rec.data.grouping.request_files import Files, candidates_said, impressions
 from interformer_rec.data.grouping.same_rows import Rows, rows_of
-from interformer_rec.data.grouping.sides import Key, Sides, candidates, keys, sides
+from interformer_rec.data.grouping.sides import Key, Sides, candidates, keys, sides, structs
 from interformer_rec.data.grouping.sorted_rows import plain_schema, sorted_rows
 from interformer_rec.errors import InputError
 from interformer_rec.storage import Storage
@@ -57,8 +58,11 @@ def group(path: str, out: str, by: str, asked: Columns, memory: float = MEMORY) 
 def ungroup(path: str, out: str, asked: Columns, memory: float = MEMORY) -> dict[str, Any]:
     """Write the candidates of request rows as impressions into the folder `out`; what is printed. Raises InputError, as `group`."""
     located, source = _opened(path, out)
+    packed, column = set(whole_schema(source).names), structs(asked)
+    source = unpacked(source, column) if column is not None else source
     schema = whole_schema(source)
     said = candidates_said(source) if not (asked.candidates or asked.config) else candidates(schema.names, asked)
+    said = tuple(name for name in schema.names if name in said or name not in packed)
     if not said:
         raise InputError(
             f"{path!r} was not written by `interformer data group`, so say which columns are lists of candidates: --candidates or --config"

@@ -96,6 +96,12 @@ def candidates(names: Sequence[str], asked: Columns) -> tuple[str, ...]:
     return tuple(name for name in names if name in found)
 
 
+def structs(asked: Columns) -> str | None:
+    """The list of structs whose fields the candidates' columns are, by --config; None: they are lists of their own."""
+    request = load(asked.config).features.request if asked.config is not None else None
+    return request.column if request is not None else None
+
+
 def _words(text: str) -> list[str]:
     return [word for word in (part.strip() for part in text.split(",")) if word]
 

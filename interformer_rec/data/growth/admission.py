@@ -15,6 +15,7 @@ import numpy as np
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.counts import Counts
 from interformer_rec.data.files.source import Source
+from interformer_rec.data.files.struct_lists import with_candidate_lists
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.growth.vocabulary import GrowingVocabulary, VocabularyChange
 from interformer_rec.data.streaming_pass import id_columns, pieces
@@ -37,6 +38,7 @@ def count_window(
     All columns that feed a table count, a history's too: an id that is looked up is in use. `beat` is called once a row group. Raises
     InputError for unreadable files.
     """
+    source = with_candidate_lists(source, features)
     growing = growing_tables(features)
     columns = [(column, table) for column, table in id_columns(features) if table in growing]
     counts = {name: Counts() for name in growing}

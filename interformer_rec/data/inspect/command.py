@@ -46,7 +46,7 @@ def inspect_folder(path: str, kind: str | None = None) -> str:
     source = opened(paths["train"], candidates)
     facts = profile(source)
     guess = draft(facts)
-    guess.request = candidates
+    guess.request, guess.structs = candidates
     if not (guess.ids or guess.bags or guess.dense or guess.groups):
         reasons = "; ".join(f"{shown(name)}: {reason}" for name, reason in guess.left_out.items())
         label = f"{shown(guess.label.name)} is the label" if guess.label else "no column is a label either"

@@ -48,6 +48,7 @@ class Draft:
 
     label: Column | None = None
     request: tuple[str, ...] = ()  # columns that are lists of candidates; () where rows are impressions
+    structs: str | None = None  # the list of structs whose fields those columns are; None: they are lists of their own
     other_labels: list[Column] = field(default_factory=list)
     group_key: Column | None = None
     ids: list[Column] = field(default_factory=list)

@@ -22,6 +22,7 @@ from interformer_rec.config.strict import LARGEST
 from interformer_rec.data.decode.arrays import is_list, lists
 from interformer_rec.data.decode.requests import as_in_batches
 from interformer_rec.data.files.source import Source
+from interformer_rec.data.files.struct_lists import with_candidate_lists
 
 BATCHES = (16, 64, 256, 1_024, 4_096, 16_384, 32_768)  # rows of the batches whose distinct ids are counted
 HEADS = (1, 10, 100, 1_000, 10_000, 100_000)  # of the most frequent ids, how many
@@ -99,7 +100,7 @@ def measure(features: FeatureSchema, source: Source, most: int) -> dict[str, Rep
 
 def first_rows(features: FeatureSchema, source: Source, columns: Iterable[str], most: int) -> pa.Table:
     """The row groups of the first `most` rows: a row for each row of a batch. Raises InputError where a column is missing."""
-    names = dict.fromkeys(columns)
+    source, names = with_candidate_lists(source, features), dict.fromkeys(columns)
     if features.request is not None:
         names[counted_column(features)] = None
     source.require(tuple(names))

@@ -20,6 +20,7 @@ from interformer_rec.config.run import RunConfig
 from interformer_rec.data.decode.arrays import lists
 from interformer_rec.data.decode.kinds import check_kinds
 from interformer_rec.data.files.source import Source, open_source
+from interformer_rec.data.files.struct_lists import with_candidate_lists
 from interformer_rec.data.fit import fit
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import json_object
@@ -211,7 +212,7 @@ class _Found:
         key, files = config.data.to_train
         path = redact(str(config.written(tuple(key.split(".")))))
         try:
-            source = open_source(files or "", config.data.max_decoded_bytes)
+            source = with_candidate_lists(open_source(files or "", config.data.max_decoded_bytes), self.features)
             check_kinds(source, self.features, labels=False)
             if not self.repeats:
                 self.take_repeats(source)

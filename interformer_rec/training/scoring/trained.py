@@ -12,6 +12,7 @@ from interformer_rec.config.found import data_to_evaluate
 from interformer_rec.config.optimizer import EmbeddingOptimizer, OptimizerConfig
 from interformer_rec.config.run import RunConfig
 from interformer_rec.data.files.source import Source, open_source
+from interformer_rec.data.files.struct_lists import with_candidate_lists
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment, process_group
@@ -69,7 +70,8 @@ def predict(
     located = locate(path, trust)
     config = with_settings(located.read(lambda found: attached_config(found, trust)), overrides, "predict")
     with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
-        source, output = open_source(data, config.data.max_decoded_bytes), Output.find(out)
+        source = with_candidate_lists(open_source(data, config.data.max_decoded_bytes), config.features)
+        output = Output.find(out)
         present = source.columns.whole(()).schema.names
         columns = score_columns((label.name for label in config.features.labels), score_column, present)
         env.on_main(lambda: output.refuse_existing(env.world_size))

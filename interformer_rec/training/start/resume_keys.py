@@ -124,7 +124,7 @@ TABLE = (
             *_below("features.bags.*", "column table null pooling"),
             *_below("features.sequences.*", "max_length timestamp columns.*.column columns.*.table"),
             "features.labels.*.column",
-            *_below("features", "weight group candidate request request.candidates"),
+            *_below("features", "weight group candidate request request.candidates request.column"),
         ),
         "what the inputs and the target of a weight mean",
     ),

@@ -14,6 +14,7 @@ from interformer_rec.data.fit import fit
 from interformer_rec.data.grouping.arguments import Columns
 from interformer_rec.data.grouping.command import group
 from interformer_rec.data.inspect.command import decisions, inspect_folder
+from tests.data.request_samples import structs
 from tests.data.samples import loader_of
 
 
@@ -47,13 +48,17 @@ def folder(tmp_path: Path) -> Path:
     for name in ("train", "valid"):  # files of others do not say which columns are lists of candidates
         table = pq.ParquetFile(tmp_path / f"grouped/{name}.parquet").read().replace_schema_metadata(None)
         pq.write_table(table, tmp_path / f"plain/{name}.parquet", row_group_size=23)
+    (tmp_path / "structs").mkdir()
+    for name in ("train", "valid"):
+        packed = structs(pq.read_table(tmp_path / f"plain/{name}.parquet"), ("item_id", "price", "tags", "click"))
+        pq.write_table(packed, tmp_path / f"structs/{name}.parquet", row_group_size=23)
     return tmp_path
 
 
-@pytest.mark.parametrize("form", ["grouped", "plain"])
+@pytest.mark.parametrize("form", ["grouped", "plain", "structs"])
 def test_the_draft_is_that_of_the_impressions(folder: Path, form: str) -> None:
     ours, theirs = (inspect_folder(str(folder / name)) for name in (form, "impressions"))
-    request = "  request: {candidates: [item_id, tags, price]}"
+    request = f"  request: {{candidates: [item_id, tags, price]{', column: shown' if form == 'structs' else ''}}}"
     own = [line for line in ours.splitlines() if line.startswith((request, "# Rows of the files", "  split: true"))]
     assert len(own) == 3 and not decisions(ours)
     rest = [line for line in ours.splitlines() if line not in own]

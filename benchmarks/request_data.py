@@ -108,7 +108,9 @@ def compare(options: argparse.Namespace, env: Environment) -> dict[str, Any]:
             "bytes": sum(file.stat().st_size for file in Path(getattr(options, form)).glob(options.train)),
         }
     ours, theirs = (results[form]["metrics"] for form in FORMS)
-    differences = {name: abs(value - theirs[name]) for name, value in ours.items()}
+    differences = {
+        name: abs(ours[name] - value) for name, value in theirs.items()
+    }  # GAUC by request has the one form alone
     losses = zip(forms["requests"].losses, forms["impressions"].losses, strict=True)
     found = {
         **results,
@@ -130,7 +132,7 @@ def table(found: dict[str, Any]) -> Table:
     shown = Table(box=None, header_style="bold")
     for name in ("", *FORMS, "ratio or difference"):
         shown.add_column(name, justify="right" if name else "left")
-    for name in found["requests"]["metrics"]:
+    for name in found["impressions"]["metrics"]:
         values = [found[form]["metrics"][name] for form in FORMS]
         shown.add_row(name, *(f"{value:.6f}" for value in values), f"{abs(values[0] - values[1]):.1e}")
     for name, ratio in (

@@ -51,6 +51,9 @@ class Batch(Pipelineable):
     # request's fill its first rows, one a request; behind these they have no ids and zeros.
     request_of: torch.Tensor | None = None
     requests: int = 0  # how many
+    request_numbers: torch.Tensor | None = (
+        None  # (B,) int64: the same number for the candidates of a request in all batches and ranks
+    )
 
     @property
     def batch_size(self) -> int:

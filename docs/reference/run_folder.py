@@ -39,6 +39,7 @@ METRICS = {
     "lr_embedding": "learning rate of the tables at this step",
     "LABEL/auc": "area under the ROC curve, exact over all rows",
     "LABEL/gauc": "with `features.group`: mean AUC of the groups, weighted by their rows",
+    "LABEL/gauc_request": "with `features.request`: mean AUC of the requests, weighted by their rows",
     "LABEL/logloss": "mean binary cross-entropy",
     "LABEL/ne": "normalised entropy of this label",
     "LABEL/calibration": "calibration of this label",

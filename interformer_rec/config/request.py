@@ -99,6 +99,16 @@ def check_microbatches(count: int, pairwise_weight: float, request: object | Non
         )
 
 
+def check_monitor(monitor: str, features: Schema) -> None:
+    """Raises ValueError for a metric that such rows do not have."""
+    if monitor == "gauc" and features.group is None:
+        raise ValueError("training.monitor is gauc, which needs features.group (the column of the user's id)")
+    if monitor == "gauc_request" and features.request is None:
+        raise ValueError(
+            "training.monitor is gauc_request, which needs rows that are requests (features.request); gauc is by features.group"
+        )
+
+
 def check_pairs(pairwise_weight: float, group: str | None, balance: str) -> None:
     """Raises ValueError where batches have no pairs to compare."""
     if pairwise_weight and (group is None or balance != "groups"):

@@ -19,7 +19,7 @@ from interformer_rec.config.data import DataConfig
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.model import ModelConfig
 from interformer_rec.config.optimizer import OptimizerConfig
-from interformer_rec.config.request import check_microbatches, check_pairs
+from interformer_rec.config.request import check_microbatches, check_monitor, check_pairs
 from interformer_rec.config.strict import Count, CountOrNone, Location, Name, RunName, Seconds, Strict, Weight
 from interformer_rec.config.table_width import check_widths
 from interformer_rec.config.text import Place, Reference, resolve, validate, variables, written
@@ -82,7 +82,8 @@ class CheckpointConfig(Strict):
     on_error: Literal["stop", "continue"] = Field("stop", description="when a checkpoint cannot be written")
 
 
-HIGHER_IS_BETTER = {"auc": True, "gauc": True, "logloss": False, "ne": False}  # metrics that training can monitor
+# Metrics that training can monitor.
+HIGHER_IS_BETTER = {"auc": True, "gauc": True, "gauc_request": True, "logloss": False, "ne": False}
 
 
 class TrainingConfig(Strict):
@@ -174,8 +175,7 @@ class RunConfig(Strict):
             self.data.history_pretraining.check(self.features, self.training.epochs, self.model.ensemble_members)
         check_microbatches(self.training.microbatches, self.training.pairwise_loss_weight, self.features.request)
         check_pairs(self.training.pairwise_loss_weight, self.features.group, self.data.balance)
-        if self.training.monitor == "gauc" and self.features.group is None:
-            raise ValueError("training.monitor is gauc, which needs features.group (the column of the user's id)")
+        check_monitor(self.training.monitor, self.features)
         self._check_windows()
         self._check_validation()
         self._check_publish()

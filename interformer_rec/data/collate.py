@@ -73,6 +73,7 @@ def empty_batch(features: FeatureSchema, tasks: int, loss_rows: float) -> Batch:
         loss_rows=loss_rows,
         request_of=torch.zeros(1, dtype=torch.int64) if features.request else None,
         requests=1 if features.request else 0,
+        request_numbers=torch.zeros(1, dtype=torch.int64) if features.request else None,
     )
 
 

@@ -195,7 +195,10 @@ class Loader:
             else:
                 table = self.source.read(groups, keep)
                 tables.append(table)
-            parts.append(self._decoder(table, functools.partial(self.source.where_row, groups)))
+            part = self._decoder(table, functools.partial(self.source.where_row, groups))
+            if part.requests is not None:
+                part.requests.numbers = self.source.row_numbers(groups)
+            parts.append(part)
         return join(parts), tables
 
     def _order(self, plan: Plan, buffer: int, columns: Columns) -> np.ndarray:

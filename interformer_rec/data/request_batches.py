@@ -41,7 +41,15 @@ def collate_requests(
         loss_rows=loss_rows,
         request_of=torch.from_numpy(request_of),
         requests=once[-1].at.stop,
+        request_numbers=stack([_numbers(p) for p in shown]),
     )
+
+
+def _numbers(picked: Picked) -> np.ndarray:
+    """(rows,) int64 of each candidate's request."""
+    requests = picked.columns.requests
+    assert requests is not None
+    return requests.numbers[requests.of[picked.rows]]
 
 
 def _requests(shown: Sequence[Picked]) -> tuple[list[Picked], np.ndarray]:

@@ -19,14 +19,15 @@ from interformer_rec.metrics.platt import derivatives, fit_line
 from interformer_rec.metrics.ranks import Ranks
 from interformer_rec.metrics.recalibration import AS_IT_IS, Line, Lines
 
+GROUPED = ("gauc", "gauc_request")  # means over groups, and over requests
 KEPT_ON_DEVICE = 16  # batches of a GPU whose copies to the host wait for each other: one sync instead of 16
 
 
 class EvalMetrics:
     """AUC, GAUC, logloss, normalised entropy and calibration of an evaluation set, exact, sample weights included.
 
-    Memory: a rank keeps 8 bytes a task + 4 bytes (+ 8 with `group`) a row in host memory: 20 bytes for one task with
-    groups. `compute` works on one task after the other and takes about 150 bytes more for each of the rank's rows while
+    Memory: a rank keeps 8 bytes a task + 4 bytes (+ 8 with `group`, + 8 with `request`) a row in host memory: 20 bytes for one
+    task with groups. `compute` works on one task after the other and takes about 150 bytes more for each of the rank's rows while
     it runs (90 without other ranks; docs/decisions/0005-metrics.md); no rank gathers the others' rows.
 
     AUC ranks by the float32 logits: more of them are distinct than of their sigmoids, so it can differ from an AUC of
@@ -35,37 +36,54 @@ class EvalMetrics:
     GAUC is the mean of the AUCs of the groups (users), weighted by each group's sum of sample weights (its impressions
     where there are none); groups of one class are left out, and so are rows without a group (NULL_GROUP), which
     `rows_without_group` counts: nobody knows which of them are one user's. It is taken over the whole set on all ranks; TorchRec's
-    GAUC metric takes each contiguous run of rows in a batch for a group.
+    GAUC metric takes each contiguous run of rows in a batch for a group. GAUC by request is the same with requests as groups, wherever
+    batches and ranks divide them.
     """
 
-    def __init__(self, tasks: list[str], group: bool, device: torch.device | str = "cpu") -> None:
-        """`tasks`: label names, the order of the columns of logits; `device`: of the collectives, see Ranks."""
+    def __init__(
+        self, tasks: list[str], group: bool, device: torch.device | str = "cpu", request: bool = False
+    ) -> None:
+        """`tasks`: label names, the order of the columns of logits; `device`: of the collectives, see Ranks; `request`: rows are the
+        candidates of requests."""
         self.tasks = list(tasks)
-        self.group = group
+        self.group, self.request = group, request
         self._ranks = Ranks(device)
         self._waiting: list[tuple[torch.Tensor, ...]] = []
         self._scores: list[list[np.ndarray]] = [[] for _ in self.tasks]
         self._labels: list[list[np.ndarray]] = [[] for _ in self.tasks]
         self._weights: list[np.ndarray] = []
-        self._groups: list[np.ndarray] = []
+        self._groups: dict[str, list[np.ndarray]] = {
+            name: [] for name, on in zip(GROUPED, (group, request), strict=True) if on
+        }
         self._sums = np.zeros((len(self.tasks), len(_SUMS)))
         self._rows = self._without_group = 0
 
     @torch.no_grad()
-    def update(self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, groups: torch.Tensor) -> None:
-        """Add rows of this rank: logits and labels (B, tasks), weights (B,) >= 0, groups (B,) int64. No collective."""
+    def update(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        weights: torch.Tensor,
+        groups: torch.Tensor,
+        requests: torch.Tensor | None = None,
+    ) -> None:
+        """Add rows of this rank: logits and labels (B, tasks), weights (B,) >= 0, groups (B,) int64; with `request` requests (B,)
+        int64, a number that only the rows of one request have. No collective."""
+        requests = torch.zeros_like(groups) if requests is None else requests
         matrix, vector = (len(weights), len(self.tasks)), (len(weights),)
-        shapes = [tuple(part.shape) for part in (logits, labels, weights, groups)]
-        if shapes != [matrix, matrix, vector, vector]:
-            raise ValueError(f"logits, labels, weights, groups are {shapes}, not {[matrix, matrix, vector, vector]}")
-        parts = (logits.float(), labels.float(), weights.float(), groups.long())
+        shapes = [tuple(part.shape) for part in (logits, labels, weights, groups, requests)]
+        if shapes != [matrix, matrix, vector, vector, vector]:
+            raise ValueError(
+                f"logits, labels, weights, groups, requests are {shapes}, not {[matrix, matrix, vector, vector, vector]}"
+            )
+        parts = (logits.float(), labels.float(), weights.float(), groups.long(), requests.long())
         self._waiting.append(tuple(part.detach() for part in parts))
         if logits.device.type == "cpu" or len(self._waiting) >= KEPT_ON_DEVICE:
             self._take_waiting()
 
     def compute(self) -> dict[str, float]:
-        """`rows`, `rows_without_group` (with groups), and for every task t: t/auc, t/gauc (with groups), t/logloss, t/ne,
-        t/calibration, t/base_rate.
+        """`rows`, `rows_without_group` (with groups), and for every task t: t/auc, t/gauc (with groups), t/gauc_request (with
+        requests), t/logloss, t/ne, t/calibration, t/base_rate.
 
         A collective; the same on every rank. More rows may be added afterwards.
         """
@@ -76,9 +94,7 @@ class EvalMetrics:
         for index, task in enumerate(self.tasks):
             values = ratios(sums[index])
             # Every rank has the same sums, so all of them enter the exchange or none does.
-            exact = {"auc": self._grouped_auc(index, sums[index], by_group=False)}
-            if self.group:
-                exact["gauc"] = self._grouped_auc(index, sums[index], by_group=True)
+            exact = {name: self._grouped_auc(index, sums[index], name) for name in ("auc", *self._groups)}
             result.update({f"{task}/{name}": value for name, value in {**exact, **values}.items()})
         return result
 
@@ -140,10 +156,10 @@ class EvalMetrics:
         sums = metrics_exact.quantile_bins(self._spread(index, None), bins, self._ranks)
         return [{"mean_score": p / w, "mean_label": y / w, "weight": w} for p, y, w in sums.tolist()]
 
-    def _grouped_auc(self, index: int, sums: np.ndarray, by_group: bool) -> float:
+    def _grouped_auc(self, index: int, sums: np.ndarray, name: str) -> float:
         if not _usable(sums):
             return math.nan
-        keys = _joined(self._groups, np.int64) if by_group else None
+        keys = _joined(self._groups[name], np.int64) if name in self._groups else None
         return metrics_exact.grouped_auc(self._spread(index, keys), self._ranks)
 
     def _spread(self, index: int, keys: np.ndarray | None) -> metrics_exact.ScoredRows:
@@ -157,12 +173,14 @@ class EvalMetrics:
     def _take_waiting(self) -> None:
         """Copy what waits to the host (the device sync) and add to the sums."""
         for parts in self._waiting:
-            logits, labels, weights, groups = (part.cpu().numpy() for part in parts)
+            logits, labels, weights, *keys = (part.cpu().numpy() for part in parts)
             self._rows += len(weights)
             self._weights.append(weights.copy())  # a view would keep the whole batch alive
+            for name, of_name in zip(GROUPED, keys, strict=True):
+                if name in self._groups:
+                    self._groups[name].append(of_name.copy())
             if self.group:
-                self._groups.append(groups.copy())
-                self._without_group += int(np.count_nonzero(groups == NULL_GROUP))
+                self._without_group += int(np.count_nonzero(keys[0] == NULL_GROUP))
             for index in range(len(self.tasks)):
                 score, label = logits[:, index].copy(), labels[:, index].copy()
                 self._scores[index].append(score)

@@ -38,7 +38,8 @@ def refused(**changes):
         ({"training": {"epoch": 2}}, "training.epoch: unknown key 'epoch'; did you mean 'epochs'?"),
         ({"training": {"checkpoint": {"kep": 2}}}, "training.checkpoint.kep: unknown key 'kep'; did you mean 'keep'?"),
         ({"training": {"epochs": 0}}, "training.epochs: Input should be greater than or equal to 1 (got 0)"),
-        ({"training": {"monitor": "f1"}}, "monitor 'f1' is not one of auc, gauc, logloss, ne"),
+        ({**HISTORY, "training": {"monitor": "gauc_request"}}, "gauc_request, which needs rows that are requests"),
+        ({"training": {"monitor": "f1"}}, "monitor 'f1' is not one of auc, gauc, gauc_request, logloss, ne"),
         (
             {"training": {"pairwise_loss_weight": 0.5}, "model": {"kind": "fm"}},
             "name features.group (the column of the user's id) and set data.balance: groups",

@@ -52,7 +52,10 @@ def test_every_candidate_is_read_once(data, balance, shuffle_rows, world_size):
     ranks = [[batch for batch, _ in loader.batches(epoch=1)] for loader in loaders]
     assert loaders[0].rows == len(ratings) and {len(batches) for batches in ranks} == {loaders[0].steps}
     np.testing.assert_allclose(np.sort(seen(itertools.chain(*ranks))), ratings.astype(np.float32))
+    row_of = np.repeat(np.arange(75), [len(value) for value in pq.read_table(path)["rating"].to_pylist()])
     for batch in itertools.chain(*ranks):
+        place = np.rint(batch.labels[: batch.rows, 1].double().numpy() * len(ratings)).astype(int)
+        assert np.array_equal(batch.request_numbers[: batch.rows], row_of[place])  # alike in all batches and ranks
         groups, of = batch.groups.numpy(), batch.request_of.numpy()
         assert all(len(set(groups[of == request])) == 1 for request in range(batch.requests))
         if batch.rows > 1:  # candidates of a request follow each other, in the files' order

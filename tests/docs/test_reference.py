@@ -89,9 +89,12 @@ def test_plan_page_names_every_key_of_a_plan(tmp_path):
 
 
 def test_run_folder_names_every_metric():
-    evaluation, interval = EvalMetrics(["LABEL"], group=True), IntervalMetrics(["LABEL"], torch.device("cpu"))
+    evaluation, interval = (
+        EvalMetrics(["LABEL"], group=True, request=True),
+        IntervalMetrics(["LABEL"], torch.device("cpu")),
+    )
     found = {*evaluation.compute(), *interval.compute()}
-    assert {"loss", "LABEL/gauc", "LABEL/base_rate", "rows_without_group"} <= found
+    assert {"loss", "LABEL/gauc", "LABEL/gauc_request", "LABEL/base_rate", "rows_without_group"} <= found
     assert found <= set(METRICS)
 
 

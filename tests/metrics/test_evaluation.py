@@ -20,6 +20,7 @@ from interformer_rec.metrics.ranks import Ranks
 from tests.launch import on_ranks
 
 TASKS = ["click", "like"]
+PARTS = ("logits", "labels", "weights", "groups", "requests")
 Rows = dict[str, np.ndarray]
 
 
@@ -32,7 +33,8 @@ def draw(seed: int, rows: int = 300, users: int = 40, ties: bool = False) -> Row
         logits = np.round(logits)
     groups = np.floor(users * rng.random(rows) ** 3).astype(np.int64) * 2**53 - 2**62
     weights = rng.choice([0.0, 0.25, 1.0, 3.7], rows).astype(np.float32)
-    return {"logits": logits, "labels": labels, "weights": weights, "groups": groups}
+    requests = np.sort(rng.integers(0, rows // 5 + 1, rows))  # side by side, so that batches and ranks divide some
+    return {"logits": logits, "labels": labels, "weights": weights, "groups": groups, "requests": requests}
 
 
 @functools.cache
@@ -83,11 +85,9 @@ def share(rows: Rows, rank: int, world: int, name: str) -> Rows:
 
 def measure(rows: Rows, **options: Any) -> EvalMetrics:
     """Feed the rows in batches of 64."""
-    metrics = EvalMetrics(TASKS, group=True, **options)
+    metrics = EvalMetrics(TASKS, group=True, request=True, **options)
     for start in range(0, len(rows["weights"]), 64):
-        metrics.update(
-            *(torch.from_numpy(rows[key][start : start + 64]) for key in ("logits", "labels", "weights", "groups"))
-        )
+        metrics.update(*(torch.from_numpy(rows[key][start : start + 64]) for key in PARTS))
     return metrics
 
 
@@ -104,25 +104,21 @@ def expected(rows: Rows) -> dict[str, float]:
     for index, task in enumerate(TASKS):
         x, y = rows["logits"][:, index].astype(np.float64), rows["labels"][:, index].astype(np.float64)
         w, groups = rows["weights"].astype(np.float64), rows["groups"]
-        names = ("auc", "gauc", "logloss", "ne", "calibration", "base_rate")
+        names = ("auc", "gauc", "gauc_request", "logloss", "ne", "calibration", "base_rate")
         if not (w.sum() > 0 and np.isfinite(x).all()):
             result.update({f"{task}/{name}": math.nan for name in names})
             continue
         # A soft label is a positive and a negative row in one place.
         scores, classes = np.concatenate([x, x]), np.repeat([1, 0], len(x))
         weights = np.concatenate([w * y, w * (1 - y)])
-        found = [
-            (slow_auc(x[groups == g], y[groups == g], w[groups == g]), w[groups == g].sum())
-            for g in np.unique(groups[groups != NULL_GROUP])
-        ]
-        found = [(auc, weight) for auc, weight in found if not math.isnan(auc)]
         one_class = min(weights[: len(x)].sum(), weights[len(x) :].sum()) == 0
         p, rate = 1 / (1 + np.exp(-scores)), (w @ y) / w.sum()
         loss = log_loss(classes, p, sample_weight=weights, labels=[0, 1])
         entropy = math.nan if one_class else -rate * math.log(rate) - (1 - rate) * math.log(1 - rate)
         values = (
             math.nan if one_class else roc_auc_score(classes, scores, sample_weight=weights),
-            sum(a * weight for a, weight in found) / sum(weight for _, weight in found) if found else math.nan,
+            slow_gauc(x, y, w, np.where(groups == NULL_GROUP, np.nan, groups)),
+            slow_gauc(x, y, w, rows["requests"].astype(np.float64)),
             loss,
             loss / entropy,
             w @ p[: len(x)] / (w @ y),
@@ -130,6 +126,14 @@ def expected(rows: Rows) -> dict[str, float]:
         )
         result.update({f"{task}/{name}": value for name, value in zip(names, values, strict=True)})
     return result
+
+
+def slow_gauc(x: np.ndarray, y: np.ndarray, w: np.ndarray, groups: np.ndarray) -> float:
+    """Group by group; NaN is none."""
+    mine = [groups == group for group in np.unique(groups[~np.isnan(groups)])]
+    found = [(slow_auc(x[rows], y[rows], w[rows]), w[rows].sum()) for rows in mine]
+    found = [(auc, weight) for auc, weight in found if not math.isnan(auc)]
+    return sum(a * weight for a, weight in found) / sum(weight for _, weight in found) if found else math.nan
 
 
 def slow_auc(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> float:
@@ -247,7 +251,7 @@ def test_rows_may_be_added_after_compute() -> None:
     first, second = ({key: value[part] for key, value in rows.items()} for part in (slice(0, 100), slice(100, None)))
     metrics = measure(first)
     assert_close(metrics.compute(), expected(first))
-    metrics.update(*(torch.from_numpy(second[key]) for key in ("logits", "labels", "weights", "groups")))
+    metrics.update(*(torch.from_numpy(second[key]) for key in PARTS))
     assert_close(metrics.compute(), expected(rows))
 
 
@@ -260,7 +264,7 @@ def test_without_groups_there_is_no_gauc_and_batches_are_not_kept() -> None:
     labels.fill_(0.0)
     got = metrics.compute()
     assert got["click/auc"] == 1.0 and got["rows"] == 3.0
-    assert "click/gauc" not in got
+    assert not {"click/gauc", "click/gauc_request"} & set(got)
 
 
 def test_shapes_are_checked() -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from interformer_rec.cli import main
 from tests.data.request_samples import impressions, of_impressions, of_requests, requests, structs
+from tests.metrics.test_evaluation import slow_gauc
 
 CANDIDATE = ("price", "candidate", "city", "tags", "topics")
 SHOWN = (*CANDIDATE, "click", "rating", "weight")
@@ -60,6 +61,15 @@ def test_a_list_of_structs_gives_what_lists_side_by_side_give(runs, tmp_path, ca
     assert tables["structs"].select(tables["lists"].column_names).equals(tables["lists"])
     assert set(tables["structs"].column_names) == set(tables["lists"].column_names)
     assert metrics["structs"] == metrics["lists"] and "click/logloss" in metrics["lists"]
+    rows, counts = (
+        tables["lists"],
+        [len(one) for one in pq.read_table(run.parent / "test.parquet")["shown"].to_pylist()],
+    )
+    request_of = np.repeat(np.arange(len(counts)), counts).astype(float)
+    labels, scores = rows["click"].to_numpy().astype(float), rows["score_click"].to_numpy().astype(float)
+    expected = slow_gauc(scores, labels, rows["weight"].to_numpy().astype(float), request_of)
+    assert metrics["lists"]["click/gauc_request"] == pytest.approx(expected, abs=1e-9)
+    assert metrics["lists"]["click/gauc_request"] != pytest.approx(metrics["lists"]["click/gauc"], abs=1e-4)
 
 
 def test_a_list_of_structs_becomes_impressions_by_the_config(runs, tmp_path):

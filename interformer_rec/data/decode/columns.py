@@ -17,6 +17,7 @@ class Requests:
 
     columns: Columns  # (requests) rows of the request's own features; no labels
     of: np.ndarray  # (candidates,) int64: the request of each, rising
+    numbers: np.ndarray  # (requests,) int64: tells requests apart, also those of other row groups
 
     def candidates_of(self, order: np.ndarray) -> np.ndarray:
         """(candidates,) those of the requests in this order (each once), a request's own in theirs."""
@@ -89,4 +90,4 @@ def _join_requests(parts: Sequence[Requests]) -> Requests | None:
         return None
     before = np.cumsum([0, *(len(part.columns.weights) for part in parts)])
     of = np.concatenate([part.of + count for part, count in zip(parts, before, strict=False)])
-    return Requests(join([part.columns for part in parts]), of)
+    return Requests(join([part.columns for part in parts]), of, np.concatenate([part.numbers for part in parts]))

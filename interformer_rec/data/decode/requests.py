@@ -51,7 +51,7 @@ class RequestDecoder:
         bad_candidates = BadRows(candidates, where_candidate, self._skip)
         shown = self.shown.columns(candidates, bad_candidates)
         shown.groups = once.groups[request_of]
-        shown.requests = Requests(once, request_of)
+        shown.requests = Requests(once, request_of, np.arange(table.num_rows))
         shown.bad, shown.reasons = _all_bad(bad, bad_candidates, request_of)
         return shown
 

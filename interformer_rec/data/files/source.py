@@ -109,6 +109,11 @@ class Source:
         inside = int(self.group_start[groups[at]]) + row - int(ends[at] - self.group_rows[groups[at]])
         return f"{self.where(groups[at])}, row {inside} of the file (the first is 0)"
 
+    def row_numbers(self, groups: Sequence[int]) -> np.ndarray:
+        """(rows,) int64 of these row groups, laid end to end; counted over all files."""
+        ends = np.cumsum(self.group_rows)
+        return np.concatenate([np.arange(ends[group] - self.group_rows[group], ends[group]) for group in groups])
+
     def read(self, groups: Sequence[int], columns: Sequence[str], strings: bool = False) -> pa.Table:
         """Decode row groups (indices into `group_*`, ascending) in one thread; rows in that order, columns as given, null where a file
         lacks one.

@@ -22,7 +22,7 @@ from interformer_rec.redaction import redact
 from interformer_rec.storage import Storage
 
 PACKAGE = Path(__file__).parents[2]
-METRICS = ("auc", "gauc", "logloss", "ne", "calibration")
+METRICS = ("auc", "gauc", "gauc_request", "logloss", "ne", "calibration")
 RELEASES = ("interformer_rec", "torch", "torchrec", "ranks", "started")  # of environment.json
 
 

@@ -12,6 +12,7 @@ from interformer_rec.training.report.plots import SERIES, Series, curves
 METRICS = {
     "auc": "AUC",
     "gauc": "GAUC",
+    "gauc_request": "GAUC by request",
     "logloss": "Logloss",
     "ne": "NE",
     "calibration": "Calibration",

@@ -160,7 +160,7 @@ def _plots(
     if len(labels) == 1:  # with several labels the loss is a weighted sum: another unit
         loss.append(Series(f"{labels[0]}: logloss, validation", points(valid, f"{labels[0]}/logloss"), "dots"))
     plots = [curve_figure("Loss", "Mean of the steps since the last record.", loss, "loss")]
-    for metric in ("auc", "gauc", "ne"):
+    for metric in ("auc", "gauc", "gauc_request", "ne"):
         series = [Series(label, points(valid, f"{label}/{metric}"), "dots") for label in labels]
         about = "Validation set, all rows of all ranks." + (" Below 1 is better than the base rate." * (metric == "ne"))
         plots.append(curve_figure(METRICS[metric], about, series, METRICS[metric]))

@@ -13,6 +13,7 @@ MOST = 50  # windows in the table
 ABOUT = {
     "auc": "Of each window, by weights that have not seen it; the line is the mean over windows until then.",
     "gauc": "As AUC, within groups.",
+    "gauc_request": "As AUC, within requests.",
     "logloss": "Of each window, by weights that have not seen it; the line is over all rows until then.",
     "ne": "Logloss over the entropy of the base rate of the same rows; below 1 is better than the base rate.",
     "calibration": "Predicted over observed positives: away from 1, the base rate has moved.",

@@ -58,7 +58,7 @@ def evaluate(
     `recalibrate`: fit a recalibration on the data set first.
     """
     tasks = [label.name for label in features.labels]
-    metrics = EvalMetrics(tasks, group=features.group is not None, device=env.device)
+    metrics = EvalMetrics(tasks, features.group is not None, env.device, features.request is not None)
     start = time.perf_counter()
     stopping = 0
     batches = itertools.takewhile(lambda _: not stopping, data.loader.batches())
@@ -68,7 +68,8 @@ def evaluate(
             data.add(step.batch)
             if step.batch.rows:  # a filler is nobody's row
                 also(step.batch)
-                metrics.update(step.logits, step.batch.labels, step.batch.weights, step.batch.groups)
+                batch = step.batch
+                metrics.update(step.logits, batch.labels, batch.weights, batch.groups, batch.request_numbers)
             stopping = stopping or after_step()
     if stopping:
         raise Interrupted(stopping)

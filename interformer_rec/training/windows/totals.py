@@ -1,5 +1,5 @@
 """Metrics over all windows up to now. In: the metrics of each window; out: logloss, NE and calibration over all their rows, mean AUC and
-GAUC.
+GAUCs.
 
 Logloss, NE and calibration come from sums, so they are exact over all rows, each scored before it was trained on. An AUC over all rows
 would need every score of every window, and compare scores of different weights: the mean of the windows' AUCs is taken, weighted by their
@@ -16,7 +16,7 @@ import numpy as np
 from interformer_rec.errors import DamagedError
 from interformer_rec.metrics.evaluation import ratios
 
-MEANS = ("auc", "gauc")
+MEANS = ("auc", "gauc", "gauc_request")
 
 
 class Totals:
@@ -58,7 +58,11 @@ class Totals:
         if (
             {*state["sums"]} != labels
             or {*state["means"]} != labels
-            or any({*one} != {*MEANS} for one in state["means"].values())
+            or any(not {*one} <= {*MEANS} for one in state["means"].values())
         ):
             raise DamagedError("the averages over windows in a checkpoint are of other labels than the run's")
-        self.windows, self._sums, self._means = state["windows"], state["sums"], state["means"]
+        self.windows, self._sums = state["windows"], state["sums"]
+        # a checkpoint may be older than a metric
+        self._means = {
+            label: {name: of.get(name, [0.0, 0.0]) for name in MEANS} for label, of in state["means"].items()
+        }

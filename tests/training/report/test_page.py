@@ -29,6 +29,7 @@ def run_folder(folder: Path, labels: tuple[str, ...] = ("click",)) -> Path:
     values: dict[str, Any] = {"rows": 1234.0, "seconds": 2.5}
     for label in labels:
         values |= {f"{label}/auc": 0.7311, f"{label}/gauc": math.nan, f"{label}/logloss": 0.4, f"{label}/ne": 0.9}
+        values |= {f"{label}/gauc_request": 0.6177}
     with RunLog(folder, enabled=True, total_steps=lambda: 200, console=Console(file=io.StringIO())) as log:
         for step in range(20, 201, 20):
             speed = {"samples_per_second": 5000.0 + step, "data_wait_share": 0.01}
@@ -123,7 +124,15 @@ def test_every_section_of_a_finished_run(tmp_path: Path) -> None:
     ):
         assert words in page.text, words
     assert "Not there yet" not in page.text
-    titles = ["Loss", "AUC", "NE", "Calibration", "Throughput", "Waiting for data"]  # GAUC: never defined here
+    titles = [
+        "Loss",
+        "AUC",
+        "GAUC by request",
+        "NE",
+        "Calibration",
+        "Throughput",
+        "Waiting for data",
+    ]  # GAUC: never defined here
     assert page.tags["svg"] == len(titles)
     drawn = "".join(re.findall("<svg.*?</svg>", html, re.DOTALL))
     assert set(re.findall(r'(?:fill|stroke)[:=]"?([^"]*)', drawn)) <= {"none", *COLOURS}  # every colour is the page's
@@ -158,7 +167,7 @@ def test_a_run_under_way_shows_its_last_validation(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
     _, page = read(tmp_path)
     assert "Valid set, 1,234 rows, step 200; the run is not finished" in page.text
-    assert "Calibration" in page.text and page.tags["svg"] == 5
+    assert "Calibration" in page.text and page.tags["svg"] == 6
 
 
 def test_one_step_and_undefined_losses(tmp_path: Path) -> None:

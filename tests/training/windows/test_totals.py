@@ -42,6 +42,17 @@ def test_nothing_is_said_before_the_first() -> None:
     assert Totals(["click"]).metrics() == {}
 
 
+def test_the_state_of_a_release_with_fewer_metrics() -> None:
+    totals, older = Totals(["click"]), Totals(["click"])
+    older.add({"click/auc": 0.6}, {"click": [1.0, 1.0, 1.0, 1.0, 0.0]})
+    state = older.state()
+    del state["means"]["click"]["gauc_request"]
+    totals.load_state(json.loads(json.dumps(state)))
+    totals.add({"click/auc": 0.7, "click/gauc_request": 0.8}, {"click": [1.0, 1.0, 1.0, 1.0, 0.0]})
+    found = totals.metrics()
+    assert found["all/click/auc"] == pytest.approx(0.65) and found["all/click/gauc_request"] == pytest.approx(0.8)
+
+
 def test_the_state_of_another_run() -> None:
     with pytest.raises(DamagedError, match="of other labels than the run's"):
         Totals(["click"]).load_state(Totals(["buy"]).state())

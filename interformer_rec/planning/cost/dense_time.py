@@ -18,6 +18,9 @@ BACKWARD, MOVED_BACKWARD = 2.0, 1.5  # over the forward pass
 # Of the matmul rate in attention: softmax is in between; heads narrower than this fill its tiles in part only. Backward: two and a
 # half times the FLOPs, at three quarters of the rate (FlashAttention-3: 740 TFLOP/s forward, about 550 backward).
 ATTENTION, FULL_HEAD, ATTENTION_BACKWARD = 0.8, 64, 2.5 / 0.75
+# On a CPU a pair's softmax takes as long as the products of so many channels, and the backward pass twice the forward's time (torch's
+# scaled_dot_product_attention on one thread of an EPYC, heads of 8 to 64 channels, T = 1,024: 0.21 to 0.70 of the matmul rate, 1.9 to 2.5).
+SOFTMAX, CPU_ATTENTION_BACKWARD = 25, 2.0
 ADAM = 32  # bytes a number: weight, gradient and two moments read, three of them written, the gradient set to zero
 AVERAGE = 12  # and of the moving average
 OPTIMIZER_KERNELS = 12  # torch's foreach form of Adam, whatever the number of tensors
@@ -34,7 +37,8 @@ def dense_parts(dense: DenseCost, cluster: Cluster, precision: str) -> tuple[flo
 def dense_time(dense: DenseCost, cluster: Cluster, precision: str) -> tuple[float, float]:
     """Forward and backward pass, ms."""
     products, moved, started = dense_parts(dense, cluster, precision)
-    back = sum(_product(p, cluster, precision, ATTENTION_BACKWARD if p.head_dim else BACKWARD) for p in dense.products)
+    attention = CPU_ATTENTION_BACKWARD if cluster.device == "cpu" else ATTENTION_BACKWARD
+    back = sum(_product(p, cluster, precision, attention if p.head_dim else BACKWARD) for p in dense.products)
     forward, backward = products + moved, back + MOVED_BACKWARD * moved
     backward += dense.repeated * forward
     again = launch_ms(cluster, dense.backward_kernels)
@@ -64,7 +68,9 @@ def _memory(cluster: Cluster) -> float:
 
 def _product(product: Product, cluster: Cluster, precision: str, times: float) -> float:
     rate = (cluster.bf16_tflops if precision == "bf16" else cluster.fp32_tflops) * cluster.efficiency.matmul * 1e9
-    if product.head_dim:
+    if product.head_dim and cluster.device == "cpu":
+        rate *= product.head_dim / (product.head_dim + SOFTMAX)
+    elif product.head_dim:
         rate *= ATTENTION * min(1.0, product.head_dim / FULL_HEAD)
     return times * max(product.flops / rate, product.bytes / _memory(cluster))
 

@@ -1,4 +1,4 @@
-"""Kernels compiled for GPUs that are not here: no register spills, shared memory within the limit, Hopper's matrix instruction."""
+"""Kernels compiled for GPUs that are not here: no register spills, shared memory within the limit, the matrix instruction of Hopper and Blackwell."""
 
 from __future__ import annotations
 
@@ -18,14 +18,21 @@ from interformer_rec.ops.triton.launch import Launch, written_down
 # Their products are many enough to be worth the tensor cores' widest form.
 MATRIX_BOUND = {"attention_forward_kernel", "keys_kernel", "queries_kernel", "ffn_forward_kernel", "ffn_tokens_kernel"}
 # Bytes a thread, where no cut that was tried does without: (kernel, width, capability).
-SPILLS = {("attention_forward_kernel", 256, 90): 80, ("ffn_forward_kernel", 256, 80): 16}
+SPILLS = {
+    ("attention_forward_kernel", 256, 90): 80,
+    ("attention_forward_kernel", 256, 100): 48,
+    ("rotate_kernel", 256, 100): 8,
+    ("gate_backward_kernel", 128, 100): 16,
+    ("ffn_forward_kernel", 256, 80): 16,
+}
+MATRIX_INSTRUCTION = {90: "HGMMA", 100: "UTCHMMA"}
 
 
 def check(facts: Facts, width: int) -> None:
     assert facts.spilled <= SPILLS.get((facts.kernel, width, facts.capability), 0), facts
     assert facts.shared <= SHARED_LIMIT[facts.capability], facts
-    if facts.kernel in MATRIX_BOUND and facts.capability == 90 and width <= 128:
-        assert facts.tensor_core == "HGMMA", facts
+    if facts.kernel in MATRIX_BOUND and facts.capability >= 90 and width <= 128:
+        assert facts.tensor_core == MATRIX_INSTRUCTION[facts.capability], facts
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +63,7 @@ def test_launches_written_down_are_those_that_run() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("capability, width", [(90, 64), (90, 128), (90, 256), (80, 128)])
+@pytest.mark.parametrize("capability, width", [(90, 64), (90, 128), (90, 256), (80, 128), (100, 128)])
 def test_every_kernel_compiles_without_spills(capability: int, width: int) -> None:
     for _, launch in launches(width, capability):
         check(compile_launch(launch, capability), width)

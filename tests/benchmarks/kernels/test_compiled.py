@@ -1,4 +1,4 @@
-"""Kernels compiled for GPUs that are not here: no register spills, shared memory within the limit, the matrix instruction of Hopper and Blackwell."""
+"""Kernels compiled for GPUs that are not here: no register spills, shared memory in bounds, Hopper's and Blackwell's matrix instruction."""
 
 from __future__ import annotations
 

@@ -27,12 +27,13 @@ class Timeline:
     files: str  # glob below the folder
     time: str  # column that windows are cut by
     unit: Literal["s", "ms", "number"]  # of that column; number: each value is a window
-    width: Literal["M", "D", "number"]  # a month, a day (UTC), a value
+    width: Literal["M", "D", "number"]  # a month, a day, a value
     tables: Mapping[str, int]  # large tables whose ids come and go, or are hashed -> their rows
     others: int  # rows of each other table with a vocabulary: they grow too
     fit_on: int = 1  # first windows that other vocabularies are fitted on
     every: int = 1  # a model is trained from scratch for each window (1), or for every N-th of the last third
     share: float = 1.0  # of the users, all rows of each
+    east: int = 0  # what the data set's calendar is ahead of UTC, in `unit`
     overrides: Mapping[str, Any] = field(
         default_factory=dict
     )  # keys of the config; windows do not go with some of its values
@@ -75,8 +76,9 @@ SETS = {
         width="D",
         tables={"video": 8_000, "author": 7_000, "user_id": 28_000, "music_id": 6_000},
         others=2_048,
+        fit_on=2,
         every=2,
-        share=0.3,
+        east=8 * 3_600_000,
         overrides={**ALONE, "model.ensemble_members": 1, "data.history_pretraining": None},
     ),
     "synthetic_days": Timeline(
@@ -125,7 +127,7 @@ def window_names(times: np.ndarray, timeline: Timeline) -> np.ndarray:
     if timeline.width == "number":
         return np.char.zfill(times.astype(np.int64).astype(str), 4)
     return (
-        times.astype(np.int64)
+        (times.astype(np.int64) + timeline.east)
         .astype(f"datetime64[{timeline.unit}]")
         .astype(f"datetime64[{timeline.width}]")
         .astype(str)

@@ -72,8 +72,8 @@ class Fitted:
             table = pa.table({"id": ids, "count": pa.array(self.counts[name], pa.int64())})
             if name in self.growing:
                 table, waiting = saved_growth.to_tables(self.growing[name])
-                pq.write_table(waiting, folder / saved_growth.waiting_file(_file(name)), compression="zstd")
-            pq.write_table(table, folder / _file(name), compression="zstd")
+                _write(waiting, folder / saved_growth.waiting_file(_file(name)))
+            _write(table, folder / _file(name))
         values: dict[str, Any] = {
             "format": FORMAT,
             "table_rows": self.table_rows,
@@ -160,6 +160,15 @@ class _Saved(_Strict):
     moments: dict[str, _Moments]
     meaning: dict[str, Any]
     growing: dict[str, Annotated[int, Field(ge=0, lt=1 << 48)]] = {}  # table -> windows that it was counted over
+
+
+def _write(table: pa.Table, file: Path) -> None:
+    """A new file in the place of what was there: ext4 writes a file out at once that was cut to nothing and filled again, and a model has
+    dozens. Ids are distinct: Parquet would make a dictionary of them, find it too large, and write them without."""
+    repeated = [name for name in table.column_names if name != "id"]
+    file.unlink(missing_ok=True)
+    with file.open("xb") as out:
+        pq.write_table(table, out, compression="zstd", use_dictionary=repeated)
 
 
 def _growing(folder: Path, saved: _Saved, name: str, where: str) -> GrowingVocabulary:

@@ -100,6 +100,18 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     assert all(np.array_equal(loaded.counts[n], counts) for n, counts in fitted.counts.items())
 
 
+def test_saved_again_it_is_a_new_file_and_not_the_old_one_cut_short(tmp_path):
+    for number, items in enumerate(([1, 1, 2], [3, 4, 5, 5])):
+        pq.write_table(pa.table({"item": items}), tmp_path / f"{number}.parquet")
+    features = schema(ids=["item"])
+    fit(features, str(tmp_path / "0.parquet")).save(tmp_path / "f")
+    (file,) = (tmp_path / "f").glob("*.parquet")
+    (tmp_path / "kept").hardlink_to(file)
+    fit(features, str(tmp_path / "1.parquet")).save(tmp_path / "f")
+    assert pq.read_table(tmp_path / "kept")["id"].to_pylist() == [1, 2]
+    assert Fitted.load(tmp_path / "f").vocabularies["item"].to_pylist() == [5, 3, 4]
+
+
 def test_names_that_are_no_file_names_can_be_saved(tmp_path):
     features = schema(tables={"a/b ü": {}}, ids=[{"name": "item", "table": "a/b ü"}])
     pq.write_table(pa.table({"item": [1, 1, 2]}), tmp_path / "a.parquet")

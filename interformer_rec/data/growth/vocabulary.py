@@ -7,7 +7,7 @@ table.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,12 @@ class VocabularyChange:
     freed: np.ndarray  # int64, ascending: rows of the table that lost their ids
     for_room: int = 0  # of the freed ones, how many for want of room and not for `keep`
     left: int = 0  # ids that were seen often enough and found no room: they wait
+
+    @classmethod
+    def nothing(cls, vocabulary: pa.Array) -> VocabularyChange:
+        """All ids of a vocabulary keep their rows, and none is new."""
+        none = np.zeros(0, np.int64)
+        return cls(vocabulary.slice(0, 0), none, none)
 
     def applied(self, vocabulary: pa.Array) -> pa.Array:
         """The vocabulary after this change of the one before it."""
@@ -97,6 +103,8 @@ class GrowingVocabulary:
         window = self.windows
         own, ids = of_one_kind(self.ids, ids, table)
         counts, seen, new = counted(own, self.counts, self.seen, ids, times, window)
+        if not len(new) and not len(self.waiting.ids) and rule.keep is None:  # most tables of a model in most windows
+            return replace(self, ids=own, counts=counts, seen=seen, windows=window + 1), VocabularyChange.nothing(own)
         waiting = self.waiting.with_counts(taken(ids, new), times[new], window, table)
         ready = waiting.ready(rule.min_count, window)
         free = ~own.is_valid().to_numpy(zero_copy_only=False)

@@ -131,6 +131,8 @@ class GrowingTables(Hook):
                 f"{name}/used_rows": used,
                 f"{name}/waiting": len(vocabulary.waiting.ids),
             }
+            if not (len(change.ids) or len(change.freed) or change.left):
+                continue  # the log has it
             text = f"table {name!r}: {len(change.ids):,} ids admitted, {len(change.freed):,} rows freed"
             text += f" ({change.for_room:,} of them for room)" if change.for_room else ""
             text += f"; {used:,} of {rows:,} rows are used"

@@ -50,8 +50,8 @@ def test_share_is_of_users(table, tmp_path):
 
 
 def test_names_are_in_order_of_time():
-    days = np.array(["2022-04-08T23:59", "2022-04-09T00:00"], "datetime64[ms]").astype(np.int64)
-    assert window_names(days, SETS["kuairand_pure"]).tolist() == ["2022-04-08", "2022-04-09"]
+    days = np.array(["2022-04-08T15:59", "2022-04-08T16:00"], "datetime64[ms]").astype(np.int64)
+    assert window_names(days, SETS["kuairand_pure"]).tolist() == ["2022-04-08", "2022-04-09"], "days of UTC+8"
     weeks = window_names(np.array([10, 9]), SETS["completejourney"]).tolist()
     assert sorted(weeks) == [weeks[1], weeks[0]]
 

@@ -22,6 +22,7 @@ RULES = (
     Growth(rows=30, min_count=2, keep=1),
     Growth(rows=5, min_count=3, keep=3),
     Growth(rows=200, min_count=1, keep=4),
+    Growth(rows=200),  # nobody waits, and nobody goes
 )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ from tests.training.windows.drifting import (
 
 PLANS = ((2, "row_wise"), (2, "column_wise"), (2, "data_parallel"), (4, "table_wise"))
 STEPS = 4  # of a window, with one rank
+SAID = "said.txt"  # what a run printed
 OFTEN = ("training.checkpoint.every_steps=1", "training.checkpoint.full_every=3", "training.log_every_steps=1")
 
 
@@ -72,7 +75,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run on one rank over all windows."""
     out = tmp_path_factory.mktemp("alone") / "run"
-    assert run.train(settings(place, out, *OFTEN)) == 0
+    with redirect_stderr(io.StringIO()) as said:
+        assert run.train(settings(place, out, *OFTEN)) == 0
+    (out.parent / SAID).write_text(said.getvalue())
     return out
 
 
@@ -90,6 +95,20 @@ def test_each_window_has_the_ids_that_plain_python_gives_rows(alone: Path, place
     first, second = (Manifest.read(Storage.open(at(alone, STEPS + step))) for step in (1, 2))
     assert first.base is not None and grown in first.files and f"{FEATURES}item.waiting.parquet" in first.files
     assert second.base == first.base and grown in second.files, "an increment has what changed since its base"
+
+
+def test_only_tables_that_have_changed_are_named(alone: Path, place: Path) -> None:
+    said = (alone.parent / SAID).read_text().splitlines()
+    quiet = 0
+    for table in expected(place)[0]:
+        named = sum(line.startswith(f"table {table!r}: ") for line in said)
+        changes = [
+            [one[f"{table}/{what}"] for what in ("admitted", "freed", "without_room")]
+            for one in records(alone, "growth")
+        ]
+        assert named == sum(any(change) for change in changes)
+        quiet += WINDOWS - named
+    assert quiet, "one that has not changed has to be there for this test to mean something"
 
 
 def test_a_new_id_has_a_trained_row_and_one_that_is_gone_for_keep_windows_leaves_a_fresh_one(

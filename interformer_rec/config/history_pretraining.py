@@ -21,11 +21,6 @@ class HistoryPretrainingConfig(Strict):
 
     def check(self, features: FeatureSchema, epochs: int, members: int) -> None:
         """Raises ValueError where the schema, training.epochs or model.ensemble_members do not allow it."""
-        if features.request is not None:
-            raise ValueError(
-                "data.history_pretraining makes rows of past events, each with a history of its own, and rows of features.request share "
-                "one: leave one of the two out, or pre-train on impressions"
-            )
         if self.epochs >= epochs:
             raise ValueError(
                 f"data.history_pretraining.epochs: {self.epochs} of training.epochs: {epochs} train on events, which "

@@ -16,31 +16,66 @@ from that row: nobody knows which of its exposures had the outcome.
 
 Each event of a user is trained on once, though it stands in many rows, and not at all if it is a row itself: a label that is seen twice
 is memorised. Events are drawn from all of a buffer's (the schema's `group` identifies users), other ones in each epoch.
+
+Where rows are candidates of requests, a request's history is looked at once, and each event that is drawn is a request with one
+candidate: it has a history of its own. The same events are drawn as from impressions.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from interformer_rec.config.features import MISSING_ROW, BagFeature, FeatureSchema, IdFeature
 from interformer_rec.config.history_pretraining import HistoryPretrainingConfig, event_columns
-from interformer_rec.data.decode.columns import Columns
+from interformer_rec.config.request import sides
+from interformer_rec.data.decode.columns import Columns, Requests
 from interformer_rec.data.decode.dense import transform
 from interformer_rec.data.decode.jagged import Jagged
 from interformer_rec.data.decode.layout import Layout
+
+
+class _Told(NamedTuple):
+    """Rows with their histories: the requests of candidates, or impressions."""
+
+    once: Columns
+    of: np.ndarray | slice  # (rows,) which of `once` each row of the buffer has; all: impressions
+    good: np.ndarray  # (rows,) bool, of the buffer
+    first: np.ndarray  # (once,) the first good row of the buffer that has it, 0 where there is none
+    told: np.ndarray  # (once,) bool: whether there is one
+
+    @property
+    def left_over(self) -> int:
+        """Of `once`, for rows that no event is left for: what a bad row holds is not to be read."""
+        return int(np.argmax(self.told))
+
+    @classmethod
+    def by(cls, columns: Columns) -> _Told:
+        """Of a buffer's."""
+        good = np.ones(len(columns.weights), bool) if columns.bad is None else columns.bad == 0
+        if columns.requests is None:
+            return cls(columns, slice(None), good, np.arange(len(good)), good)
+        once, of = columns.requests.columns, columns.requests.of
+        first, told = np.zeros(len(once.weights), np.int64), np.zeros(len(once.weights), bool)
+        rows = np.flatnonzero(good)
+        first[of[rows[::-1]]] = rows[::-1]
+        told[of[rows]] = True
+        return cls(once, of, good, first, told)
 
 
 class EventSampler:
     """Made once, of options that were checked; used by several threads."""
 
     def __init__(self, features: FeatureSchema, options: HistoryPretrainingConfig) -> None:
-        layout = Layout(features)
+        shown = features if features.request is None else sides(features)[1]
+        layout = Layout(shown)
         groups = [group.name for group in features.sequences]
         self._history = groups.index(options.history)
         self._labels = [groups.index(options.labels[label.name]) for label in features.labels]
         self._groups, self._has_group = len(groups), features.group is not None
+        self._lists_from = len(shown.sequences)  # the candidate's in a buffer's columns
         self._timed = all(features.sequences[at].timestamp for at in (self._history, *self._labels))
         column_of = event_columns(features, options.history)
         candidate = set(features.candidate)
@@ -54,7 +89,7 @@ class EventSampler:
         # the mean of a standardised feature is 0
         self._dense = [
             (i, 0.0 if f.standardise else float(transform(np.array([f.fill or 0.0]), None, f)[0]))
-            for i, f in enumerate(features.dense)
+            for i, f in enumerate(shown.dense)
             if f.name in candidate
         ]
 
@@ -63,50 +98,66 @@ class EventSampler:
 
         Bad rows come last and have no events: the others are what they were without them.
         """
-        history, count = columns.jagged[self._history], len(columns.weights)
-        good = np.ones(count, bool) if columns.bad is None else columns.bad == 0
+        count = len(columns.weights)
+        if not count:  # requests without candidates
+            return columns
+        told = _Told.by(columns)
+        once, good, history = told.once, told.good, told.once.jagged[self._history]
         rows = int(good.sum())
-        events = random.permutation(self._usable(columns, good))[epoch * rows : (epoch + 1) * rows]
-        row = np.full(count, np.argmax(good), np.int64)  # of what is left over: what a bad row holds is not to be read
+        events = random.permutation(self._usable(columns, told))[epoch * rows : (epoch + 1) * rows]
+        row = np.full(count, told.left_over, np.int64)
         row[: len(events)] = np.searchsorted(history.offsets, events, side="right") - 1
         place = np.zeros(count, np.int64)
         place[: len(events)] = events - history.offsets[row[: len(events)]]
-        dense, singles, lists = self._candidate(columns, row, history.events[events])
-        histories, labels = self._before(columns, row, place)
+        at = told.first[row]
+        dense, singles, lists = self._candidate(columns, at, history.events[events])
+        histories, labels = self._before(once, row, place, columns.labels.shape[1])
+        requests = None
+        if columns.requests is not None:
+            requests = Requests(self._own(once, row, histories), np.arange(count), columns.requests.numbers[row])
         return replace(
             columns,
             dense=dense,
             singles=singles,
-            jagged=[*histories, *lists],
+            jagged=[*histories, *lists] if requests is None else lists,
             labels=labels,
-            weights=np.where(np.arange(count) < len(events), columns.weights[row], np.float32(0)),
-            groups=columns.groups[row],
+            weights=np.where(np.arange(count) < len(events), columns.weights[at], np.float32(0)),
+            groups=columns.groups[at],
             bad=None if columns.bad is None else np.concatenate([columns.bad[good], columns.bad[~good]]),
+            requests=requests,
         )
+
+    def _own(self, once: Columns, row: np.ndarray, histories: list[Jagged]) -> Columns:
+        """`row` of the requests with other histories."""
+        rest = [_picked(one, row, one.lengths[row]) for one in once.jagged[self._groups :]]
+        parts = (once.labels[row], once.weights[row], once.groups[row])
+        return Columns(once.dense[row], once.singles[row], [*histories, *rest], *parts)
 
     def count(self, columns: Columns) -> tuple[int, int]:
         """Events of these rows that can be drawn, each once, and good rows."""
-        good = np.ones(len(columns.weights), bool) if columns.bad is None else columns.bad == 0
-        return len(self._usable(columns, good)), int(good.sum())
+        told = _Told.by(columns)
+        return len(self._usable(columns, told)), int(told.good.sum())
 
-    def _usable(self, columns: Columns, good: np.ndarray) -> np.ndarray:
-        """Places in the good rows' events: each event of a user once, where it stands first, and none that is a good row."""
-        history = columns.jagged[self._history]
-        users = columns.groups if self._has_group else np.arange(len(columns.groups))
-        user = np.unique(users, return_inverse=True)[1]
-        inside = np.flatnonzero(np.repeat(good, history.lengths))
+    def _usable(self, columns: Columns, told: _Told) -> np.ndarray:
+        """Places in the events of good rows: each event of a user once, where it stands first, and none that is a good row."""
+        once, history = told.once, told.once.jagged[self._history]
+        rows = np.arange(len(once.weights))
+        user = np.unique(once.groups if self._has_group else rows, return_inverse=True)[1]
+        inside = np.flatnonzero(np.repeat(told.told, history.lengths))
         if not self._timed:
-            inside = inside[_alone(np.repeat(np.arange(len(good)), history.lengths)[inside], history.events[inside, 0])]
+            inside = inside[_alone(np.repeat(rows, history.lengths)[inside], history.events[inside, 0])]
         events = _keys(np.repeat(user, history.lengths)[inside], history.events[inside, 0])
         keys, places = np.unique(events, return_index=True)
-        exposures = _keys(user, columns.singles[:, self._item])[good]
+        exposures = _keys(user[told.of], columns.singles[:, self._item])[told.good]
         return np.sort(inside[places[~_among(keys, np.sort(exposures))]])
 
-    def _before(self, columns: Columns, row: np.ndarray, place: np.ndarray) -> tuple[list[Jagged], np.ndarray]:
-        """The histories of `row` as they stood before the event at `place`, and its labels."""
+    def _before(
+        self, columns: Columns, row: np.ndarray, place: np.ndarray, tasks: int
+    ) -> tuple[list[Jagged], np.ndarray]:
+        """The histories of `row` as they stood before the event at `place`, and its labels (rows, tasks)."""
         history = columns.jagged[self._history]
         event = _Drawn(history, row, place)
-        labels = np.zeros((len(row), columns.labels.shape[1]), np.float32)
+        labels = np.zeros((len(row), tasks), np.float32)
         histories = []
         for at, group in enumerate(columns.jagged[: self._groups]):
             if at == self._history:
@@ -123,7 +174,7 @@ class EventSampler:
         self, columns: Columns, row: np.ndarray, events: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, list[Jagged]]:
         """Dense, single and list features of `row` with the events as the first ones' candidates."""
-        dense, singles, lists = columns.dense[row], columns.singles[row], columns.jagged[self._groups :]
+        dense, singles, lists = columns.dense[row], columns.singles[row], columns.jagged[self._lists_from :]
         for i, value in self._dense:
             dense[:, i] = value
         for i, column in self._singles:
@@ -136,7 +187,7 @@ class EventSampler:
             if column is not None:
                 ids[: len(events), 0] = events[:, column]
             present = (ids[:, 0] != MISSING_ROW) | missing
-            lists[i - self._groups] = Jagged(present.astype(np.int64), ids[present])
+            lists[i - self._lists_from] = Jagged(present.astype(np.int64), ids[present])
         return dense, singles, lists
 
 

@@ -6,9 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from interformer_rec.config import run as config
 from interformer_rec.data.loader import Loader
 from interformer_rec.errors import InputError
 from interformer_rec.training import run
+from tests.data import test_request_pretraining as request_events
 from tests.training.runs import records
 
 PRETRAINING = (
@@ -91,3 +93,31 @@ def test_histories_without_an_event_are_refused(small, monkeypatch, tmp_path):
     with pytest.raises(InputError, match="hold no event that can be drawn"):
         run.train(small(*PRETRAINING))
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_requests_are_trained_on_the_events_of_impressions(tmp_path):
+    """One buffer: the same steps in the first epoch, of as many rows; then a request's candidates share its history."""
+    schemas = request_events.schemas(timed=True)
+    paths = request_events.write(tmp_path, request_events.requests(60), schemas[0], 10_000)
+    found = []
+    for form, features, path in zip(("requests", "impressions"), schemas, paths, strict=True):
+        tree = {
+            "name": form,
+            "data": {
+                "train": path,
+                "batch_size": 16,
+                "id_dropout": 0.0,
+                "history_pretraining": request_events.OPTIONS.model_copy(update={"epochs": 1}).model_dump(),
+            },
+            "features": features.model_dump(mode="json", exclude_defaults=True),
+            "model": {"d": 8, "embedding_dim": 8, "split": True, "dropout": 0.0},
+            "training": {"epochs": 2, "out": str(tmp_path / form), "device": "cpu", "log_every_steps": 1},
+        }
+        assert run.train(config.parse(tree, form)) == 0
+        found.append(records(tmp_path / form, "train"))
+    events = [[record for record in one if "events" in record] for one in found]
+    assert len(events[0]) == len(events[1]) > 5 and sum(record["events"] for record in events[0]) > 50
+    for mine, other in zip(*events, strict=True):
+        assert (mine["rows"], mine["events"]) == (other["rows"], other["events"])
+        assert mine["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    assert len(found[0]) == len(found[1]) == 2 * len(events[0])

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from interformer_rec.config.features import UNKNOWN_ROW, FeatureSchema, SequenceGroup
 from interformer_rec.config.request import sides
@@ -19,6 +20,7 @@ from interformer_rec.data.decode.layout import Layout
 from interformer_rec.data.fit import Fitted
 
 WHOLE = 1 << 16  # probabilities are multiples of 1 / WHOLE
+BLOCK = 1 << 14  # rows that are worked on at a time: they stay in the cache
 MOST = WHOLE - 1  # an id that was seen more often counts as one that was seen so often
 
 
@@ -70,9 +72,23 @@ def _replaced(rows: np.ndarray, limits: list[np.ndarray | None], random: np.rand
     """(n, columns) table rows with some of them UNKNOWN_ROW; `limits`: of each column's table, by row, None where it has no such row."""
     if all(limit is None for limit in limits):
         return rows
-    out = rows.copy()
-    for column, limit in enumerate(limits):
-        if limit is not None:
-            drawn = random.integers(WHOLE, size=len(rows), dtype=np.uint16)
-            out[drawn < limit.take(rows[:, column]), column] = UNKNOWN_ROW
+    out = np.empty_like(rows)
+    for start in range(0, len(rows), BLOCK):
+        part = out[start : start + BLOCK]
+        part[:] = rows[start : start + BLOCK]
+        for column, limit in enumerate(limits):
+            if limit is not None:
+                replaced = np.flatnonzero(_drawn(len(part), random) < _taken(limit, part[:, column]))
+                part[replaced, column] = UNKNOWN_ROW
     return out
+
+
+def _drawn(count: int, random: np.random.Generator) -> np.ndarray:
+    """Uniform uint16, four of each number that the generator makes: half the time of random.integers."""
+    return random.bit_generator.random_raw(-(-count // 4)).view(np.uint16)[:count]
+
+
+def _taken(limit: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """limit[rows], uint16. torch reads int32 indices as they are, where numpy makes int64 of them: half the time."""
+    index = torch.from_numpy(np.ascontiguousarray(rows, np.int32 if len(limit) < 2**31 else np.int64))
+    return torch.from_numpy(limit.view(np.int16)).index_select(0, index).numpy().view(np.uint16)

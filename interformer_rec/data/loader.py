@@ -178,16 +178,21 @@ class Loader:
             yield buffer, self._sampler.count(self._decoded(plan, buffer, None)[0])
 
     def _decode(self, plan: Plan, buffer: int, keep: list[str] | None) -> _Buffer:
-        columns, tables = self._decoded(plan, buffer, keep)
+        draws = plan.epoch_draws(buffer)
         if self._sampler is not None and plan.epoch < self._data.pretraining_epochs:
+            columns, tables = self._decoded(plan, buffer, keep)
             columns = self._sampler(columns, plan.epoch, plan.draws(buffer))
-        if self._dropout is not None:
-            columns = self._dropout(columns, plan.epoch_draws(buffer))
+            if self._dropout is not None:
+                columns = self._dropout(columns, draws)
+        else:
+            columns, tables = self._decoded(plan, buffer, keep, draws)
         order = self._order(plan, buffer, columns)
         return _Buffer(columns, order, pa.concat_tables(tables) if tables else None)
 
-    def _decoded(self, plan: Plan, buffer: int, keep: list[str] | None) -> tuple[Columns, list[pa.Table]]:
-        """A few row groups at a time, so that Arrow's memory is used again while it is in the cache."""
+    def _decoded(
+        self, plan: Plan, buffer: int, keep: list[str] | None, draws: np.random.Generator | None = None
+    ) -> tuple[Columns, list[pa.Table]]:
+        """A few row groups at a time, so that memory is used again while it is in the cache. `draws`: for id dropout, in order."""
         parts, tables = [], []
         for groups in _portions(plan.buffers[buffer].tolist(), self.source.group_rows):
             if keep is None:
@@ -198,7 +203,7 @@ class Loader:
             part = self._decoder(table, functools.partial(self.source.where_row, groups))
             if part.requests is not None:
                 part.requests.numbers = self.source.row_numbers(groups)
-            parts.append(part)
+            parts.append(part if draws is None or self._dropout is None else self._dropout(part, draws))
         return join(parts), tables
 
     def _order(self, plan: Plan, buffer: int, columns: Columns) -> np.ndarray:

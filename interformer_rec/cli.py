@@ -16,6 +16,7 @@ from typing import Any
 
 from interformer_rec import __version__
 from interformer_rec.benchmarking import arguments as benchmarking
+from interformer_rec.data.event_store import arguments as event_store
 from interformer_rec.data.grouping import arguments as grouping
 from interformer_rec.data.inspect.arguments import add_inspect_arguments
 from interformer_rec.data.recipes.arguments import add_data_arguments, options
@@ -41,6 +42,7 @@ CALLS = {
     "data": "interformer_rec.data.recipes.catalog:prepare",
     "data group": "interformer_rec.data.grouping.command:group",
     "data ungroup": "interformer_rec.data.grouping.command:ungroup",
+    "data events": "interformer_rec.data.event_store.command:events",
     "recipes": "interformer_rec.data.recipes.listing:text",
     "train": "interformer_rec.training.run:train",
     "tune": "interformer_rec.tuning.command:tune",
@@ -59,7 +61,7 @@ CALLS = {
 }
 
 ON_RANKS = ("train", "evaluate", "predict", "explain", "benchmark")  # commands that one job runs on several ranks
-TWO_WORDS = (*planning.SUBCOMMANDS, *benchmarking.SUBCOMMANDS, *grouping.COMMANDS)
+TWO_WORDS = (*planning.SUBCOMMANDS, *benchmarking.SUBCOMMANDS, *grouping.COMMANDS, *event_store.COMMANDS)
 
 # What comes before a command's module is loaded: torch's import starts threads, TorchRec's needs FBGEMM or what stands in for it.
 READS_TABLES, PLANS = ("interformer_rec.install.fbgemm:require",), ("interformer_rec.install.fbgemm:plan_without",)
@@ -119,8 +121,8 @@ def data(args: argparse.Namespace) -> int:
 
 
 def regroup(args: argparse.Namespace) -> int:
-    """Impressions become request rows, or the other way; prints what was written."""
-    show(args.command, call(args.command, args.source, args.out, **grouping.given(args)))
+    """Rows or events are written in another form; prints what was written."""
+    show(args.command, call(args.command, args.source, args.out, **args.given(args)))
     return 0
 
 
@@ -243,20 +245,18 @@ def parser() -> argparse.ArgumentParser:
     one = add(data, "Prepare a public or a synthetic data set: Parquet files and a schema.")
     one.ending = "recipes"
     add_data_arguments(one)
-    grouping.add_group_arguments(add(regroup, "Impressions become request rows: lists of candidates.", "data group"))
-    grouping.add_ungroup_arguments(add(regroup, "Request rows become impressions.", "data ungroup"))
+    for command, about, arguments in (*grouping.PARSERS, *event_store.PARSERS):
+        arguments(add(regroup, about, command))
     add_train_arguments(add(train, "Train. Writes a run folder: config, metrics, checkpoints, report."))
-    one = add(tune, "Search settings: trials compared on validation, a page, and the config that replays the best.")
-    add_tune_arguments(one)
+    add_tune_arguments(add(tune, "Search settings by trials on validation: a page, and the config that is best."))
     _add_planning(add)
-    one = add(benchmark, "Measure your own config's training over history lengths, candidates, kinds and ranks.")
-    benchmarking.add_benchmark_arguments(one)
+    about = "Measure your own config's training over history lengths, candidates, kinds and ranks."
+    benchmarking.add_benchmark_arguments(add(benchmark, about))
     benchmarking.add_diff_arguments(add(benchmark_diff, "What became faster or slower between two benchmarks."))
     one = add(evaluate, "Metrics of a trained model.")
     scoring.add_scoring_arguments(one, "Parquet files with labels; default: the test data of the run", required=False)
     scoring.add_predict_arguments(add(predict, "Parquet in, Parquet out, with a score column."))
     explaining.add_explain_arguments(add(explain, "Importance and cost of a trained model's inputs; slices."))
-
     one = add(export, "A run becomes an artefact that answers without the training code, and scores as predict does.")
     add_export_arguments(one)
     scoring.add_trust_argument(one)

@@ -16,7 +16,7 @@ from interformer_rec.errors import InputError
 BUFFER = 2  # batches of all ranks in the shuffle buffer, so that a short run decodes as it trains
 # Keys that need files to evaluate on, or files of a run; None: as if the config were silent.
 LEFT_OUT: dict[str, tuple[str, ...]] = {
-    "data": ("valid", "test", "windows", "history_pretraining"),
+    "data": ("valid", "test", "windows", "history_pretraining", "events"),
     "training": ("patience", "eval_every_steps", "max_steps"),
 }
 

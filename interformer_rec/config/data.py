@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator
 
+from interformer_rec.config.features import FeatureSchema, SequenceGroup
 from interformer_rec.config.history_pretraining import HistoryPretrainingConfig
-from interformer_rec.config.strict import Count, CountOrNone, Location, Strict
+from interformer_rec.config.strict import Count, CountOrNone, Location, Name, Strict
 from interformer_rec.config.windows import WindowsConfig
 
 
@@ -20,6 +21,60 @@ def _bad_row_limit(value: Any) -> float | int:
     ):
         raise ValueError("it is a share of the rows, 0.0 to 1.0, or a number of rows (an integer of at least 0)")
     return value
+
+
+class EventsConfig(Strict):
+    """Histories that are stored once: a row has its user and time, and gets the newest events before it (data/event_store/)."""
+
+    user: Name = Field(description="column of the user, in the rows and in the stores")
+    time: Name = Field(
+        description="column of the time, in the rows and in the stores; events before a row's are its history"
+    )
+    stores: dict[Name, Location] = Field(
+        min_length=1,
+        description="history of features.sequences -> its events, as `interformer data events` writes them: {clicks: PATH}; its columns, "
+        "and its timestamp, are then not in the rows",
+    )
+    cache: Location | None = Field(
+        None,
+        description="folder on this machine for the stores as they are read, which its ranks share; null: one in the system's folder for "
+        "temporary files",
+    )
+
+    def columns(self, features: FeatureSchema) -> dict[str, tuple[str, ...]]:
+        """History -> the columns of rows that its store stands for."""
+        return {group.name: _columns(group) for group in features.sequences if group.name in self.stores}
+
+    def check(self, features: FeatureSchema) -> None:
+        """Raises ValueError where the schema has no such history, or something else reads its columns."""
+        groups = [group.name for group in features.sequences]
+        for name in self.stores:
+            if name not in groups:
+                raise ValueError(
+                    f"data.events.stores names {name!r}, which is no group of features.sequences: {groups}"
+                )
+        for key, named in (("user", self.user), ("time", self.time)):
+            if named in features.candidate_columns:
+                raise ValueError(
+                    f"data.events.{key}: column {named!r} is a candidate's (features.request); a request has one user and one time"
+                )
+        found = self.columns(features)
+        others = [feature.column for feature in (*features.dense, *features.ids, *features.bags, *features.labels)]
+        others += [name for name in (features.weight, features.group, self.user, self.time) if name is not None]
+        others += [one for group in features.sequences if group.name not in found for one in _columns(group)]
+        for history, columns in found.items():
+            mine = [one for name, held in found.items() if name != history for one in held]
+            for column in columns:
+                if column in others or column in mine:
+                    raise ValueError(
+                        f"column {column!r} of history {history!r} comes from data.events.stores, and something else reads a column of "
+                        "that name: give the store's column a name of its own (interformer data events --columns NEW=OLD)"
+                    )
+
+
+def _columns(group: SequenceGroup) -> tuple[str, ...]:
+    named = [column.column for column in group.columns] + ([group.timestamp] if group.timestamp else [])
+    return tuple(dict.fromkeys(named))
 
 
 class DataConfig(Strict):
@@ -68,6 +123,8 @@ class DataConfig(Strict):
         description="rows in time order instead of data.train: evaluate on each window, then train on it; null: data.train",
     )
 
+    events: EventsConfig | None = Field(None, description="histories that are stored once; null: they lie in the rows")
+
     @property
     def to_train(self) -> tuple[str, str | None]:
         """Where the rows to train on are: the key, and its path."""
@@ -77,3 +134,10 @@ class DataConfig(Strict):
     def pretraining_epochs(self) -> int:
         """How many of the first epochs are of events."""
         return self.history_pretraining.epochs if self.history_pretraining else 0
+
+    def check(self, features: FeatureSchema, epochs: int, members: int) -> None:
+        """Raises ValueError where the schema, training.epochs or model.ensemble_members do not allow it."""
+        if self.history_pretraining is not None:
+            self.history_pretraining.check(features, epochs, members)
+        if self.events is not None:
+            self.events.check(features)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from interformer_rec.config.run import RunConfig, parse_found, parse_yaml
-from interformer_rec.config.text import Place
+from interformer_rec.config.text import STORES, Place
 from interformer_rec.errors import InputError
 from interformer_rec.redaction import without_credentials
 from interformer_rec.storage import Storage
@@ -18,6 +18,7 @@ from interformer_rec.strict_yaml import MAX_BYTES
 
 CONFIG = "config.yaml"
 TRUST = "--trust-run"
+_INSTEAD = "Name them with --set data.events=..., where the command has --set"
 _MINE = f"If the run is yours, add {TRUST}"
 
 
@@ -81,6 +82,25 @@ def data_to_evaluate(path: str, config: RunConfig, trust: bool) -> str:
     return str(getattr(named.data, split))
 
 
+def with_stores(path: str, config: RunConfig, trust: bool) -> RunConfig:
+    """`config`, which the checkpoint that the user names with `path` holds, if its stores (data.events) may be opened. Raises InputError.
+
+    They are unpacked where this machine does so, not where the run says.
+    """
+    events = config.data.events
+    if trust or events is None:
+        return config
+    if run_folder_config(path, trust=False) is None or not is_local(path):
+        raise InputError(
+            f"rows have their histories in stores (data.events), and stores that only the checkpoint or a run in a store names are not "
+            f"opened ({path!r}). {_INSTEAD}. {_MINE}"
+        )
+    for name in events.stores:
+        require_open(config, (*STORES, name), path, _INSTEAD)
+    data = config.data.model_copy(update={"events": events.model_copy(update={"cache": None})})
+    return config.model_copy(update={"data": data})
+
+
 def at_home(config: RunConfig, folder: str) -> RunConfig:
     """The config of a run that lies in `folder`, without the paths that are not to be opened."""
     closed = {
@@ -88,5 +108,8 @@ def at_home(config: RunConfig, folder: str) -> RunConfig:
         for split in ("train", "valid", "test")
         if config.unfilled(("data", split)) or not is_local(getattr(config.data, split) or "")
     }
+    stores = config.data.events.stores if config.data.events is not None else {}
+    if any(config.unfilled((*STORES, name)) or not is_local(store) for name, store in stores.items()):
+        closed |= {"events": None, "train": None}  # rows without their histories tell nothing
     training = config.training.model_copy(update={"out": folder})
     return config.model_copy(update={"data": config.data.model_copy(update=closed), "training": training})

@@ -171,8 +171,7 @@ class RunConfig(Strict):
         own = {name: table.embedding_dim for name, table in self.features.tables.items()}
         check_widths(dim, self.model.ensemble_members, own)
         self._check_ensemble()
-        if self.data.history_pretraining:
-            self.data.history_pretraining.check(self.features, self.training.epochs, self.model.ensemble_members)
+        self.data.check(self.features, self.training.epochs, self.model.ensemble_members)
         check_microbatches(self.training.microbatches, self.training.pairwise_loss_weight, self.features.request)
         check_pairs(self.training.pairwise_loss_weight, self.features.group, self.data.balance)
         check_monitor(self.training.monitor, self.features)

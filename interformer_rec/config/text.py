@@ -27,11 +27,18 @@ LOCATIONS: tuple[Place, ...] = (
     ("training", "out"),
     ("training", "checkpoint", "path"),
     ("sharding", "plan"),
+    ("data", "events", "cache"),
 )
+STORES: Place = ("data", "events", "stores")  # a path or URI a key
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<inside>[^}]*)(?P<closed>\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FILLED = "\ue000"  # stands for a value of the environment while credentials are looked for
+
+
+def is_location(place: Place) -> bool:
+    """Whether a path or URI stands at a place of a config."""
+    return place in LOCATIONS or place[:3] == STORES
 
 
 class Reference(NamedTuple):
@@ -103,7 +110,7 @@ def _take_known(
 ) -> None:
     """A number or a column's name that only the environment has cannot be guessed."""
     for place, found in references.items():
-        if place in (*LOCATIONS, ("name",)):
+        if is_location(place) or place == ("name",):
             continue
         try:
             _get(tree, place[:-1])[place[-1]] = _get(known, place)
@@ -164,7 +171,7 @@ def fill(tree: Any, source: str, environment: Mapping[str, str] | None) -> tuple
             return "".join(map(str, parts))
         value = node if environment is None else "".join(_value(part, where, environment) for part in parts)
         references[place] = Reference(node, value)
-        if environment is not None and place in LOCATIONS:
+        if environment is not None and is_location(place):
             hide(value, node)
             for name in {part.name for part in parts if isinstance(part, _Variable) and part.name in environment}:
                 hide(environment[name], f"${{{name}}}")

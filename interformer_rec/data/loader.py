@@ -27,8 +27,8 @@ from interformer_rec.data.decode.jagged import Rows
 from interformer_rec.data.decode.kinds import check_kinds, columns_of
 from interformer_rec.data.decode.requests import RequestDecoder, candidate_rows, candidate_schema, candidate_table
 from interformer_rec.data.epoch_plan import Cursor, Plan, Span, plan_epoch
-from interformer_rec.data.files.source import Source, open_source
-from interformer_rec.data.files.struct_lists import with_candidate_lists
+from interformer_rec.data.event_store.joined import JoinedSource, open_rows
+from interformer_rec.data.files.source import Source
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.history_pretraining import EventSampler
 from interformer_rec.data.id_dropout import IdDropout, RequestIdDropout
@@ -79,8 +79,8 @@ class Loader:
         part: tuple[int, int] = (0, 1),
         labels: bool = True,
     ) -> None:
-        source = path if isinstance(path, Source) else open_source(path, data.max_decoded_bytes)
-        self.source = with_candidate_lists(source, features)
+        self.source = open_rows(path, data, features)
+        self.joined = self.source.given if isinstance(self.source, JoinedSource) else ()  # columns that no file has
         check_kinds(self.source, features, labels)
         if fitted.meaning is not None:
             require_meaning(fitted.meaning, self.source, features, labels)
@@ -166,6 +166,8 @@ class Loader:
         finally:
             for reason, count in self.bad_rows.items():
                 log.warning("skipped %d row(s) of %s: %s", count, redact(self.source.path), reason)
+            for line in self.source.counted.said() if isinstance(self.source, JoinedSource) else ():
+                log.warning("%s: %s", redact(self.source.path), line)
 
     def pretraining_events(self) -> Iterator[tuple[int, tuple[int, int]]]:
         """This rank's shuffle buffers of the first epoch: number, events that history pre-training can draw from it, good rows.

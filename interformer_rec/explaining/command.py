@@ -28,8 +28,8 @@ from interformer_rec.explaining.terminal import show
 from interformer_rec.files import finite
 from interformer_rec.metrics.over_users import LEVEL
 from interformer_rec.planning.cost.sizes import sizes_of_job
-from interformer_rec.training.folder.run_folder import attached_config, locate
-from interformer_rec.training.scoring.settings import with_settings
+from interformer_rec.training.folder.run_folder import locate
+from interformer_rec.training.scoring.settings import read_config
 from interformer_rec.training.scoring.trained import restore
 from interformer_rec.training.skipped import SkippedRows
 
@@ -56,7 +56,7 @@ def explain(asked: Asked) -> tuple[dict[str, Any], list[str]]:
     asked.check()
     columns = asked.columns
     located = locate(asked.path, asked.trust)
-    config = with_settings(located.read(lambda found: attached_config(found, asked.trust)), asked.set, "explain")
+    config = read_config(located, asked.path, asked.set, "explain", asked.trust)
     require_impressions(config.features)
     groups = groups_of(config.features, asked.groups)
     files = data_to_evaluate(asked.path, config, asked.trust) if asked.data is None else asked.data

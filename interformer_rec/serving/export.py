@@ -19,7 +19,7 @@ import torch
 
 from interformer_rec.checkpoint.manifest import Manifest
 from interformer_rec.checkpoint.stored import StoredTables
-from interformer_rec.config.found import at_home, data_to_evaluate
+from interformer_rec.config.found import at_home, data_to_evaluate, with_stores
 from interformer_rec.config.run import RunConfig
 from interformer_rec.data.files.overlap import refuse_written
 from interformer_rec.distributed.environment import Environment, process_group
@@ -76,7 +76,7 @@ def export(
             raise InputError(f"{option} is empty: name a folder, a file or a URI")
     place, located = Storage.open(out), locate(path, trust)
     refuse_occupied("--out", place)
-    config = _on_this_cpu(located.read(lambda found: attached_config(found, trust)))
+    config = _on_this_cpu(with_stores(path, located.read(lambda found: attached_config(found, trust)), trust))
     options = Options(tables, runtime, isa, *keys)
     if delta:
         before = before_delta(out, options, config, full_every)

@@ -15,8 +15,8 @@ import pyarrow as pa
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.run import RunConfig
 from interformer_rec.data.decode.arrays import elements, lists
-from interformer_rec.data.files.source import Source, open_source
-from interformer_rec.data.files.struct_lists import with_candidate_lists
+from interformer_rec.data.event_store.joined import open_rows
+from interformer_rec.data.files.source import Source
 from interformer_rec.errors import InputError
 
 SAMPLE_ROWS = 50_000  # of the files, at most
@@ -30,7 +30,7 @@ def open_training(config: RunConfig) -> Source:
         raise InputError(
             f"{key} is not set: name the training files in the config, or make up rows with --distribution zipf (or fixed)"
         )
-    return with_candidate_lists(open_source(path, config.data.max_decoded_bytes), config.features)
+    return open_rows(path, config.data, config.features)
 
 
 def sample(source: Source, features: FeatureSchema, most: int) -> pa.Table:

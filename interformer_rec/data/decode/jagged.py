@@ -67,16 +67,19 @@ def pick(values: np.ndarray, rows: Rows) -> np.ndarray:
 
 
 def compact(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The values of all rows end to end, row r being values[starts[r] : starts[r] + lengths[r]]; a view if they lie so."""
+    """The values of all rows end to end, row r being values[starts[r] : starts[r] + lengths[r]]; a view if they lie so.
+
+    Rows may lie in any order, and overlap."""
     if not len(starts):
         return values[:0]
     total = int(lengths.sum())
     if np.array_equal(starts[1:], starts[:-1] + lengths[:-1]):
         return values[int(starts[0]) : int(starts[0]) + total]
-    # A string a row, and one for what lies between it and the next, in turn.
-    bounds = np.stack([starts, starts + lengths], axis=1).reshape(-1)
+    # A string a row, and one for what lies between it and the next, in turn; those are not looked at, and may end before they begin.
+    bounds = np.empty(2 * len(starts) + 2, np.int64)
+    bounds[0], bounds[1:-1:2], bounds[2:-1:2], bounds[-1] = 0, starts, starts + lengths, len(values)
     offsets = pa.py_buffer(bounds * _width(values))
-    return _take(values, offsets, len(bounds) - 1, np.arange(0, len(bounds), 2), total)
+    return _take(values, offsets, len(bounds) - 1, np.arange(1, len(bounds) - 1, 2), total)
 
 
 def _width(values: np.ndarray) -> int:

@@ -30,7 +30,7 @@ def unpacked(source: Source, column: str) -> Source:
 
     Raises InputError unless every file holds the column as a list of structs.
     """
-    if isinstance(source, _Unpacked):
+    if isinstance(source, CandidateLists):
         return source
     for file, schema in zip(source.files, source.schemas, strict=True):
         if column not in schema.names:
@@ -59,7 +59,12 @@ def is_struct_list(type_: pa.DataType) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _Unpacked(Source):
+class CandidateLists(Source):
+    """A source in which the candidates' columns are lists of their own, whatever the files hold."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Unpacked(CandidateLists):
     column: str = ""
     packed: Source | None = None  # the files as they are
 

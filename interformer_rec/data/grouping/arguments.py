@@ -6,7 +6,6 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
-COMMANDS = ("data group", "data ungroup")
 MEMORY = 2.0  # GiB
 
 
@@ -22,6 +21,7 @@ class Columns:
 
 def add_group_arguments(one: argparse.ArgumentParser) -> None:
     """SRC, --by, --out and whose the columns are."""
+    one.set_defaults(given=given)
     _add_source(one, "impression rows: a Parquet file, folder, glob or URI")
     about = "columns that tell requests apart, joined by commas; `time_ms//60000`: that column in units of 60000"
     one.add_argument("--by", metavar="COLUMN[,...]", required=True, help=about)
@@ -33,6 +33,7 @@ def add_group_arguments(one: argparse.ArgumentParser) -> None:
 
 def add_ungroup_arguments(one: argparse.ArgumentParser) -> None:
     """SRC, --out and, for files of others, which columns are lists."""
+    one.set_defaults(given=given)
     _add_source(one, "request rows: a Parquet file, folder, glob or URI")
     _add_candidates(one)
 
@@ -55,3 +56,11 @@ def _add_candidates(one: argparse.ArgumentParser) -> None:
     about = "the candidates' columns, labels too: names or patterns such as 'item_*', joined by commas"
     one.add_argument("--candidates", metavar="COLUMN[,...]", default="", help=about)
     one.add_argument("--config", metavar="CONFIG", help="a run config whose candidates, labels and weight these are")
+
+
+# Command, what its help says first, and what adds its options.
+PARSERS = (
+    ("data group", "Impressions become request rows: lists of candidates.", add_group_arguments),
+    ("data ungroup", "Request rows become impressions.", add_ungroup_arguments),
+)
+COMMANDS = tuple(command for command, _, _ in PARSERS)

@@ -40,10 +40,10 @@ def group(path: str, out: str, by: str, asked: Columns, memory: float = MEMORY) 
 
     Raises InputError for options that cannot be, files that cannot be read, and a request's column that differs in a request.
     """
-    located, source = _opened(path, out)
+    located, source = opened(path, out)
     schema = whole_schema(source)
     key_columns = keys(by, schema.names)
-    chosen = sides(_kept(schema.names, source, located), key_columns, asked)
+    chosen = sides(kept_columns(schema.names, source, located), key_columns, asked)
     made: dict[str, Any] = {}
 
     def fill(fresh: Path) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def group(path: str, out: str, by: str, asked: Columns, memory: float = MEMORY) 
 
 def ungroup(path: str, out: str, asked: Columns, memory: float = MEMORY) -> dict[str, Any]:
     """Write the candidates of request rows as impressions into the folder `out`; what is printed. Raises InputError, as `group`."""
-    located, source = _opened(path, out)
+    located, source = opened(path, out)
     packed, column = set(whole_schema(source).names), structs(asked)
     source = unpacked(source, column) if column is not None else source
     schema = whole_schema(source)
@@ -67,7 +67,7 @@ def ungroup(path: str, out: str, asked: Columns, memory: float = MEMORY) -> dict
         raise InputError(
             f"{path!r} was not written by `interformer data group`, so say which columns are lists of candidates: --candidates or --config"
         )
-    columns = _kept(schema.names, source, located)
+    columns = kept_columns(schema.names, source, located)
     made: dict[str, Any] = {}
 
     def fill(fresh: Path) -> dict[str, Any]:
@@ -79,14 +79,15 @@ def ungroup(path: str, out: str, asked: Columns, memory: float = MEMORY) -> dict
     return made
 
 
-def _opened(path: str, out: str) -> tuple[Located, Source]:
+def opened(path: str, out: str) -> tuple[Located, Source]:
+    """The files of `path`. Raises InputError where `out` is no folder of this machine, lies among them, or they have no row."""
     if "://" in out:
         raise InputError(f"--out {out!r}: this command writes a folder on this machine; copy it from there")
     located = locate(path)
     source = open_files(path, located)
     if not source.rows:
         raise InputError(f"{path!r} has no rows")
-    refuse_written("--out", Storage.open(out), _names(located), {"SRC": path})
+    refuse_written("--out", Storage.open(out), names_of(located), {"SRC": path})
     return located, source
 
 
@@ -94,7 +95,7 @@ def _group(
     located: Located, source: Source, schema: pa.Schema, by: tuple[Key, ...], chosen: Sides, sorter: Engine, fresh: Path
 ) -> dict[str, Any]:
     order = request_order(source, by, sorter)
-    files, begins = Files(fresh, _names(located), chosen.candidates), first_rows(source)
+    files, begins = Files(fresh, names_of(located), chosen.candidates), first_rows(source)
     kept = pa.schema([field for field in schema if field.name in chosen.written])
     most = 0
     try:
@@ -117,7 +118,7 @@ def _group(
         "candidates a request": f"{source.rows / order.requests:.2f} on average, {most} at most",
         "rows with a null key": f"{order.alone} (a request each)",
         "files": f"{files.written} of {len(source.files)}" if files.written < len(source.files) else files.written,
-        **_bytes(source, fresh),
+        **bytes_of(source, fresh),
         "checked": "read again: the same rows" + (", apart from " + ", ".join(chosen.first) if chosen.first else ""),
     }
 
@@ -125,7 +126,7 @@ def _group(
 def _ungroup(
     located: Located, source: Source, columns: list[str], said: tuple[str, ...], sorter: Engine, fresh: Path
 ) -> dict[str, Any]:
-    files, rows = Files(fresh, _names(located), None), 0
+    files, rows = Files(fresh, names_of(located), None), 0
     try:
         for file, table in impressions(source, columns, said):
             files.add(file, table)
@@ -143,7 +144,7 @@ def _ungroup(
         "requests": source.rows,
         "rows": rows,
         "files": files.written,
-        **_bytes(source, fresh),
+        **bytes_of(source, fresh),
         "checked": "read again: the same rows",
     }
 
@@ -177,16 +178,17 @@ def _of(source: Source, row: int, key: Key) -> object:
     return (found if pa.types.is_integer(found.type) else found.cast(pa.int64())).as_py() // key.unit
 
 
-def _names(located: Located) -> list[str]:
+def names_of(located: Located) -> list[str]:
+    """Of the files, below the folder that they have in common."""
     base = located.base.rstrip("/") + "/"
     return [file.removeprefix(base) for file in located.files]
 
 
-def _kept(names: list[str], source: Source, located: Located) -> list[str]:
+def kept_columns(names: list[str], source: Source, located: Located) -> list[str]:
     """Columns without those that only the names of folders below `base` hold: the files written lie in such folders too."""
     below = {
         unquote(part.partition("=")[0])
-        for name in _names(located)
+        for name in names_of(located)
         for part in PurePosixPath(name).parts[:-1]
         if "=" in part
     }
@@ -194,7 +196,8 @@ def _kept(names: list[str], source: Source, located: Located) -> list[str]:
     return [name for name in names if name not in again]
 
 
-def _bytes(source: Source, fresh: Path) -> dict[str, str]:
+def bytes_of(source: Source, fresh: Path) -> dict[str, str]:
+    """Of the files that were there, and of those written; for the screen."""
     before = sum(info.size for info in source.filesystem.get_file_info(list(source.files)))
     after = sum(sizes(fresh).values())
     return {"bytes before": size(before), "bytes after": f"{size(after)} ({after / before:.0%})"}

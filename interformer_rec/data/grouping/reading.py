@@ -27,12 +27,12 @@ def only_in_folders(source: Source) -> frozenset[str]:
     return frozenset(key for keys in source.keys for key in keys if key not in stored)
 
 
-def tables(source: Source, group: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """A row group in tables of at most ROWS rows, in the types of all files together."""
+def tables(source: Source, group: int, columns: Sequence[str], rows: int = ROWS) -> Iterator[pa.Table]:
+    """A row group in tables of at most `rows` rows, in the types of all files together."""
     file = int(source.group_file[group])
     stored = source.columns.stored(file, columns) or source.schemas[file].names[:1]  # rows are counted by a column
     schema = source.columns.fields(columns)
-    for table in source.batches(group, stored, ROWS):
+    for table in source.batches(group, stored, rows):
         if source.columns.uniform:
             yield table.select(list(columns))
         else:

@@ -19,8 +19,8 @@ from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.run import RunConfig
 from interformer_rec.data.decode.arrays import lists
 from interformer_rec.data.decode.kinds import check_kinds
-from interformer_rec.data.files.source import Source, open_source
-from interformer_rec.data.files.struct_lists import with_candidate_lists
+from interformer_rec.data.event_store.joined import open_rows
+from interformer_rec.data.files.source import Source
 from interformer_rec.data.fit import fit
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import json_object
@@ -212,7 +212,7 @@ class _Found:
         key, files = config.data.to_train
         path = redact(str(config.written(tuple(key.split(".")))))
         try:
-            source = with_candidate_lists(open_source(files or "", config.data.max_decoded_bytes), self.features)
+            source = open_rows(files or "", config.data, self.features)
             check_kinds(source, self.features, labels=False)
             if not self.repeats:
                 self.take_repeats(source)

@@ -145,6 +145,7 @@ def _scored(pipeline: Pipeline, data: SkippedRows, columns: list[str]) -> Genera
         for step in pipeline.run(batches, train=False):
             data.add(step.batch)
             table, good = step.cursor
+            table = table.drop_columns(list(data.loader.joined))
             if not table.num_rows:
                 continue
             scores = step.logits.sigmoid().cpu().numpy()[: step.batch.rows]

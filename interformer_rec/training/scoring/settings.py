@@ -11,8 +11,11 @@ from pydantic import ValidationError
 
 from interformer_rec import strict_yaml
 from interformer_rec.config.errors import explain
+from interformer_rec.config.found import with_stores
 from interformer_rec.config.run import RunConfig
 from interformer_rec.errors import InputError
+from interformer_rec.training.folder.located import Located
+from interformer_rec.training.folder.run_folder import attached_config
 
 SETTINGS = (
     "data.on_bad_row",
@@ -21,6 +24,7 @@ SETTINGS = (
     "data.eval_batch_size",
     "data.workers",
     "data.prefetch",
+    "data.events",
     "training.device",
     "training.precision",
 )
@@ -41,4 +45,17 @@ def with_settings(config: RunConfig, pairs: Sequence[str], command: str) -> RunC
         except ValidationError as error:
             raise InputError(f"{command} --set {pair!r} is not valid:\n{explain(error, type(part))}") from None
         config = config.model_copy(update={section: changed})
+    if config.data.events is not None:
+        try:
+            config.data.events.check(config.features)
+        except ValueError as error:
+            raise InputError(f"{command} --set data.events is not valid: {error}") from None
     return config
+
+
+def read_config(located: Located, path: str, pairs: Sequence[str], command: str, trust: bool) -> RunConfig:
+    """The config of the run that the user names with `path`, with `pairs`. Raises InputError where it names stores of histories that are
+    not to be opened, and the user has not named others."""
+    found = located.read(lambda checkpoint: attached_config(checkpoint, trust))
+    named = any(pair.partition("=")[0].strip() == "data.events" for pair in pairs)
+    return with_settings(found if named else with_stores(path, found, trust), pairs, command)

@@ -21,12 +21,12 @@ from interformer_rec.metrics.recalibration import Lines
 from interformer_rec.storage import Storage
 from interformer_rec.training.build import build_parallel, eval_loader
 from interformer_rec.training.folder.located import Located
-from interformer_rec.training.folder.run_folder import attached_config, locate, unpack_features
+from interformer_rec.training.folder.run_folder import locate, unpack_features
 from interformer_rec.training.pipeline import Pipeline
 from interformer_rec.training.scoring.evaluation import evaluate as run_evaluation
 from interformer_rec.training.scoring.evaluation import worse_than_constant
 from interformer_rec.training.scoring.prediction import Output, score_columns, write_scores
-from interformer_rec.training.scoring.settings import with_settings
+from interformer_rec.training.scoring.settings import read_config
 from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.start.same_run import plan_facts, require_same, run_facts
 from interformer_rec.training.start.saved_state import checked_state
@@ -39,7 +39,7 @@ def evaluate(path: str, data: str | None = None, overrides: Sequence[str] = (), 
     (config/found.py).
     """
     located = locate(path, trust)
-    config = with_settings(located.read(lambda found: attached_config(found, trust)), overrides, "evaluate")
+    config = read_config(located, path, overrides, "evaluate", trust)
     if data == "":
         raise InputError("--data is empty: name the files, or leave it out to evaluate on those of the run")
     files = data_to_evaluate(path, config, trust) if data is None else data
@@ -68,7 +68,7 @@ def predict(
     order. A bad row that data.on_bad_row skips is there, its score null.
     """
     located = locate(path, trust)
-    config = with_settings(located.read(lambda found: attached_config(found, trust)), overrides, "predict")
+    config = read_config(located, path, overrides, "predict", trust)
     with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
         source = with_candidate_lists(open_source(data, config.data.max_decoded_bytes), config.features)
         output = Output.find(out)

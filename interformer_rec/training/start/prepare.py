@@ -20,8 +20,9 @@ import torch.distributed as dist
 from interformer_rec import __version__
 from interformer_rec.config import run as run_config
 from interformer_rec.config.run import RunConfig
+from interformer_rec.data.event_store.joined import joined, open_rows
 from interformer_rec.data.files.overlap import refuse_overlap, refuse_within_windows, refuse_written
-from interformer_rec.data.files.source import Source, open_source
+from interformer_rec.data.files.source import Source
 from interformer_rec.data.fit import Fitted, fit
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
@@ -93,7 +94,7 @@ def prepare(
     log = RunLog(folder.path, enabled=env.is_main, total_steps=lambda: position.total_steps)
     poll_seconds = config.training.poll_seconds if config.training.follow else None
     order = Order(config.data, env, log.message, poll_seconds) if config.data.windows is not None else None
-    first = order.first() if order is not None and not saved else None
+    first = joined(order.first(), config.data, config.features) if order is not None and not saved else None
     fitted, features_from = env.on_main(lambda: _fit(config, folder, saved, first, warm))
     fitted = warm.with_moments(fitted) if warm is not None else fitted
     loaders = {"train": train_loader(config, env, fitted)} if order is None else {}
@@ -134,7 +135,8 @@ def _refuse_files(config: RunConfig, folder: RunFolder) -> None:
     """Before anything is read: rows that would be in two data sets, or files of this run that would be taken for rows."""
     judged = {"data.valid": config.data.valid, "data.test": config.data.test}
     key, path = config.data.to_train
-    data = {key: path, **judged}
+    stores = config.data.events.stores if config.data.events is not None else {}
+    data = {key: path, **judged, **{f"data.events.stores.{name}": store for name, store in stores.items()}}
     for written, place, names in folder.parquet_files(config):
         refuse_written(written, place, names, data)
     if config.data.windows is not None:
@@ -177,7 +179,7 @@ def _fit(
         return kept_features(folder, saved)
     if config.data.train is None and first is None:
         raise InputError("data.train is not set: name the training files in the config, or with --set data.train=PATH")
-    source = first or open_source(config.data.train or "", config.data.max_decoded_bytes)
+    source = first or open_rows(config.data.train or "", config.data, config.features)
     begin = warm.growing(config.features) if warm is not None else {}
     return fit(config.features, source, config.data.workers, first is None, begin), None
 

@@ -70,7 +70,7 @@ TABLE = (
         _below(
             "data",
             "valid test batch_size eval_batch_size workers prefetch on_bad_row max_bad_rows max_decoded_bytes "
-            "id_dropout",
+            "id_dropout events.cache",
         ),
         "rows that are left of an epoch are cut into batches anew; best metrics of other validation files are compared with new ones",
     ),
@@ -99,7 +99,14 @@ TABLE = (
     ),
     Row(
         EPOCH,
-        ("seed", "data.train", "data.shuffle_rows", "data.balance"),
+        (
+            "seed",
+            "data.train",
+            "data.shuffle_rows",
+            "data.balance",
+            "data.events",
+            *_below("data.events", "user time stores.*"),
+        ),
         "inside an epoch they say which rows are unread; other paths to the same row groups are fine. More files at an epoch's end: "
         "vocabularies, means and deviations stay those of the first start, so new ids of a vocab table read its unknown row",
     ),

@@ -14,6 +14,7 @@ import numpy as np
 import torch.distributed as dist
 
 from interformer_rec.data.counts import Counts
+from interformer_rec.data.event_store.joined import joined
 from interformer_rec.data.files.source import Source
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.growth.admission import admit, count_window, follow
@@ -83,7 +84,7 @@ class GrowingTables(Hook):
         try:
             counts = count_window(
                 run.config.features,
-                source,
+                joined(source, run.config.data, run.config.features),
                 run.config.data.workers,
                 (run.env.rank, run.env.world_size),
                 lambda: run.at("counting the ids of a window"),

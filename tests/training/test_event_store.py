@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,9 @@ from interformer_rec.storage import Storage
 from interformer_rec.training import run
 from interformer_rec.training.scoring import trained
 from tests.data.event_store import samples
+from tests.forked import begin
 from tests.training.runs import SMALL, records
+from tests.training.windows.test_follow import LATE, saved, until, windows
 
 GIVEN = ["seen_item", "seen_shop", "seen_at", "bought_item"]
 
@@ -120,38 +124,50 @@ def test_a_run_over_windows_is_that_of_rows_with_histories_in_them(load: Load, d
     assert weights(tmp_path / "plain") == weights(tmp_path / "fat") and len(records(tmp_path / "plain", "window")) == 2
 
 
-def test_a_store_that_grows_is_read_anew_for_the_next_window(load: Load, data: Path, tmp_path: Path) -> None:
+def test_a_run_that_follows_reads_events_that_came_before_the_next_window(
+    load: Load, data: Path, tmp_path: Path
+) -> None:
     """Window 2 has the events that came after window 1 was trained on, and window 1 what it had."""
     stores = {name: tmp_path / "growing" / name for name in samples.STORED}
     for name, store in stores.items():
         shutil.copytree(data / name, store)
-    for form in ("fat", "plain"):
-        shutil.copytree(data / form / "windows" / "day=1", tmp_path / f"{form}-windows" / "day=1")
+    days = {form: tmp_path / f"{form}-windows" for form in ("fat", "plain")}
+    for form, place in days.items():
+        shutil.copytree(data / form / "windows" / "day=1", place / "day=1")
+        (place / "day=1" / "_SUCCESS").touch()
     paths = ", ".join(f"{name}: {store}" for name, store in stores.items())
     events = f"data.events={{user: user, time: at, cache: {tmp_path}/cache, stores: {{{paths}}}}}"
-    asked = ["data.train=null", "data.valid=null", "training.epochs=1"]
-
-    def go_on(form: str, resume: bool) -> None:
-        place = f"data.windows.path={tmp_path}/{form}-windows"
-        assert run.train(load(form, *asked, place, *([events] if form == "plain" else [])), resume=resume) == 0
-
-    go_on("plain", resume=False)
+    asked = [
+        "data.train=null",
+        "data.valid=null",
+        "training.epochs=1",
+        "data.windows.marker=_SUCCESS",
+        "training.poll_seconds=0.1",
+    ]
+    config_ = load("plain", *asked, f"data.windows.path={days['plain']}", events, "training.stop_seconds=60")
+    path, folder = tmp_path / "follow.yaml", tmp_path / "plain"
+    path.write_text(config.to_yaml(config_), encoding="utf-8")
+    process = begin("train", path, "--follow")
+    until(lambda: windows(folder) == ["=1"] and saved(folder, 3))
     grown = {}
     for name, store in stores.items():
         table = pa.concat_tables([pq.read_table(file) for file in sorted(store.glob("*.parquet"))])
         later = table.set_column(1, "at", pa.array(np.asarray(table["at"]) + 100))
         grown[name] = pa.concat_tables([table, later])
-        samples.write_store(store, grown[name])
+        samples.write_store(store / "later", later)  # its name comes after those of the files that are there
     rows = pq.read_table(data / "plain" / "windows" / "day=2" / "a.parquet", partitioning=None)
     times = [None if at is None else at + 100 for at in rows["at"].to_pylist()]
     rows = rows.set_column(1, "at", pa.array(times, pa.int64()))
     for form, table in {"fat": samples.with_histories(rows, grown, samples.MOST), "plain": rows}.items():
-        (tmp_path / f"{form}-windows" / "day=2").mkdir()
-        pq.write_table(table, tmp_path / f"{form}-windows" / "day=2" / "a.parquet", row_group_size=90)
-    go_on("plain", resume=True)
-    go_on("fat", resume=False)
-    assert losses(tmp_path / "plain", "window") == losses(tmp_path / "fat", "window")
-    assert len(records(tmp_path / "plain", "window")) == 2
+        (days[form] / "day=2").mkdir()
+        pq.write_table(table, days[form] / "day=2" / "a.parquet", row_group_size=90)
+        (days[form] / "day=2" / "_SUCCESS").touch()
+    until(lambda: windows(folder) == ["=1", "=2"] and saved(folder, 6))
+    os.kill(process.pid, signal.SIGTERM)  # type: ignore[arg-type]
+    process.join(LATE)
+    assert process.exitcode == 128 + signal.SIGTERM
+    assert run.train(load("fat", *asked, f"data.windows.path={days['fat']}")) == 0
+    assert losses(folder, "window") == losses(tmp_path / "fat", "window")
     assert len(list((tmp_path / "cache").glob("*-*"))) == 4  # two versions of each store
 
 

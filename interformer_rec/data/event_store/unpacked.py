@@ -20,18 +20,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from interformer_rec.data.decode.arrays import Mask, flat
+from interformer_rec.data.decode.arrays import Mask, flat, joined
 from interformer_rec.data.decode.id_values import NULL_KIND, id_kind, strings
-from interformer_rec.data.event_store.keys import time_keys, user_keys
+from interformer_rec.data.event_store.keys import time_keys
+from interformer_rec.data.event_store.users import Places, users_of
 from interformer_rec.data.files.source import Source
 from interformer_rec.data.files.unify import bare
-from interformer_rec.data.grouping.reading import where
 from interformer_rec.errors import InputError
 
 FORMAT = 1
 KEPT = 2  # versions of a store that stay in the cache
 FACTS = "facts.json"  # written last
-ORDER = "A user's events must lie side by side in one store, oldest first: write it with `interformer data events`"
 
 
 @dataclass(frozen=True)
@@ -147,29 +146,21 @@ def _bytes(source: Source, columns: tuple[str, ...]) -> int:
 
 
 def _write(source: Source, user: str, time: str, columns: tuple[str, ...], folder: Path) -> None:
-    """One pass, a row group at a time."""
+    """Two passes, a row group at a time: where each user's events lie, then the events to their places."""
     schema = source.require((user, time, *columns))
+    users = users_of(source, user, time)
+    for name, array in (("users", users.keys), ("begins", users.begins), ("ends", users.ends)):
+        np.save(folder / f"{name}.npy", array)
     times = _array(folder / "times.npy", source.rows, np.dtype(np.int64))
     writers = [_Column(folder, i, source.rows, name, schema.field(name).type) for i, name in enumerate(columns)]
-    runs, at = _Runs(source), 0
+    at = 0
     for group in range(len(source.group_rows)):
-        table = source.read([group], tuple(dict.fromkeys((user, time, *columns))), strings=True)
-        keys, unknown = user_keys(table[user])
-        when, timeless = time_keys(table[time])
-        for column, mask in ((user, unknown), (time, timeless)):
-            if mask is not None and mask.any():
-                row = at + int(np.argmax(mask))
-                raise InputError(
-                    f"an event without {column!r}: {where(source, row)}. Leave such events out of the store"
-                )
-        runs.add(keys, when)
-        times[at : at + len(when)] = when
+        table = source.read([group], tuple(dict.fromkeys((time, *columns))), strings=True)
+        places = users.places(at, at + len(table))
+        times[places] = time_keys(table[time])[0]
         for writer in writers:
-            writer.add(at, table[writer.name])
-        at += len(when)
-    users, begins, ends = runs.done()
-    for name, array in (("users", users), ("begins", begins), ("ends", ends)):
-        np.save(folder / f"{name}.npy", array)
+            writer.add(places, table[writer.name])
+        at += len(table)
     for writer in writers:
         writer.close()
     (folder / FACTS).write_text(json.dumps({"events": source.rows, "columns": columns}), encoding="utf-8")
@@ -183,47 +174,6 @@ def _array(path: Path, size: int, type_: np.dtype) -> np.ndarray:
     return np.lib.format.open_memmap(path, "w+", type_, (size,))
 
 
-class _Runs:
-    """Where each user's events begin and end, over row groups that follow each other."""
-
-    def __init__(self, source: Source) -> None:
-        self._source, self._at = source, 0
-        self._keys: list[np.ndarray] = []
-        self._begins: list[np.ndarray] = []
-        self._last: tuple[int, int] | None = None  # user and time of the last event
-
-    def add(self, keys: np.ndarray, times: np.ndarray) -> None:
-        """Of a row group's events. Raises InputError where a user's events are not oldest first."""
-        if not len(keys):
-            return
-        new = np.append(self._last is None or keys[0] != self._last[0], keys[1:] != keys[:-1])
-        earlier = np.append(self._last is not None and times[0] < self._last[1], times[1:] < times[:-1])
-        if (wrong := earlier & ~new).any():
-            place = self._at + int(np.argmax(wrong))
-            raise InputError(
-                f"an event that is older than the one before it, of the same user: {where(self._source, place)}. {ORDER}"
-            )
-        first = np.flatnonzero(new)
-        self._keys.append(keys[first])
-        self._begins.append(first + self._at)
-        self._last, self._at = (int(keys[-1]), int(times[-1])), self._at + len(keys)
-
-    def done(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Users, rising, and where the events of each begin and end. Raises InputError for a user who is there twice."""
-        empty = [np.zeros(0, np.int64)]
-        keys, begins = np.concatenate([*empty, *self._keys]), np.concatenate([*empty, *self._begins])
-        ends = np.append(begins[1:], self._at) if len(begins) else begins
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        again = np.flatnonzero(keys[1:] == keys[:-1])
-        if len(again):
-            place = int(begins[order[again[0] + 1]])
-            raise InputError(
-                f"events of a user whose others do not lie beside them: {where(self._source, place)}. {ORDER}"
-            )
-        return keys, begins[order], ends[order]
-
-
 class _Column:
     """The file, or files, of a column."""
 
@@ -235,31 +185,33 @@ class _Column:
         self._values = _array(folder / f"values{number}.npy", size, np.dtype(self._storage.to_pandas_dtype()))
         self._nulls: np.ndarray | None = None
 
-    def add(self, at: int, column: pa.ChunkedArray) -> None:
-        """Events from place `at` on. Raises InputError for what is no id."""
+    def add(self, places: Places, column: pa.ChunkedArray) -> None:
+        """Put events into their places. Raises InputError for what is no id."""
         if self._places is not None:
-            self._strings(at, column)
+            self._put(places, *self._strings(column))
             return
         plain = column.cast(bare(column.type)) if column.type != bare(column.type) else column
         values, null = flat(plain.cast(self._type).cast(self._storage))
-        self._put(at, values, null)
+        self._put(places, values, null)
 
-    def _strings(self, at: int, column: pa.ChunkedArray) -> None:
+    def _strings(self, column: pa.ChunkedArray) -> tuple[np.ndarray, Mask]:
+        """Places in the dictionary, which grows."""
         assert self._places is not None
+        parts, nulls = [np.zeros(0, np.int32)], []
         for distinct, indices, null, wrong in strings(column):
             if wrong is not None and wrong.any():
                 raise InputError(f"column {self.name!r} of the events holds an id that is not valid UTF-8")
             known = [self._places.setdefault(text, len(self._places)) for text in distinct.to_pylist()]
-            values = np.array([*known, 0], np.int32).take(indices)
-            self._put(at, values, null)
-            at += len(indices)
+            parts.append(np.array([*known, 0], np.int32).take(indices))
+            nulls.append((null, len(indices)))
+        return np.concatenate(parts), joined(nulls)
 
-    def _put(self, at: int, values: np.ndarray, null: Mask) -> None:
-        self._values[at : at + len(values)] = values
+    def _put(self, places: Places, values: np.ndarray, null: Mask) -> None:
+        self._values[places] = values
         if null is not None and null.any():
             if self._nulls is None:
                 self._nulls = _array(self._folder / f"nulls{self._number}.npy", self._size, np.dtype(bool))
-            self._nulls[at : at + len(values)] = null
+            self._nulls[places] = null
 
     def close(self) -> None:
         """Write the dictionary."""

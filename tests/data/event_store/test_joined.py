@@ -235,13 +235,29 @@ def test_a_store_out_of_order_is_named(both, tmp_path):
     assert "events.parquet" in said and "row" in said and "interformer data events" in said
 
 
-def test_a_user_in_two_places_is_named(both, tmp_path):
-    one = both.stores["bought"].sort_by("at").filter(pc.equal(both.stores["bought"].sort_by("at")["user"], 4))
-    other = one.set_column(0, "user", pa.array([11] * len(one)))
-    late = one.set_column(1, "at", pc.add(one["at"], 1000))
-    pq.write_table(pa.concat_tables([one, other, late]), tmp_path / "events.parquet")
+@pytest.mark.parametrize("days", [2, 7])
+def test_a_store_may_be_a_file_a_day(both, tmp_path, days):
+    """A user's events lie in several files then."""
+    paths = {}
+    for name, table in both.stores.items():
+        for day, end in enumerate(np.linspace(0, CLOCK, days + 1)[1:]):
+            begin = CLOCK / days * day
+            inside = pc.and_(pc.greater_equal(table["at"], begin), pc.less(table["at"], end))
+            samples.write_store(tmp_path / name / f"day={day}", table.filter(inside), group=17)
+        paths[name] = str(tmp_path / name)
+    columns = ("seen_item", "seen_shop", "seen_at", "bought_item")
+    data = [DataConfig.model_validate({"events": events}) for events in (both.events, {**both.events, "stores": paths})]
+    whole, daily = (open_rows(both.plain, one, features()) for one in data)
+    groups = list(range(len(whole.group_rows)))
+    assert daily.read(groups, columns).to_pydict() == whole.read(groups, columns).to_pydict()
+
+
+def test_an_event_that_is_older_than_those_of_an_earlier_file_is_named(both, tmp_path):
+    table = both.stores["bought"]
+    samples.write_store(tmp_path / "day=1", table)
+    samples.write_store(tmp_path / "day=2", table.slice(0, 1))
     said = joined_error(both, stores={**both.events["stores"], "bought": str(tmp_path)})
-    assert f"row {2 * len(one)} of the file" in said and "do not lie beside" in said
+    assert "day=2/events-" in said and "older than one of the same user before it" in said
 
 
 def test_kinds_that_cannot_be_compared_are_refused(both, tmp_path):

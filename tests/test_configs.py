@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from interformer_rec.config.difference import differences
 from interformer_rec.config.run import load, to_yaml
 from interformer_rec.data.recipes import synthetic
 
@@ -34,6 +35,13 @@ def test_kuairand_reads_the_folder_of_the_environment_and_no_feedback() -> None:
     assert not {"is_like", "long_view", "time_ms"} & set(config.features.columns())
     shared = {lookup.key for lookup in config.features.jagged_lookups if "." not in lookup.key}
     assert shared == {"video_id", "author_id", "tags"}  # candidate and histories: one table each
+
+
+def test_kuairand_is_read_as_requests_as_it_is_as_impressions() -> None:
+    """But for where the files are, and what saves work."""
+    impressions, requests = load(CONFIGS / "kuairand_pure.yaml"), load(CONFIGS / "kuairand_pure_requests.yaml")
+    found = {one.key for one in differences(impressions, requests)}
+    assert found == {"name", "data.train", "data.valid", "features.request", "model.split"}
 
 
 def test_ml_100k_does_not_read_its_rating_or_time() -> None:

@@ -57,15 +57,21 @@ def build(
     env: Environment, default: str = "auto", kind: str = "rowwise_adagrad", ema: float | None = None, **wishes: str
 ) -> Parallel:
     """Tiny, parallel."""
+    return built(env, ShardingConfig(default=default, tables=wishes), EmbeddingOptimizer(kind=kind, lr=0.1), ema)
+
+
+def built(
+    env: Environment, sharding: ShardingConfig, embedding: EmbeddingOptimizer, ema: float | None = None
+) -> Parallel:
+    """Tiny, parallel, with any options of `sharding:`."""
     torch.manual_seed(5)
-    model, sharding = Tiny(), ShardingConfig(default=default, tables=wishes)
-    plan = torchrec_plan(model, env, batch_size=8, sharding=sharding)
+    model = Tiny()
     return parallelize(
         model,
         env,
-        plan=plan,
+        plan=torchrec_plan(model, env, batch_size=8, sharding=sharding),
         sharding=sharding,
-        optimizer=OptimizerConfig(dense=DenseOptimizer(ema=ema), embedding=EmbeddingOptimizer(kind=kind, lr=0.1)),
+        optimizer=OptimizerConfig(dense=DenseOptimizer(ema=ema), embedding=embedding),
         rate=LearningRate(Schedule(), lambda: 100, True),
         seed=5,
         table_std=dict.fromkeys(ROWS, 0.5),

@@ -7,13 +7,10 @@ import pytest
 import torch
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from interformer_rec.config.optimizer import EmbeddingOptimizer, OptimizerConfig, Schedule
+from interformer_rec.config.optimizer import EmbeddingOptimizer
 from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.lookup.communication import codecs
-from interformer_rec.distributed.optimizer import LearningRate
-from interformer_rec.distributed.parallelize import parallelize
-from interformer_rec.planning.torchrec_plan import torchrec_plan
-from tests.distributed.tiny import ROWS, Tiny, train, whole_state
+from tests.distributed.tiny import ROWS, built, train, whole_state
 from tests.launch import on_one, on_ranks
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -24,19 +21,8 @@ LONG = 1 + 2.0**-12  # one in both 16-bit types
 
 
 def build(env, precision: str, plan: str = "table_wise", lr: float = 0.1):
-    torch.manual_seed(5)
-    model, sharding = Tiny(), ShardingConfig(default=plan, communication=precision)
-    plan = torchrec_plan(model, env, batch_size=8, sharding=sharding)
-    return parallelize(
-        model,
-        env,
-        plan=plan,
-        sharding=sharding,
-        optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(kind="sgd", lr=lr)),
-        rate=LearningRate(Schedule(), lambda: 100, True),
-        seed=5,
-        table_std=dict.fromkeys(ROWS, 0.5),
-    )
+    sharding = ShardingConfig(default=plan, communication=precision)
+    return built(env, sharding, EmbeddingOptimizer(kind="sgd", lr=lr))
 
 
 def step(env, precision: str, plan: str, gradient: float, lr: float):

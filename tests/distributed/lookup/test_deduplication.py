@@ -11,18 +11,15 @@ import torch
 
 from interformer_rec.checkpoint.touched_rows import TouchedRows
 from interformer_rec.config import run as config
-from interformer_rec.config.optimizer import EmbeddingOptimizer, OptimizerConfig, Schedule
+from interformer_rec.config.optimizer import EmbeddingOptimizer
 from interformer_rec.config.run import RunConfig, ShardingConfig
 from interformer_rec.data.fit import fit
 from interformer_rec.data.recipes.catalog import prepare
 from interformer_rec.distributed.lookup.deduplication import OPERATOR, enable_on_cpu, unique_ids
 from interformer_rec.distributed.lookup.tables import local_shards, lookup_kernels
-from interformer_rec.distributed.optimizer import LearningRate
-from interformer_rec.distributed.parallelize import parallelize
-from interformer_rec.planning.torchrec_plan import torchrec_plan
 from interformer_rec.training.build import build_parallel, train_loader
 from interformer_rec.training.pipeline import Pipeline
-from tests.distributed.tiny import ROWS, Tiny, train, whole_state
+from tests.distributed.tiny import built, train, whole_state
 from tests.launch import on_one, on_ranks
 
 PLANS = ("table_wise", "row_wise", "column_wise")
@@ -75,19 +72,8 @@ def test_it_is_what_fbgemm_calls():
 
 
 def build(env, plan: str, kind: str, deduplicate: bool | None):
-    torch.manual_seed(5)
-    model, sharding = Tiny(), ShardingConfig(default=plan, deduplicate=deduplicate)
-    plan = torchrec_plan(model, env, batch_size=8, sharding=sharding)
-    return parallelize(
-        model,
-        env,
-        plan=plan,
-        sharding=sharding,
-        optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(kind=kind, lr=0.1)),
-        rate=LearningRate(Schedule(), lambda: 100, True),
-        seed=5,
-        table_std=dict.fromkeys(ROWS, 0.5),
-    )
+    sharding = ShardingConfig(default=plan, deduplicate=deduplicate)
+    return built(env, sharding, EmbeddingOptimizer(kind=kind, lr=0.1))
 
 
 def marked(touched: TouchedRows, parallel) -> dict:

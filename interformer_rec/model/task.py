@@ -97,12 +97,23 @@ class RequestTask(CTRTask):
 
     def dense_part(self, batch: Batch, embedded: Embedded) -> tuple[Tensor, Tensor]:
         """As CTRTask's."""
-        if self.expand is None:
-            output = self.model(batch.dense, embedded, batch.request_of, batch.requests)
-        else:
-            rows = self.expand(batch.dense, embedded, batch.request_of)
-            output = self.model(rows[0], rows[1])
+        output = of_requests(self.model, self.expand, batch.dense, embedded, batch.request_of, batch.requests)
         return self.loss(output, batch.labels, batch.weights, batch.loss_rows, batch.groups)
+
+
+def of_requests(
+    model: nn.Module,
+    expand: Expand | None,
+    dense: Tensor,
+    embedded: Embedded,
+    request_of: Tensor | None,
+    requests: int,
+) -> Tensor:
+    """The model's output for candidates of requests; `expand` is expand_of its config."""
+    if expand is None:
+        return model(dense, embedded, request_of, requests)
+    rows = expand(dense, embedded, request_of)
+    return model(rows[0], rows[1])
 
 
 def build_task(

@@ -25,7 +25,7 @@ from interformer_rec.model.build import build_model
 from interformer_rec.model.embedding.embedded import Embedded, table_dims
 from interformer_rec.model.embedding.lookup import Assemble
 from interformer_rec.model.embedding.requests import Expand
-from interformer_rec.model.task import WeightedBCE, expand_of
+from interformer_rec.model.task import WeightedBCE, expand_of, of_requests
 from interformer_rec.planning.cost.counter import (
     SEQUENCES,
     Blocks,
@@ -204,9 +204,7 @@ class DenseCosts:
         """As the task calls the model."""
         if request_of is None:
             return self._model(dense, embedded)
-        if self._expand is None:
-            return self._model(dense, embedded, request_of, self._requests(len(dense)))
-        return self._model(*self._expand(dense, embedded, request_of))
+        return of_requests(self._model, self._expand, dense, embedded, request_of, self._requests(len(dense)))
 
     @cached_property
     def _expand(self) -> Expand | None:

@@ -21,9 +21,9 @@ def of_requests() -> FeatureSchema:
     return FeatureSchema.model_validate({**of_impressions().model_dump(), "request": {"candidates": CANDIDATES}})
 
 
-def requests(random: np.random.Generator, rows: int, most: int = 4) -> pa.Table:
-    """Requests of 0 to `most` candidates; nulls wherever the schema allows them."""
-    counts = random.integers(0, most + 1, rows)
+def requests(random: np.random.Generator, rows: int, most: int = 4, counts: np.ndarray | None = None) -> pa.Table:
+    """Requests of 0 to `most` candidates, or of so many each (`counts`); nulls wherever the schema allows them."""
+    counts = random.integers(0, most + 1, rows) if counts is None else counts
 
     def some(values: list, size: int, null: bool = True) -> list:
         drawn = [values[place] for place in random.integers(0, len(values), size)]

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch.distributed as dist
 
@@ -10,6 +11,7 @@ from interformer_rec.config import run as config
 from interformer_rec.data.fit import fit
 from interformer_rec.training.build import build_parallel
 from interformer_rec.training.pipeline import Pipeline
+from tests.data import request_samples
 from tests.data.samples import loader_of
 from tests.distributed.tiny import whole_state
 from tests.launch import on_one, on_ranks
@@ -71,3 +73,32 @@ def test_two_ranks_train_as_one(one, small, plan, microbatches):
         for name, array in one[part].items():
             np.testing.assert_allclose(two[part][name], array, atol=1e-5, err_msg=name)
     assert one[1][-1] < one[1][0]
+
+
+def test_requests_on_two_ranks_train_as_impressions_on_one(tmp_path):
+    """Batches and ranks divide requests, some of them larger than a batch."""
+    random = np.random.default_rng(8)
+    counts = random.permutation(np.r_[random.integers(0, 6, 150), 0, 40, 90, 170])
+    table = request_samples.requests(random, len(counts), counts=counts)
+    schemas = {"requests": request_samples.of_requests(), "impressions": request_samples.of_impressions()}
+    pq.write_table(table, tmp_path / "requests.parquet", row_group_size=40)
+    pq.write_table(request_samples.impressions(table, schemas["requests"]), tmp_path / "impressions.parquet")
+    found = {}
+    for form, features in schemas.items():
+        tree = {
+            "name": form,
+            "data": {"train": str(tmp_path / f"{form}.parquet")},
+            "features": features.model_dump(mode="json", exclude_defaults=True),
+            "model": {"split": True, "d": 8, "embedding_dim": 32, "layers": 2, "dropout": 0.0},
+            "sharding": {"default": "row_wise"},
+            "optimizer": {"embedding": {"l2": 0.01}, "dense": {"clip_norm": 1.0, "eps": 1e-4}},
+            "training": {"out": str(tmp_path / "run"), "device": "cpu"},
+        }
+        found[form] = config.parse(tree, form)
+    one, two = on_one(train, found["impressions"]), on_ranks(2, train, found["requests"])[0]
+    np.testing.assert_allclose(two[1], one[1], atol=1e-5)
+    for part in (2, 3):
+        for name, array in one[part].items():
+            np.testing.assert_allclose(two[part][name], array, atol=1e-5, err_msg=name)
+    first, last = np.mean(one[1][:10]), np.mean(one[1][-10:])  # the same ten batches
+    assert last < first

@@ -4,7 +4,14 @@ import pytest
 
 from interformer_rec import strict_yaml
 from interformer_rec.config import run as config
-from interformer_rec.config.found import at_home, data_to_evaluate, is_local, require_open, run_folder_config
+from interformer_rec.config.found import (
+    at_home,
+    data_to_evaluate,
+    is_local,
+    require_open,
+    run_folder_config,
+    with_stores,
+)
 from interformer_rec.errors import InputError
 from interformer_rec.storage import Storage
 
@@ -101,6 +108,54 @@ def test_a_number_of_the_environment_needs_the_user(run):
 def test_what_is_not_to_be_opened_is_left_out(run, tmp_path):
     found = at_home(run_folder_config(run(), trust=False), str(tmp_path))
     assert (found.data.train, found.data.test, found.run_dir) == (None, "data/test.parquet", tmp_path)
+
+
+def with_events(run, store: str, tmp_path) -> str:
+    """A run folder whose config names a store."""
+    path = run()
+    tree = strict_yaml.read(f"{path}/config.yaml", "config")
+    tree["data"]["events"] = {"user": "user", "time": "at", "stores": {"seen": store}, "cache": "/anywhere"}
+    tree["features"]["tables"]["item"] = {}
+    tree["features"]["sequences"] = [{"name": "seen", "max_length": 3, "columns": ["item"]}]
+    (tmp_path / "config.yaml").write_text(strict_yaml.dump(tree))
+    return path
+
+
+def test_a_store_on_this_machine_is_opened_and_unpacked_where_this_machine_does_so(run, tmp_path):
+    path = with_events(run, "stores/seen", tmp_path)
+    found = run_folder_config(path, trust=False)
+    assert with_stores(path, found, trust=False).data.events.stores == {"seen": "stores/seen"}
+    assert with_stores(path, found, trust=False).data.events.cache is None
+    assert with_stores(path, found, trust=True) is found
+    assert at_home(found, path).data.events is not None
+
+
+@pytest.mark.parametrize(
+    "store, message",
+    [
+        (
+            "s3://bucket/x",
+            r"data.events.stores.seen of run .* a place beyond this machine .*--set data.events=.*--trust-run",
+        ),
+        ("${SECRET}/x", r"not filled in from the environment.*--trust-run, with SECRET set as in training"),
+    ],
+)
+def test_other_stores_of_a_run_wait(run, tmp_path, store, message):
+    path = with_events(run, store, tmp_path)
+    found = run_folder_config(path, trust=False)
+    with pytest.raises(InputError, match=message):
+        with_stores(path, found, trust=False)
+    assert at_home(found, path).data.events is None
+    own = run_folder_config(path, trust=True)
+    assert own.data.events.stores["seen"] == store.replace("${SECRET}", "topsecret")
+
+
+def test_stores_that_only_a_checkpoint_names_are_not_opened(run, tmp_path):
+    found = run_folder_config(with_events(run, "stores/seen", tmp_path), trust=False)
+    with pytest.raises(
+        InputError, match=r"only the checkpoint or a run in a store names.*--set data.events=.*--trust-run"
+    ):
+        with_stores(str(tmp_path / "checkpoints" / "step-1"), found, trust=False)
 
 
 @pytest.mark.parametrize("path", ["a/b", "/a", "file:///a", "~/a", "a*/?.parquet"])

@@ -80,7 +80,16 @@ def unpack(source: Source, user: str, time: str, columns: tuple[str, ...], cache
 
 @functools.lru_cache(maxsize=16)
 def opened(folder: Path) -> Unpacked:
-    """The arrays of a folder that `unpack` has made."""
+    """The arrays of a folder that `unpack` has made. Raises InputError for one that is damaged."""
+    try:
+        return _opened(folder)
+    except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
+        raise InputError(
+            f"cannot read the unpacked events in {str(folder)!r}: {error}. Delete that folder: it is made anew"
+        ) from None
+
+
+def _opened(folder: Path) -> Unpacked:
     facts = json.loads((folder / FACTS).read_bytes())
 
     def mapped(name: str) -> np.ndarray:
@@ -171,7 +180,10 @@ def _array(path: Path, size: int, type_: np.dtype) -> np.ndarray:
     if not size:  # nothing can be mapped
         np.save(path, np.zeros(0, type_))
         return np.zeros(0, type_)
-    return np.lib.format.open_memmap(path, "w+", type_, (size,))
+    array = np.lib.format.open_memmap(path, "w+", type_, (size,))
+    with open(path, "r+b") as file:  # takes the room now: a map of a file that finds none ends the process
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 class _Column:

@@ -35,6 +35,13 @@ class EventsConfig(Strict):
         description="history of features.sequences -> its events, as `interformer data events` writes them: {clicks: PATH}; its columns, "
         "and its timestamp, are then not in the rows",
     )
+    delay: float = Field(
+        0.0,
+        ge=0,
+        le=1e15,
+        description="how long after an event a server has it: a row's history ends so much before the row, in seconds; of an integer time "
+        "in its unit",
+    )
     cache: Location | None = Field(
         None,
         description="folder on this machine for the stores as they are read, which its ranks share; null: one in the system's folder for "

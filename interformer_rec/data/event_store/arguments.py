@@ -18,6 +18,7 @@ class Asked:
     columns: str = ""  # NAME or NEW=OLD, joined by commas; "": all others
     event_time: str | None = None  # rows with histories in them: the list column with the events' times
     rows: str | None = None  # then: where the rows without the lists go
+    delay: float = 0.0  # then: how much earlier than its row a history ends
 
 
 def add_events_arguments(one: argparse.ArgumentParser) -> None:
@@ -33,13 +34,15 @@ def add_events_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--event-time", metavar="COLUMN", help=about)
     one.add_argument("--out", metavar="DIR", required=True, help="the folder to write")
     one.add_argument("--rows", metavar="DIR", help="with --event-time: the folder for the rows without the lists")
+    about = "with --event-time: how much before its row a history ends (data.events.delay), in seconds or an integer time's unit"
+    one.add_argument("--delay", metavar="TIME", type=float, default=0.0, help=about)
     about = f"what sorting and checking may take, in GiB ({MEMORY:g}); the rest goes to disk beside --out"
     one.add_argument("--memory", metavar="GIB", type=float, default=MEMORY, help=about)
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
     """What `events` takes beside the two places."""
-    names = ("user", "time", "columns", "event_time", "rows")
+    names = ("user", "time", "columns", "event_time", "rows", "delay")
     return {"asked": Asked(**{name: getattr(args, name) for name in names}), "memory": args.memory}
 
 

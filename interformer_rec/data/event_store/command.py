@@ -111,7 +111,7 @@ class _Store:
 
     def _history(self, written: Source, timestamp: str | None) -> History:
         asked, cache = self._asked, str(self._sorter.folder / "unpacked")
-        return History("", written, asked.user, asked.time, tuple(self._columns), timestamp, EVERY, cache)
+        return History("", written, asked.user, asked.time, tuple(self._columns), timestamp, EVERY, cache, asked.delay)
 
     def _events(self) -> Iterator[pa.Table]:
         """In plain types. Raises InputError for an event without a user or a time."""

@@ -26,7 +26,8 @@ from interformer_rec.errors import InputError
 
 ROWS = 1_024  # read at a time: with long histories these are many events
 CURE = (
-    "Rows whose histories end earlier, or leave events out, cannot be joined: make the store of the events' own files"
+    "Do all histories end some time before their rows? Then say how long: --delay. Histories that leave events out cannot be joined: make "
+    "the store of the events' own files"
 )
 
 

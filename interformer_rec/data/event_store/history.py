@@ -20,6 +20,9 @@ from interformer_rec.data.files.source import Source
 from interformer_rec.data.files.unify import bare
 from interformer_rec.errors import InputError
 
+MICROSECONDS = 1_000_000
+LEAST = -(2**63)
+
 
 class Found(NamedTuple):
     """Of every row: its events are those from `starts` on, in the store's order."""
@@ -41,6 +44,7 @@ class History:
     timestamp: str | None  # what rows call the events' times
     most: int  # newest events of a row
     cache: str | None
+    delay: float = 0.0  # between an event and the first row that has it; seconds, or the unit of an integer time
     _open: list[Unpacked] = field(default_factory=list, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -67,6 +71,10 @@ class History:
 
     def require(self, rows: Source) -> None:
         """Raises InputError unless users and times of rows and events can be compared."""
+        if self.delay % 1 and pa.types.is_integer(bare(self.source.require((self.time,)).field(self.time).type)):
+            raise InputError(
+                f"data.events.delay is {self.delay:g}, and column {self.time!r} holds integers: it must be a whole number of their unit"
+            )
         for column, kinds in ((self.user, USERS), (self.time, TIMES)):
             mine, theirs = (one.require((column,)).field(column).type for one in (self.source, rows))
             kind = id_kind(mine)
@@ -80,8 +88,14 @@ class History:
                     f"(data.events.stores.{self.name}): nothing would be found. Write both as {kind}s"
                 )
 
+    @property
+    def _delay(self) -> int:
+        """In the numbers that times are compared by."""
+        integers = pa.types.is_integer(bare(self.source.require((self.time,)).field(self.time).type))
+        return round(self.delay if integers else self.delay * MICROSECONDS)
+
     def find(self, users: np.ndarray, times: np.ndarray, given: np.ndarray) -> Found:
-        """The newest events before each row; `given` (rows,) bool: rows that have a user and a time."""
+        """The newest events of each row, `delay` before it; `given` (rows,) bool: rows that have a user and a time."""
         events = self.events()
         if not len(events.users):
             nothing = np.zeros(len(users), np.int64)
@@ -89,7 +103,7 @@ class History:
         place = np.minimum(np.searchsorted(events.users, users), len(events.users) - 1)
         known = given & (events.users[place] == users)
         begins, ends = (np.where(known, edges[place], 0) for edges in (events.begins, events.ends))
-        ends = first_not_before(events.times, begins, ends, times)
+        ends = first_not_before(events.times, begins, ends, np.maximum(times, LEAST + self._delay) - self._delay)
         lengths = np.minimum(ends - begins, self.most)
         return Found(ends - lengths, lengths, known)
 

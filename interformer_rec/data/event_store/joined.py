@@ -131,6 +131,7 @@ def joined(rows: Source, data: DataConfig, features: FeatureSchema) -> Source:
             group.timestamp,
             group.max_length,
             data.events.cache,
+            data.events.delay,
         )
         history.require(rows)
         _refuse_both(history, rows)

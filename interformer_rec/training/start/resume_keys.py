@@ -105,7 +105,7 @@ TABLE = (
             "data.shuffle_rows",
             "data.balance",
             "data.events",
-            *_below("data.events", "user time stores.*"),
+            *_below("data.events", "user time stores.* delay"),
         ),
         "inside an epoch they say which rows are unread; other paths to the same row groups are fine. More files at an epoch's end: "
         "vocabularies, means and deviations stay those of the first start, so new ids of a vocab table read its unknown row",

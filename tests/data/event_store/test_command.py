@@ -98,6 +98,17 @@ def test_a_history_with_an_event_of_the_rows_own_time_is_no_store(tmp_path):
         events(str(tmp_path / "rows.parquet"), str(tmp_path / "s"), Asked("user", "at", "item", "when"))
 
 
+def test_rows_whose_histories_end_a_delay_before_them(tmp_path):
+    rows = pa.table(
+        {"user": [1, 1], "at": [9, 6], "item": [[7, 8], [7]], "when": [[3, 4], [3]]}
+    )  # at 6 the event of 4 is too new
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match=r"1 event\(s\) in the row, 2 before its time.*--delay"):
+        events(str(tmp_path / "rows.parquet"), str(tmp_path / "s"), Asked("user", "at", "item", "when"))
+    made = events(str(tmp_path / "rows.parquet"), str(tmp_path / "s"), Asked("user", "at", "item", "when", delay=2))
+    assert made["events"] == 2 and made["checked"] == "read again: each row has its history"
+
+
 def test_the_same_event_twice_stays_two(tmp_path):
     rows = pa.table({"user": [1, 1], "at": [5, 6], "item": [[7, 7, 9]] * 2, "when": [[3, 3, 4]] * 2})
     pq.write_table(rows, tmp_path / "rows.parquet")

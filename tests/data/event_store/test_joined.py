@@ -132,6 +132,22 @@ def test_times_may_be_timestamps_of_other_units(tmp_path):
     assert seconds == expected["seen_at"].combine_chunks().values.to_pylist()
 
 
+@pytest.mark.parametrize("delay", [0, 1, 9])
+def test_a_history_ends_a_delay_before_its_row(both, delay):
+    rows = both.whole.select(["user", "at"])
+    shifted = rows.set_column(1, "at", pc.subtract(rows["at"], delay))
+    expected = samples.with_histories(shifted, both.stores, MOST)
+    data = DataConfig.model_validate({"events": {**both.events, "delay": float(delay)}})
+    source = open_rows(both.plain, data, features())
+    found = source.read(list(range(len(source.group_rows))), ("seen_at", "bought_item"))
+    assert found["seen_at"].to_pylist() == expected["seen_at"].to_pylist()
+    assert found["bought_item"].to_pylist() == expected["bought_item"].to_pylist()
+
+
+def test_a_delay_of_a_part_of_an_integers_unit_is_refused(both):
+    assert "must be a whole number of their unit" in joined_error(both, delay=0.5)
+
+
 def test_users_may_be_strings(tmp_path):
     stores = samples.events(np.random.default_rng(1), 200, USERS, CLOCK)
     rows = samples.rows(np.random.default_rng(2), 60, USERS, CLOCK)

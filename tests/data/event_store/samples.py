@@ -39,6 +39,7 @@ def features() -> FeatureSchema:
             ],
             "labels": ["label"],
             "group": "user",
+            "candidate": ["item"],
         }
     )
 

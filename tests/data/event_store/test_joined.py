@@ -20,46 +20,9 @@ from interformer_rec.data.event_store.joined import open_rows
 from interformer_rec.data.fit import fit
 from interformer_rec.errors import InputError
 from tests.data.event_store import samples
+from tests.data.event_store.conftest import CLOCK, USERS, Both
 from tests.data.event_store.samples import MOST, STORED, features
 from tests.data.samples import equal, loader_of
-
-USERS, CLOCK = 12, 40
-
-
-class Both:
-    """The same rows in both forms: fat, and joined with stores."""
-
-    def __init__(self, folder: Path, seed: int) -> None:
-        draw = np.random.default_rng(seed)
-        self.stores = samples.events(draw, 400, USERS, CLOCK)
-        rows = samples.rows(draw, 150, USERS, CLOCK)
-        self.whole = samples.with_histories(rows, self.stores, MOST)
-        self.fat, self.plain = (
-            samples.write_rows(folder / "fat", self.whole),
-            samples.write_rows(folder / "plain", rows),
-        )
-        paths = {name: samples.write_store(folder / f"store-{name}", table) for name, table in self.stores.items()}
-        self.events = {"user": "user", "time": "at", "stores": paths, "cache": str(folder / "cache")}
-
-    def loaders(self, **options):
-        schema = features()
-        data = DataConfig.model_validate({"events": self.events})
-        fitted = fit(schema, self.fat)
-        joined = fit(schema, open_rows(self.plain, data, schema))
-        assert {name: ids.to_pylist() for name, ids in joined.vocabularies.items()} == {
-            name: ids.to_pylist() for name, ids in fitted.vocabularies.items()
-        }
-        assert all(np.array_equal(joined.counts[name], counts) for name, counts in fitted.counts.items())
-        return (
-            loader_of(self.fat, schema, fitted, **options),
-            loader_of(self.plain, schema, joined, events=self.events, **options),
-        )
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory) -> Both:
-    return Both(tmp_path_factory.mktemp("joined"), 1)
-
 
 OPTIONS = [
     {},
@@ -67,7 +30,7 @@ OPTIONS = [
     {"shuffle_rows": 60, "balance": "groups", "workers": 3},
     {"shuffle_rows": 60, "rank": 0, "world_size": 2},
     {"shuffle_rows": 60, "rank": 1, "world_size": 2},
-    {"shuffle_rows": 40, "on_bad_row": "skip"},
+    {"shuffle_rows": 60, "history_pretraining": {"history": "seen", "labels": {"label": "bought"}}},
 ]
 
 
@@ -83,6 +46,25 @@ def test_batches_are_those_of_rows_with_histories_in_them(both, options):
 def test_batches_are_the_same_for_other_clocks_and_ties(tmp_path, seed):
     fat, joined = Both(tmp_path, seed).loaders(batch_size=64)
     assert all(equal(one, other) for (one, _), (other, _) in zip(fat.batches(), joined.batches(), strict=True))
+
+
+def test_bad_rows_are_the_same_rows(both):
+    """Ids outside an identity table, in rows and in their histories."""
+    tree = features().model_dump()
+    tree["tables"]["item"] = {"ids": "identity", "num_embeddings": 28}
+    schema = FeatureSchema.model_validate(tree)
+    fitted = fit(schema, both.fat)
+    options = {"batch_size": 16, "shuffle_rows": 60, "on_bad_row": "skip"}
+    fat, joined = (
+        loader_of(both.fat, schema, fitted, **options),
+        loader_of(both.plain, schema, fitted, events=both.events, **options),
+    )
+    pairs = list(zip(fat.batches(), joined.batches(), strict=True))
+    assert all(equal(one, other) for (one, _), (other, _) in pairs)
+    assert joined.bad_rows == fat.bad_rows and any("seen_item" in reason for reason in joined.bad_rows)
+    loader = loader_of(both.plain, schema, fitted, events=both.events)
+    with pytest.raises(InputError, match=r"rows-0.parquet', row group 0, row \d+ of the file"):
+        list(loader.batches())
 
 
 def as_requests(table: pa.Table) -> pa.Table:
@@ -142,10 +124,6 @@ def test_a_history_ends_a_delay_before_its_row(both, delay):
     found = source.read(list(range(len(source.group_rows))), ("seen_at", "bought_item"))
     assert found["seen_at"].to_pylist() == expected["seen_at"].to_pylist()
     assert found["bought_item"].to_pylist() == expected["bought_item"].to_pylist()
-
-
-def test_a_delay_of_a_part_of_an_integers_unit_is_refused(both):
-    assert "must be a whole number of their unit" in joined_error(both, delay=0.5)
 
 
 def test_users_may_be_strings(tmp_path):
@@ -235,61 +213,3 @@ def test_rows_without_a_history_are_counted(both, caplog):
         assert f"of {len(rows):,} rows read: {unknown:,} are of users" in line
         assert f"{early:,} of users whose events are not before" in line
         assert f"{given.count(False):,} have no user or no time; {late:,} are later" in line
-
-
-def joined_error(both: Both, **events) -> str:
-    data = DataConfig.model_validate({"events": {**both.events, **events}})
-    with pytest.raises(InputError) as error:
-        open_rows(both.plain, data, features())
-    return str(error.value)
-
-
-def test_a_store_out_of_order_is_named(both, tmp_path):
-    table = both.stores["bought"]
-    pq.write_table(table, tmp_path / "events.parquet")
-    said = joined_error(both, stores={**both.events["stores"], "bought": str(tmp_path)})
-    assert "events.parquet" in said and "row" in said and "interformer data events" in said
-
-
-@pytest.mark.parametrize("days", [2, 7])
-def test_a_store_may_be_a_file_a_day(both, tmp_path, days):
-    """A user's events lie in several files then."""
-    paths = {}
-    for name, table in both.stores.items():
-        for day, end in enumerate(np.linspace(0, CLOCK, days + 1)[1:]):
-            begin = CLOCK / days * day
-            inside = pc.and_(pc.greater_equal(table["at"], begin), pc.less(table["at"], end))
-            samples.write_store(tmp_path / name / f"day={day}", table.filter(inside), group=17)
-        paths[name] = str(tmp_path / name)
-    columns = ("seen_item", "seen_shop", "seen_at", "bought_item")
-    data = [DataConfig.model_validate({"events": events}) for events in (both.events, {**both.events, "stores": paths})]
-    whole, daily = (open_rows(both.plain, one, features()) for one in data)
-    groups = list(range(len(whole.group_rows)))
-    assert daily.read(groups, columns).to_pydict() == whole.read(groups, columns).to_pydict()
-
-
-def test_an_event_that_is_older_than_those_of_an_earlier_file_is_named(both, tmp_path):
-    table = both.stores["bought"]
-    samples.write_store(tmp_path / "day=1", table)
-    samples.write_store(tmp_path / "day=2", table.slice(0, 1))
-    said = joined_error(both, stores={**both.events["stores"], "bought": str(tmp_path)})
-    assert "day=2/events-" in said and "older than one of the same user before it" in said
-
-
-def test_kinds_that_cannot_be_compared_are_refused(both, tmp_path):
-    table = both.stores["bought"]
-    texts = table.set_column(0, "user", table["user"].cast(pa.string()))
-    said = joined_error(both, stores={**both.events["stores"], "bought": samples.write_store(tmp_path / "s", texts)})
-    assert "column 'user' is int64 in the rows" in said and "string in the events" in said
-
-
-def test_a_column_in_both_places_is_refused(both):
-    data = DataConfig.model_validate({"events": both.events})
-    with pytest.raises(InputError, match="which one counts"):
-        open_rows(both.fat, data, features())
-
-
-def test_histories_larger_than_allowed_are_refused(both):
-    loader = loader_of(both.plain, features(), fit(features(), both.fat), events=both.events, max_decoded_bytes=2_000)
-    with pytest.raises(InputError, match="smaller row groups"):
-        list(loader.batches())

@@ -68,6 +68,21 @@ class _Unpacked(CandidateLists):
     column: str = ""
     packed: Source | None = None  # the files as they are
 
+    def read(self, groups: Sequence[int], columns: Sequence[str], strings: bool = False) -> pa.Table:
+        """As Source's. One that leaves rows out (windows by time) reads the structs whole."""
+        assert self.packed is not None
+        if type(self.packed) is Source:
+            return super().read(groups, columns, strings)
+        inside = {field.name for schema in self.packed.schemas for field in schema.field(self.column).type.value_type}
+        wanted = [name for name in columns if name not in inside]
+        wanted += [self.column] if len(wanted) < len(columns) else []
+        return self._lists(self.packed.read(groups, wanted, strings)).select(list(columns))
+
+    def where_row(self, groups: Sequence[int], row: int) -> str:
+        """As Source's."""
+        assert self.packed is not None
+        return self.packed.where_row(groups, row)
+
     def batches(self, group: int, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
         """As Source's."""
         file = int(self.group_file[group])

@@ -15,9 +15,11 @@ import pytest
 
 from interformer_rec.config.data import DataConfig
 from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.windows import WindowsConfig
 from interformer_rec.data.epoch_plan import Cursor
 from interformer_rec.data.event_store.joined import open_rows
 from interformer_rec.data.fit import fit
+from interformer_rec.data.windows.time_cut import TimeCut
 from interformer_rec.errors import InputError
 from tests.data.event_store import samples
 from tests.data.event_store.conftest import CLOCK, USERS, Both
@@ -91,6 +93,24 @@ def test_request_rows_are_joined_once_a_request(both, tmp_path):
     pairs = list(zip(one.batches(), other.batches(), strict=True))
     assert len(pairs) > 5 and all(equal(a, b) for (a, _), (b, _) in pairs)
     assert all(np.array_equal(a.request_of, b.request_of) for (a, _), (b, _) in pairs)
+
+
+def test_windows_cut_out_by_time_are_joined(both, tmp_path):
+    schema, fitted = features(), fit(features(), both.fat)
+    timed = both.whole.filter(pc.greater_equal(both.whole["at"], 0))
+    names = pq.read_schema(Path(both.plain) / "rows-0.parquet").names
+    found = []
+    for form, table, more in (("fat", timed, {}), ("plain", timed.select(names), {"events": both.events})):
+        options = {"path": samples.write_rows(tmp_path / form, table), "by": "time", "column": "at", "width": 15}
+        cut = TimeCut(WindowsConfig.model_validate(options))
+        windows = cut.find()
+        loaders = [
+            loader_of(cut.open([window]), schema, fitted, windows=options, batch_size=8, **more) for window in windows
+        ]
+        found.append([[batch for batch, _ in loader.batches()] for loader in loaders])
+    assert len(found[0]) == len(found[1]) == 3
+    for one, other in zip(*found, strict=True):
+        assert all(equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_times_may_be_timestamps_of_other_units(tmp_path):

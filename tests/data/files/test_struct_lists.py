@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from interformer_rec.config.windows import WindowsConfig
 from interformer_rec.data.files.source import open_source
 from interformer_rec.data.files.struct_lists import unpacked
+from interformer_rec.data.windows.time_cut import TimeCut
 from interformer_rec.errors import InputError
 from tests.data.request_samples import CANDIDATES, requests, structs
 
@@ -137,3 +139,19 @@ def test_damage_is_named_by_the_field(plain, tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"(?s)row group 0, column 'city'.*damaged\?"):
         source.read([0], ["price", "city"])
+
+
+def test_windows_by_time_have_the_lists_of_their_own_rows(tmp_path):
+    rows = {
+        "at": [1, 20, 2, 25],
+        "city": ["a", "b", "c", "d"],
+        "shown": [[{"x": "p"}], [{"x": "q"}], [], [{"x": "r"}, {"x": None}]],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet", row_group_size=3)
+    cut = TimeCut(WindowsConfig.model_validate({"path": str(tmp_path), "by": "time", "column": "at", "width": 10}))
+    first, last = (unpacked(cut.open([window]), "shown") for window in cut.find())
+    assert first.read([0], ("x", "city")).to_pydict() == {"x": [["p"], []], "city": ["a", "c"]}
+    assert first.read([0], ("x",), strings=True).to_pydict() == {"x": [["p"], []]}
+    assert last.read([0, 1], ("city", "x")).to_pydict() == {"city": ["b", "d"], "x": [["q"], ["r", None]]}
+    assert last.read([1], ("city",)).to_pydict() == {"city": ["d"]}
+    assert "row 2 of the file" in first.where_row([0], 1)

@@ -20,7 +20,7 @@ from interformer_rec.planning.answer import placed_of_plan
 from interformer_rec.planning.cost.cluster import Calibration, Cluster, Overhead
 from interformer_rec.planning.cost.dense_time import dense_parts
 from interformer_rec.planning.cost.timing import StepTime, sharded_groups, starts_ms
-from interformer_rec.planning.score.fit import Line, line
+from interformer_rec.planning.score.fit import APART, Line, line
 from interformer_rec.planning.score.score import ALL_REDUCE, IDS, REST, RUNTIME, STEP, Score
 from interformer_rec.storage import write_file
 
@@ -152,17 +152,21 @@ class _Changes:
 
     def _rest(self) -> None:
         """What no other number explains: a constant, and on a CPU, whose loader has the same cores, something for every row."""
-        steps = self._measured(STEP)
-        times = self._times()
-        left = [max(0.0, step - time.total) for step, time in zip(steps, times, strict=True)]
-        if not sum(left):
-            self._less(float(np.mean([time.total - step for step, time in zip(steps, times, strict=True)])), times)
-        rows = [float(score.placed.problem.batch_size) for score in self.scores]
-        found = line([rows], [left], self.cluster.device == "cpu", steps)
-        several = max(rows) >= 1.3 * min(rows)
-        slope = found.slope if several or self.cluster.device == "cpu" else 0.0
-        intercept = found.intercepts[0] if several else 0.0 if self.cluster.device == "cpu" else float(np.mean(left))
-        self._efficiency(row_us=1000 * slope if sum(left) else 0.0, fixed_ms=intercept)
+        steps, times = self._measured(STEP), self._times()
+        left = np.subtract(steps, [time.total for time in times])
+        rows = np.array([score.placed.problem.batch_size for score in self.scores], float)
+        several = bool(max(rows) >= APART * min(rows))
+        if several:
+            slope, intercept = np.polyfit(rows, left, 1, w=1 / np.maximum(steps, 1e-9))
+            if slope < 0:
+                slope, intercept = 0.0, np.average(left, weights=1 / np.maximum(steps, 1e-9))
+        elif self.cluster.device == "cpu" and left.mean() > 0:
+            slope, intercept = left.mean() / rows.mean(), 0.0
+        else:
+            slope, intercept = 0.0, left.mean()
+        if intercept < 0:
+            self._less(float(-intercept), times)
+        self._efficiency(row_us=1000 * float(slope), fixed_ms=max(0.0, float(intercept)))
         self.fitted["efficiency.fixed_ms, row_us"] = (
             "what no other number explains: optimizer, data, metrics, log, ranks that wait for others"
         )

@@ -63,7 +63,7 @@ def plans(asked: Problem) -> Iterator[list]:
 def test_the_exchange_is_the_best_of_all(tmp_path: Path, share: float, batch: int, precision: str):
     (tmp_path / "c.yaml").write_text("tables: {city: {sharding: [data_parallel]}, words: {sharding: [table_wise]}}")
     settings = {"set": [f"sharding.communication={precision}"], "constraints": str(tmp_path / "c.yaml")}
-    asked = counted(tmp_path, CPU, share, batch_size=batch, hardware={"intra_node_gb_per_s": 1}, **settings)
+    asked = counted(tmp_path, CPU, share, batch_size=batch, hardware={"intra_node_gb_per_s": 0.2}, **settings)
     placed = place(asked)
     best = {}
     for deduplicate, communication in itertools.product((False, True), ("fp32", "fp16", "bf16")):

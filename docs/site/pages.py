@@ -27,7 +27,7 @@ PAGES = {  # files outside docs/ that are pages of their own
 }
 PACKAGE = "interformer_rec"
 NUMBERS = re.compile(r"(?<=\d) (?=± \d)|(?<=\d ±) (?=\d)")  # a number and its deviation stay on one line
-LINK = re.compile(r"(!?\[(?:[^\]\[]|\[[^\]]*\])*\]\()([^()\s]+)(\))")
+LINK = re.compile(r"(\]\()([^()\s]+)(\))")  # from the end of its text on, which may have code in it
 CODE = re.compile(r"^(```|~~~).*?^\1[^\n]*$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 OWN_BLOCK = re.compile(r"[-*] |\d+\. |\|")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash", ".sbatch": "bash", ".json": "json", ".toml": "toml"}

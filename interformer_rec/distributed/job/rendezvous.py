@@ -120,7 +120,6 @@ def reach(rank: int, world_size: int, seconds: float, quiet: bool = False) -> Me
     """The job's store: torchrun's, or one that rank 0 hosts. Raises InputError, within `seconds`."""
     host, port = address()
     place = f"{host}:{port}"
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     hosts_store = rank == 0 and not by_agent
     if hosts_store:
@@ -128,9 +127,12 @@ def reach(rank: int, world_size: int, seconds: float, quiet: bool = False) -> Me
     else:
         _await_listener(host, port, rank, seconds, "torchrun" if by_agent else "rank 0", quiet)
         raw = _connect(host, port)
-    # torch 2.13 keeps one store for all attempts of a job and sets no prefix (pytorch issue 135712): ranks that start again would read
-    # the addresses of dead ones and fail or wait for ever.
-    prefix = f"attempt {attempt}, start {next(_starts)}, {world_size} ranks"
+    prefix = f"start {next(_starts)}, {world_size} ranks"
+    if by_agent:
+        # torch 2.13 keeps one store for all attempts of a job and sets no prefix (pytorch issue 135712): ranks that start again would
+        # read the addresses of dead ones and fail or wait for ever. A store that rank 0 hosts is of one attempt; there a node that has
+        # come back counts its attempts from 0, and would never meet the others.
+        prefix = f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}, {prefix}"
     meeting = Meeting(dist.PrefixStore(prefix, raw), raw, rank, world_size, hosts_store, place)
     if rank and not by_agent:
         _check_job(meeting, min(seconds, ANSWER_SECONDS))

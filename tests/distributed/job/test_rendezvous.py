@@ -75,6 +75,16 @@ def test_ranks_that_come_late_are_named_and_waited_for(size, tmp_path):
     assert "has waited" in ended[1].printed and f"for rank 0 at localhost:{port}" in ended[1].printed
 
 
+def test_ranks_whose_agents_have_started_them_a_different_number_of_times_meet():
+    """A node that has come back counts from 0."""
+    port = free_port()
+    counts = ("0", "2")
+    ended = run(
+        [environment(n, 2, port, TORCHELASTIC_RESTART_COUNT=count) for n, count in enumerate(counts)], start, 20
+    )
+    assert [one.code for one in ended] == [0, 0], ended
+
+
 def test_a_wait_says_once_and_late_what_it_waits_for(capsys):
     waits = rendezvous.Waits("rank 1 (a)", 60)
     assert not waits.over(60) and waits.over(0)

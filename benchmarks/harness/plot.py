@@ -1,4 +1,4 @@
-"""A result file of seq_length, kernels, scaling or embeddings comes in; a PNG goes out. A bare host measures without matplotlib.
+"""A result file of seq_length, kernels, scaling, embeddings or requests comes in; a PNG goes out. A bare host measures without matplotlib.
 
 python -m benchmarks.harness.plot RESULT.json [--out PATH.png]
 """
@@ -96,6 +96,30 @@ def embeddings(rows: Rows) -> Figure:
     return figure
 
 
+def requests(rows: Rows) -> Figure:
+    """Times as fast as impressions over candidates a request, a line for each longest history; middle halves as bars."""
+    figure, (axis,) = _grid(1)
+    for longest in dict.fromkeys(row["longest"] for row in rows):
+        line = sorted((row for row in rows if row["longest"] == longest), key=lambda row: row["candidates"])
+        found = [row["times_faster"] for row in line]
+        below = [one["median"] - one["p25"] for one in found]
+        above = [one["p75"] - one["median"] for one in found]
+        axis.errorbar(
+            [row["candidates"] for row in line], [one["median"] for one in found], (below, above), marker="o",
+            label=f"histories of up to {longest:,} events",
+        )  # fmt: skip
+    counts = sorted({row["candidates"] for row in rows})
+    axis.axhline(1, color="grey", linestyle=":")
+    axis.set(xscale="log", yscale="log", xlabel="candidates a request", ylabel="a step's speed, impressions = 1")
+    axis.set_xticks(counts, labels=[str(count) for count in counts])
+    ticks = [1, 2, 5, 10, 20, 50]
+    axis.set_yticks(ticks, labels=[f"{tick} x" for tick in ticks])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=7)
+    return figure
+
+
 def _grid(pictures: int) -> tuple[Figure, list[Axes]]:
     columns = min(4, pictures)
     lines = -(-pictures // columns)
@@ -116,7 +140,13 @@ def _draw(axis: Axes, lines: dict[str, list[tuple[int, float]]]) -> None:
     axis.grid(alpha=0.3)
 
 
-DRAWN = {"seq_length": seq_length, "kernels": kernels, "scaling": scaling, "embeddings": embeddings}
+DRAWN = {
+    "seq_length": seq_length,
+    "kernels": kernels,
+    "scaling": scaling,
+    "embeddings": embeddings,
+    "requests": requests,
+}
 
 
 def part_of(result: dict[str, Any], name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from benchmarks.harness import plot
 from benchmarks.harness.compare import compare
 from benchmarks.harness.interleaved import Times, measure
 from benchmarks.harness.machine import peak_bytes
+from benchmarks.harness.result_file import read_result
 from benchmarks.model_flops import FlopCount
 from benchmarks.padded import pad_events
 from benchmarks.variants import Steps
@@ -254,3 +255,13 @@ def test_embeddings_command(tmp_path, monkeypatch):
     assert all(row["of_ceiling"] > 0 and row["distinct"] <= 64 for row in rows)
     monkeypatch.setattr(sys, "argv", ["plot", str(tmp_path / "e.json")])
     assert plot.main() == 0 and (tmp_path / "e.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_plot_of_committed_request_rows_has_a_line_for_each_history():
+    result = read_result(
+        str(Path(__file__).parents[2] / "benchmarks/results/requests_batch4096-2cores-2026-11-30.json")
+    )
+    (axis,) = plot.DRAWN[result["benchmark"]](result["cases"]).axes
+    labels = axis.get_legend_handles_labels()[1]
+    assert labels == ["histories of up to 100 events", "histories of up to 1,000 events"]
+    assert list(axis.containers[0].lines[0].get_xdata()) == [1, 8, 64]

@@ -135,6 +135,10 @@ def main() -> None:
     options = parser.parse_args()
     if not (options.source / "model_zoo").is_dir():
         parser.error(f"--source {options.source} has no model_zoo/: it is no checkout of FuxiCTR")
+    kinds = options.models.split(",")
+    for kind in kinds:
+        if kind not in OURS:
+            parser.error(f"--models: {kind!r} is none of {', '.join(OURS)}")
     sys.path.insert(0, str(options.source))
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
@@ -143,7 +147,7 @@ def main() -> None:
         file = Path(name, "impressions.parquet")
         version = importlib.import_module("fuxictr").__version__
         result = {"benchmark": "fuxictr", **facts(env.device), "fuxictr": version, "cases": rows}
-        for kind in options.models.split(","):
+        for kind in kinds:
             streams = {
                 "ours": training(our_config(file, kind, options.longest, options.batch), env),
                 "theirs": their_training(kind, pq.read_table(file), Path(name), options.longest, options.batch),

@@ -28,3 +28,8 @@ def test_a_folder_that_is_no_checkout_is_refused(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         fuxictr.main()
     assert "it is no checkout of FuxiCTR" in capsys.readouterr().err
+    (tmp_path / "model_zoo").mkdir()
+    monkeypatch.setattr(sys, "argv", ["fuxictr", "--source", str(tmp_path), "--models", "din,bts"])
+    with pytest.raises(SystemExit):
+        fuxictr.main()
+    assert "--models: 'bts' is none of din, dcnv2, bst" in capsys.readouterr().err

@@ -63,7 +63,7 @@ def schema_of(columns: pa.Schema) -> FeatureSchema:
     )
 
 
-def write_synthetic(path: Path, rows: int = 100_000, group_rows: int = 12_288) -> None:
+def write_synthetic(path: Path, rows: int = 100_000) -> None:
     """A file with KuaiRand-Pure's kinds of columns: integer and string ids, floats, a bag, three groups of aligned lists."""
     rng = np.random.default_rng(0)
 
@@ -84,7 +84,7 @@ def write_synthetic(path: Path, rows: int = 100_000, group_rows: int = 12_288) -
     for group, mean in zip(GROUPS, (43, 21, 1), strict=True):
         make = event_lists(mean, 100)[1]
         columns |= {f"{group}_{part}": make(ids) for part, ids in zip(PARTS, (7500, 6500, 44), strict=True)}
-    pq.write_table(pa.table(columns), path, compression="zstd", row_group_size=group_rows)
+    pq.write_table(pa.table(columns), path, compression="zstd", row_group_size=12_288)
 
 
 def decode_only(source: Source, columns: tuple[str, ...], threads: int, epoch: int) -> None:

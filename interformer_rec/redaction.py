@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 STRUCK = "***"  # stands where a credential was
@@ -53,15 +52,6 @@ def _pattern(value: str, shown: str) -> re.Pattern[str]:
     elif value.startswith(("/", "./", "../", "~/")):
         after = r"(?![A-Za-z0-9_])"
     return re.compile(f"{before}{re.escape(value)}{after}")
-
-
-def redact_all(value: Any) -> Any:
-    """`redact` for every string inside lists and mappings; keys stay."""
-    if isinstance(value, dict):
-        return {key: redact_all(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [redact_all(part) for part in value]
-    return redact(value) if isinstance(value, str) else value
 
 
 def without_credentials(text: str) -> str:

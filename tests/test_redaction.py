@@ -62,7 +62,6 @@ def test_a_hidden_value_is_shown_as_its_reference_also_percent_encoded():
     assert redaction.redact("a pass/word+1 b pass%2Fword%2B1 c") == "a ${SECRET} b ${SECRET} c"
     redaction.hide("short")  # a word of many messages
     assert redaction.redact("short") == "short"
-    assert redaction.redact_all({"pass/word+1": ["pass/word+1", 1, None]}) == {"pass/word+1": ["${SECRET}", 1, None]}
 
 
 @pytest.mark.parametrize("value", ["results", "202411", "/data/run1", "./results"])

@@ -21,7 +21,6 @@ from interformer_rec.ops.triton.launch import Launch, options
 
 # Bytes of shared memory that one program may have (CUDA C++ Programming Guide, compute capabilities).
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
-REGISTERS = 255  # a thread's limit
 _POINTERS = {
     torch.float32: "*fp32",
     torch.bfloat16: "*bf16",

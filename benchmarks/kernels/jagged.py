@@ -19,8 +19,6 @@ from interformer_rec.ops.per_sample_ffn import per_sample_ffn
 MAPS = 8  # PMA's queries times heads, as the model's default has about
 RECENT = 4
 
-Makers = dict[str, Callable[[], Alternative]]
-
 
 def pool(shape: Shape) -> Case:
     """K weighted sums of each sample's events: (K, d) and (J, d) -> (B, K, d)."""

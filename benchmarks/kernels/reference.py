@@ -11,11 +11,6 @@ import torch
 from torch import Tensor
 
 
-def split(values_J: Tensor, lengths: list[int]) -> list[Tensor]:
-    """Rows of each sample."""
-    return list(values_J.split(lengths))
-
-
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * gain."""
     return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * gain

@@ -15,6 +15,7 @@ import torch
 if TYPE_CHECKING:
     from interformer_rec.distributed.environment import Environment
 
+REPEATS = 7  # after one that warms up
 PACKAGES = ("torch", "triton", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "numpy")
 
 
@@ -81,9 +82,9 @@ def copy_bandwidth(device: torch.device) -> float:
     return 2 * source.numel() * source.element_size() / _fastest(lambda: target.copy_(source), device)
 
 
-def _fastest(work: Callable[[], object], device: torch.device, repeats: int = 7) -> float:
+def _fastest(work: Callable[[], object], device: torch.device) -> float:
     times = []
-    for _ in range(repeats + 1):
+    for _ in range(REPEATS + 1):
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         start = time.perf_counter()

@@ -158,19 +158,3 @@ def _checksum(content: dict[str, Any]) -> int:
     """Of everything but the checksum, however it is laid out."""
     rest = {key: value for key, value in content.items() if key != "crc32"}
     return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
-
-
-def damage(storage: Storage) -> list[str]:
-    """Read every byte of a checkpoint (and its base): what is wrong, a sentence a file; empty if it is whole."""
-    try:
-        manifest = Manifest.read(storage)
-        manifest.require_sizes()
-    except DamagedError as error:
-        return [str(error)]
-    found = []
-    for name, entry in sorted(manifest.files.items()):
-        try:
-            Verified(storage, name, entry).check()
-        except DamagedError as error:
-            found.append(str(error))
-    return found + (damage(storage.folder("..").folder(manifest.base.name)) if manifest.base else [])

@@ -99,7 +99,7 @@ def _fill(shard: Shard, name: str, tensor: torch.Tensor, stored: list[Rectangle]
 
 
 @torch.no_grad()
-def fill_dense(manifest: Manifest, parallel: Parallel, parts: Mapping[str, Copied], states: bool = True) -> None:
+def fill_dense(manifest: Manifest, parallel: Parallel, parts: Mapping[str, Copied]) -> None:
     """Copy parts of dense weights, moments and moving average. Raises DamagedError."""
     file = manifest.tensor_file("dense.safetensors")
     keys: dict[str, list[str]] = {}
@@ -122,7 +122,7 @@ def fill_dense(manifest: Manifest, parallel: Parallel, parts: Mapping[str, Copie
             target = average.tensors[parameter]
             target.copy_(parameter)
             place(target, averaged, part)
-        if stored and states:
+        if stored:
             state: dict[str, Any] = {}
             for what, value in stored.items():
                 if value.ndim == 0 and what == "step":

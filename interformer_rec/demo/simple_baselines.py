@@ -20,19 +20,17 @@ SMOOTHING = 5.0  # rows of the overall rate that an item starts with
 INVERSE_PENALTY = 1.0  # scikit-learn's C
 
 
-def popularity(
-    train: str, test: str, features: FeatureSchema, feature: str, label: str | None = None
-) -> dict[str, float]:
+def popularity(train: str, test: str, features: FeatureSchema, feature: str) -> dict[str, float]:
     """Score a row by the smoothed rate of the label over the training rows with the same id of `feature`.
 
-    An id that the training rows do not have gets the overall rate. `label` defaults to the schema's first.
+    An id that the training rows do not have gets the overall rate.
     """
     named = {one.name: one.column for one in features.ids}
     if feature not in named:
         raise InputError(
             f"popularity of {feature!r}: it is not under features.ids (there: {', '.join(named) or 'none'})"
         )
-    column, target = named[feature], _label_column(features, label)
+    column, target = named[feature], features.labels[0].column
     before, after = _read(train, [column, target]), _read(test, [column, target])
     known, codes = _codes(before[column], None)
     clicks = np.bincount(codes, weights=_numbers(before[target]), minlength=len(known) + 1)
@@ -43,14 +41,12 @@ def popularity(
     return _measure(_numbers(after[target]), rate[_codes(after[column], known)[1]])
 
 
-def logistic_regression(
-    train: str, test: str, features: FeatureSchema, also: tuple[str, ...] = (), label: str | None = None
-) -> dict[str, float]:
+def logistic_regression(train: str, test: str, features: FeatureSchema, also: tuple[str, ...] = ()) -> dict[str, float]:
     """Linear model on the non-sequence features: dense as the schema says, ids one-hot, bags multi-hot.
 
     `also` names id columns of the files that the schema leaves out but a linear model should have.
     """
-    target = _label_column(features, label)
+    target = features.labels[0].column
     numbers = [one.column for one in features.dense]
     fields = [*(one.column for one in features.ids), *(one.column for one in features.bags), *also]
     discrete = list(dict.fromkeys(fields))
@@ -67,13 +63,6 @@ def logistic_regression(
 
 def _measure(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     return {"auc": float(roc_auc_score(labels, scores)), "logloss": float(log_loss(labels, scores))}
-
-
-def _label_column(features: FeatureSchema, label: str | None) -> str:
-    named = {one.name: one.column for one in features.labels}
-    if label is not None and label not in named:
-        raise InputError(f"there is no label {label!r} under features.labels (there: {', '.join(named)})")
-    return named[label] if label is not None else features.labels[0].column
 
 
 def _read(path: str, columns: list[str]) -> pa.Table:

@@ -17,13 +17,13 @@ from interformer_rec.text import ranges
 MEASURED = "measured"  # in place of a range, of a run
 
 
-def diff(first: str, second: str, trust: bool = False) -> dict[str, Any]:
+def diff(first: str, second: str) -> dict[str, Any]:
     """Before and after of what differs. `model`: tables that only one has, or in another shape; `tables`: those that lie elsewhere.
 
     `unrelated`: no table of the one has name and shape of one of the other, so nothing is compared but job, step and memory.
-    `trust`: as in `read_run`. Raises InputError.
+    Raises InputError.
     """
-    a, b = _plan(first, trust), _plan(second, trust)
+    a, b = _plan(first), _plan(second)
     job = {
         **_pairs({"model": a.name}, {"model": b.name}),
         **_pairs(*({field: getattr(p, field) for field in ("cluster", "nodes", "batch_size")} for p in (a, b))),
@@ -45,7 +45,7 @@ def diff(first: str, second: str, trust: bool = False) -> dict[str, Any]:
     }
 
 
-def _plan(path: str, trust: bool) -> PlanFile:
+def _plan(path: str) -> PlanFile:
     """Of a plan file, or of a run with what it measured."""
     folder = Storage.open(path)
     if folder.local is not None and not folder.local.is_dir():
@@ -55,7 +55,7 @@ def _plan(path: str, trust: bool) -> PlanFile:
     plan = read_plan(folder.folder("plan.json").location)
     if folder.size("measured.json") is None:
         return plan
-    run = read_run(path, trust)
+    run = read_run(path)
     steps = typical_steps(run)
     peaks = [rank.memory.peak for rank in run.measured.by_rank]
     step = {} if steps is None else {"total": float(steps[STEP].mean()), "how_sure": MEASURED}

@@ -93,9 +93,9 @@ def _row(placed: Placed, price: float | None) -> Outcome:
     )
 
 
-def fewest_nodes(problem: Problem, most: int | None = None) -> Placed:
-    """The plan on the fewest nodes of this cluster that hold the tables. Raises DoesNotFit where `most` are too few."""
-    limit = most or max(1, min(problem.cluster.max_nodes, MOST_RANKS // problem.cluster.devices_per_node))
+def fewest_nodes(problem: Problem) -> Placed:
+    """The plan on the fewest nodes of this cluster that hold the tables. Raises DoesNotFit where all that it may have are too few."""
+    limit = max(1, min(problem.cluster.max_nodes, MOST_RANKS // problem.cluster.devices_per_node))
     low, nodes = 0, min(_least_nodes(problem), limit)
     while (found := attempt(problem.changed(nodes=nodes))) is None:
         if nodes >= limit:

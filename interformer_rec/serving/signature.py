@@ -26,7 +26,6 @@ FORMAT: Final = 1
 OnUnknown = Literal["refused", "ignored"]
 OnAbsent = Literal["refused", "null"]
 KeyRules = tuple[OnAbsent, OnUnknown]  # what it means that a request lacks a key, or has one that no input has
-STRICT: KeyRules = ("refused", "refused")
 
 
 class Input(Strict):

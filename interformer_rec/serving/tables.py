@@ -75,11 +75,11 @@ def check_rows_of(rows: np.ndarray, limits: np.ndarray | int) -> None:
         raise IndexError(f"row {rows[wrong][0]} of a table")
 
 
-def mapped(path: Path, writable: bool = False) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file as read-only maps; `writable`: in memory alone. Raises DamagedError."""
+def mapped(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file as read-only maps. Raises DamagedError."""
     try:
         with path.open("rb") as file:
-            whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY if writable else mmap.ACCESS_READ)
+            whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         size = len(whole)
         (length,) = struct.unpack("<Q", whole[:8])
         if length > min(_DEEPEST_HEADER, size - 8):

@@ -13,7 +13,7 @@ from interformer_rec.checkpoint import saver as saver_module
 from interformer_rec.checkpoint import write as checkpoint
 from interformer_rec.checkpoint.checked import PIECE
 from interformer_rec.checkpoint.evaluated import Evaluated, Score
-from interformer_rec.checkpoint.manifest import Base, Manifest, damage
+from interformer_rec.checkpoint.manifest import Base, Manifest
 from interformer_rec.checkpoint.read import load
 from interformer_rec.checkpoint.retention import Checkpoints
 from interformer_rec.checkpoint.saver import Saver
@@ -22,6 +22,7 @@ from interformer_rec.checkpoint.tensor_file import Part
 from interformer_rec.checkpoint.write import Content, SaveError, write
 from interformer_rec.distributed.first_rows import begin_rows
 from interformer_rec.storage import Storage
+from tests.checkpoint.damage import damage
 from tests.distributed.tiny import build, train, whole_state
 from tests.launch import on_one, on_ranks
 

@@ -11,11 +11,11 @@ import zlib
 import numpy as np
 import pytest
 
-from interformer_rec.checkpoint.manifest import damage
 from interformer_rec.checkpoint.read import load, read_state
 from interformer_rec.checkpoint.write import SaveError, collect, write
 from interformer_rec.errors import InputError
 from interformer_rec.storage import Storage
+from tests.checkpoint.damage import damage
 from tests.distributed.tiny import build, train, whole_state
 from tests.launch import on_one, on_ranks
 

@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 
 import psutil
 
-from interformer_rec.checkpoint.manifest import damage
 from interformer_rec.data.recipes.catalog import prepare
 from interformer_rec.storage import Storage
 from tests import torchrun
+from tests.checkpoint.damage import damage
 from tests.training.conftest import OPTIONS, SMALL
 
 T = TypeVar("T")

@@ -7,8 +7,6 @@ sample and have the time of its first one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pyarrow as pa
 
@@ -54,24 +52,17 @@ def repeated(table: pa.Table, rows: int) -> pa.Table:
 
 def stretched(table: pa.Table, features: FeatureSchema, longest: int) -> pa.Table:
     """Histories of at most `longest` events, as the head of this file says."""
-    return with_lengths(table, features, lambda lengths: _stretched(lengths, longest))
-
-
-def with_lengths(
-    table: pa.Table, features: FeatureSchema, wanted: Callable[[np.ndarray], np.ndarray], seed: int = 0
-) -> pa.Table:
-    """`wanted`: a group's (rows,) lengths -> those that it is to have; an empty history stays empty."""
     columns = {name: table[name] for name in table.column_names}
     for group in features.sequences:
         first = lists(table[group.columns[0].column])
         own, total = first.lengths, int(first.lengths.sum())
-        new = np.where(own > 0, np.maximum(wanted(own), 1), 0)
+        new = np.where(own > 0, np.maximum(_stretched(own, longest), 1), 0)
         row = np.repeat(np.arange(len(own)), new)
         age = np.repeat(np.cumsum(new), new) - 1 - np.arange(len(row))  # 0: the newest
         starts = np.cumsum(own) - own
         kept, oldest = age < own[row], starts[row]
         newest = oldest + own[row] - 1 - age
-        drawn = np.random.default_rng(seed).integers(0, max(1, total), len(row))
+        drawn = np.random.default_rng(0).integers(0, max(1, total), len(row))
         for name in (*(column.column for column in group.columns), group.timestamp):
             if name is not None:
                 place = np.where(kept, newest, oldest if name == group.timestamp else drawn)

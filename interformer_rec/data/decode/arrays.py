@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from interformer_rec.data.files.unify import is_text
-
 Mask = np.ndarray | None  # bool per value, True where Arrow has a null; None: no nulls
 
 
@@ -107,11 +105,6 @@ def elements(found: Lists, counts: np.ndarray) -> pa.ChunkedArray:
     inside = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
     index = pa.array(np.repeat(starts, counts) + inside, mask=inside >= np.repeat(found.lengths, counts))
     return found.values.take(index)
-
-
-def is_string(type_: pa.DataType) -> bool:
-    """Strings in any of Arrow's layouts, dictionaries of strings included."""
-    return is_text(type_.value_type if pa.types.is_dictionary(type_) else type_)
 
 
 def is_list(type_: pa.DataType) -> bool:

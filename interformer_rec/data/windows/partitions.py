@@ -24,10 +24,8 @@ MOST_LEVELS = 100  # of folders
 class Partitions:
     """`by: folder` and `by: file`; on one rank."""
 
-    def __init__(
-        self, options: WindowsConfig, max_decoded_bytes: int | None = None, now: Callable[[], float] = time.time
-    ) -> None:
-        self._options, self._max, self._now = options, max_decoded_bytes, now
+    def __init__(self, options: WindowsConfig, max_decoded_bytes: int | None = None) -> None:
+        self._options, self._max = options, max_decoded_bytes
         self._listing: Listing | None = None
 
     def find(self) -> list[Window]:
@@ -94,7 +92,7 @@ class Partitions:
                 f"the store of {redact(self._options.path)!r} does not say when files were written, which data.windows.min_age needs: let "
                 "the writer leave a marker, and name it in data.windows.marker"
             )
-        if self._now() - modified < age:
+        if time.time() - modified < age:
             return f"its newest file was written less than {age:g} seconds ago (data.windows.min_age)"
         return None
 

@@ -8,7 +8,6 @@ after the other. The backward pass has two products for each, an attention's two
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 from interformer_rec.planning.cost.cluster import BYTES_PER_MS, Cluster
 from interformer_rec.planning.cost.counter import Product
@@ -24,8 +23,6 @@ SOFTMAX, CPU_ATTENTION_BACKWARD = 25, 2.0
 ADAM = 32  # bytes a number: weight, gradient and two moments read, three of them written, the gradient set to zero
 AVERAGE = 12  # and of the moving average
 OPTIMIZER_KERNELS = 12  # torch's foreach form of Adam, whatever the number of tensors
-
-Precision = Literal["fp32", "bf16"]
 
 
 def dense_parts(dense: DenseCost, cluster: Cluster, precision: str) -> tuple[float, float, float]:

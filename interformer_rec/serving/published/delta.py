@@ -36,7 +36,7 @@ from interformer_rec.serving.tables import Form, mapped
 from interformer_rec.storage import Storage
 
 FILE = "delta.json"
-GOLDEN, DENSE = "golden.jsonl", "dense.safetensors"
+GOLDEN = "golden.jsonl"
 IDS = ("row", "id")  # columns of a changed vocabulary
 STORED: dict[Form, dict[str, type]] = {
     "fp32": {"weight": np.float32},

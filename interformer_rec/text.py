@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
+MIB, GIB = 1 << 20, 1 << 30  # bytes
+
 
 def number(value: Any) -> float | None:
     """A finite number as float, else None."""
@@ -48,7 +50,7 @@ def size(value: Any) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Three digits; plan_parts.js writes them so, too."""
+    """Three digits; html/numbers.js writes them so, too."""
     if value >= 100:
         return f"{value:,.0f} ms"
     if value >= 1:

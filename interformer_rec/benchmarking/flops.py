@@ -22,8 +22,8 @@ from interformer_rec.config.run import RunConfig
 from interformer_rec.data.decode.arrays import lists
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.loader import Loader
-from interformer_rec.model.task import CTRTask, build_task
-from interformer_rec.planning.cost.counter import Operators
+from interformer_rec.model.task import build_task
+from interformer_rec.planning.cost.counter import forward_flops
 
 COUNTED = 12  # rows
 STEP = 3  # forward and backward pass, in forward passes
@@ -57,19 +57,7 @@ def _forward(config: RunConfig, fitted: Fitted, path: Path, rows: int) -> int:
     batch, _ = next(iter(loader.batches()))
     batch, sizes = _numbered(batch, config.features)
     task = build_task(config.features, config.model, sizes, device=torch.device("cpu")).eval()
-    return _count(task, batch)
-
-
-def _count(task: CTRTask, batch: Batch) -> int:
-    """torch's encoder layers run without the fused operator that they have for evaluation: no formula knows it."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad(), Operators(multiply=False) as counter:
-            task(batch)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-    return counter.total_flops
+    return forward_flops(lambda: task(batch))
 
 
 def _numbered(batch: Batch, features: FeatureSchema) -> tuple[Batch, dict[str, int]]:

@@ -19,12 +19,13 @@ from interformer_rec.errors import InputError
 from interformer_rec.host_memory import total_memory
 from interformer_rec.planning.answer import place
 from interformer_rec.planning.command import wishes_of
-from interformer_rec.planning.cost.cluster import GIB, Cluster, known, load_cluster
+from interformer_rec.planning.cost.cluster import Cluster, known, load_cluster
 from interformer_rec.planning.cost.lengths import Lengths
 from interformer_rec.planning.cost.repeats import first_rows, measure
 from interformer_rec.planning.cost.sizes import REPEAT_ROWS, Sizes
 from interformer_rec.planning.cost.traffic import traffic
 from interformer_rec.planning.question import Problem
+from interformer_rec.text import GIB
 
 HERE = "this machine"
 

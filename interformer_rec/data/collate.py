@@ -11,7 +11,7 @@ from interformer_rec.batch import Batch, KeyedJaggedTensor
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.decode.columns import Columns
 from interformer_rec.data.decode.jagged import Rows, pick
-from interformer_rec.data.decode.layout import Events, Layout, Singles
+from interformer_rec.data.decode.layout import IdLists, Layout, Singles
 
 Piece = tuple[Columns, Rows]
 
@@ -77,7 +77,7 @@ def empty_batch(features: FeatureSchema, tasks: int, loss_rows: float) -> Batch:
     )
 
 
-def _keyed(keys: list[str], order: list[Singles | Events], picked: list[Picked], size: int) -> KeyedJaggedTensor:
+def _keyed(keys: list[str], order: list[Singles | IdLists], picked: list[Picked], size: int) -> KeyedJaggedTensor:
     """The KeyedJaggedTensor (stride `size`): int32 lengths and int64 values, key by key, inside a key piece by piece."""
     lengths = np.ones((len(keys), size), np.int32)
     totals = [count(item, picked, size) for item in order]
@@ -95,7 +95,7 @@ def _keyed(keys: list[str], order: list[Singles | Events], picked: list[Picked],
     return tensor(keys, values, lengths.reshape(-1), size)
 
 
-def count(item: Singles | Events, picked: list[Picked], size: int) -> int:
+def count(item: Singles | IdLists, picked: list[Picked], size: int) -> int:
     """Ids of an item."""
     if isinstance(item, Singles):
         return (item.stop - item.start) * size
@@ -108,7 +108,7 @@ def singles(item: Singles, picked: list[Picked], out: np.ndarray) -> None:
         out[:, p.at] = p.singles[:, item.start : item.stop].T
 
 
-def events(item: Events, picked: list[Picked], lengths: np.ndarray, out: np.ndarray) -> None:
+def events(item: IdLists, picked: list[Picked], lengths: np.ndarray, out: np.ndarray) -> None:
     """Write a list key's lengths and table rows."""
     end = 0
     for p in picked:

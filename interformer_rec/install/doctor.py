@@ -64,7 +64,7 @@ def run(as_json: bool = False) -> int:
 
 
 def diagnose(
-    found: stack.Installed, verdict: stack.Verdict, steps: dict[str, dict[str, Any]]
+    found: stack.Installed, verdict: stack.StackVerdict, steps: dict[str, dict[str, Any]]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What is wrong, by metadata and probe together, and what to do about it."""
     failed = {name: step["error"] for name, step in steps.items() if step["state"] == "failed"}
@@ -172,7 +172,7 @@ def _steps(output: str, ending: str) -> dict[str, dict[str, Any]]:
     return steps
 
 
-def _show_versions(console: Console, facts: dict[str, Any], verdict: stack.Verdict) -> None:
+def _show_versions(console: Console, facts: dict[str, Any], verdict: stack.StackVerdict) -> None:
     table = Table(title=f"InterFormer {facts['interformer']}", title_justify="left")
     table.add_column("installed")
     table.add_column("version")

@@ -1,6 +1,6 @@
 """Which releases of torch, torchrec and fbgemm fit together, what is installed, and what to do if it does not fit.
 
-Comes in: the metadata of the installed distributions. Goes out: a `Verdict`. Nothing is imported here but the standard
+Comes in: the metadata of the installed distributions. Goes out: a `StackVerdict`. Nothing is imported here but the standard
 library: a wrong FBGEMM build fails (or kills the process) when it is loaded, with a message that names no cause, and
 nothing in its wheel's metadata states the torch it was built for. So we ask before loading.
 """
@@ -58,7 +58,7 @@ class Installed:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StackVerdict:
     """`problems`: training cannot work. `remarks`: it can, but one should know. `cure`: shell commands in order."""
 
     problems: tuple[str, ...]
@@ -96,14 +96,14 @@ def version_of(name: str) -> str | None:
     return found.version if found else None
 
 
-def judge(found: Installed) -> Verdict:
+def judge(found: Installed) -> StackVerdict:
     """Say whether `found` fits together. Pure: the same answer for the same versions on every machine."""
     problems = [*_missing(found), *_overlaid(found)]
     remarks: list[str] = []
     if not problems:
         pairing_problems, remarks = _pairing(found)
         problems += pairing_problems
-    return Verdict(tuple(problems), tuple(remarks), cure(found) if problems else ())
+    return StackVerdict(tuple(problems), tuple(remarks), cure(found) if problems else ())
 
 
 def problems_beside_fbgemm(found: Installed) -> tuple[str, ...]:

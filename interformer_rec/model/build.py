@@ -23,7 +23,7 @@ from interformer_rec.model.baselines.dmin import DMIN
 from interformer_rec.model.baselines.dmr import DMR
 from interformer_rec.model.baselines.fm import FM
 from interformer_rec.model.baselines.fmfm import FmFM
-from interformer_rec.model.baselines.stacked import DHEN, WukongModel
+from interformer_rec.model.baselines.stacked import DHENModel, WukongModel
 from interformer_rec.model.baselines.transact import TransAct
 from interformer_rec.model.baselines.xdeepfm import XDeepFM
 from interformer_rec.model.embedding.ensemble import EmbeddingEnsemble
@@ -37,7 +37,7 @@ MODELS: dict[str, Any] = {
     "autoint": AutoIntPlus,
     "dcnv2": DCNv2,
     "dlrm": DLRM,
-    "dhen": DHEN,
+    "dhen": DHENModel,
     "wukong": WukongModel,
     "din": DIN,
     "dien": DIEN,

@@ -11,7 +11,6 @@ from torchrec.distributed.planner.types import ShardingOption, Topology
 
 from interformer_rec.errors import InputError
 from interformer_rec.planning.choose.exchange import NO_CHOICE, SMALLER, Choice, Exchange, Tried
-from interformer_rec.planning.cost.cluster import GIB
 from interformer_rec.planning.cost.memory import RankMemory, rank_memory
 from interformer_rec.planning.cost.shard_time import CACHED
 from interformer_rec.planning.cost.timing import StepTime, sharded_groups, step_time
@@ -28,6 +27,7 @@ from interformer_rec.planning.sharding_groups import (
     with_fewer_groups,
 )
 from interformer_rec.planning.table_plan import TablePlan
+from interformer_rec.text import GIB
 
 SHARES = (0.9, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05)  # of a table's rows in the cache on the device
 SLACK = 0.002  # of a step, for ranks that are less full: a full rank has no room for what nobody counted

@@ -28,7 +28,7 @@ from interformer_rec.distributed.sharding_types import (
     passed_over,
 )
 from interformer_rec.errors import InputError
-from interformer_rec.planning.search.rank_groups import MOST, Group, Places, group_of_hosts, group_of_ranks
+from interformer_rec.planning.search.rank_groups import MOST, Places, RankGroup, group_of_hosts, group_of_ranks
 
 EVERYWHERE = ("row_wise", "data_parallel")  # these have a shard on every rank
 
@@ -84,7 +84,7 @@ class Wishes(Strict):
         """Is any table kept on some hosts or ranks?"""
         return any(wish.hosts != () or wish.ranks != () for wish in (self.default, *self.tables.values()))
 
-    def groups(self, tables: Iterable[str], hosts: int, local: int) -> dict[str, Group]:
+    def groups(self, tables: Iterable[str], hosts: int, local: int) -> dict[str, RankGroup]:
         """Of the tables that may not lie everywhere: the ranks they may lie on, in a job of `hosts` x `local` ranks.
 
         Tables that are kept together have one group. Raises InputError for hosts that are not there, tables without a rank.
@@ -107,7 +107,7 @@ class Wishes(Strict):
             )
         return found
 
-    def _group(self, table: str, hosts: int, local: int) -> Group | None:
+    def _group(self, table: str, hosts: int, local: int) -> RankGroup | None:
         wish = self.of(table)
         try:
             if wish.hosts != ():
@@ -195,7 +195,7 @@ def why_not(
     wishes: Wishes,
     device: str,
     ranks: int,
-    group: Group | None = None,
+    group: RankGroup | None = None,
 ) -> str | None:
     """Why a table may not be sharded so; None: it may. `group`: the ranks it has to stay on (Wishes.groups)."""
     if (reason := not_possible(table.pooled, sharding, device, kernel)) is not None:
@@ -223,7 +223,7 @@ def why_not(
     return None
 
 
-def _preferred(table: TableKind, wishes: Wishes, device: str, ranks: int, group: Group | None) -> str | None:
+def _preferred(table: TableKind, wishes: Wishes, device: str, ranks: int, group: RankGroup | None) -> str | None:
     """sharding.default, where the table has no wish of its own and may have it."""
     own = wishes.of(table.name)
     if not isinstance(wishes, RunWishes) or wishes.preferred == "auto" or own.sharding:
@@ -237,7 +237,7 @@ def _preferred(table: TableKind, wishes: Wishes, device: str, ranks: int, group:
 
 
 def without_default(
-    tables: Iterable[TableKind], wishes: Wishes, device: str, ranks: int, groups: Mapping[str, Group]
+    tables: Iterable[TableKind], wishes: Wishes, device: str, ranks: int, groups: Mapping[str, RankGroup]
 ) -> str | None:
     """The sentence about the tables that sharding.default cannot hold for; None: there are none."""
     if not isinstance(wishes, RunWishes) or wishes.preferred == "auto":
@@ -248,7 +248,7 @@ def without_default(
 
 
 def allowed(
-    table: TableKind, wishes: Wishes, device: str, ranks: int, group: Group | None = None
+    table: TableKind, wishes: Wishes, device: str, ranks: int, group: RankGroup | None = None
 ) -> dict[str, list[str]]:
     """Sharding type -> kernels; `group` as in why_not. Raises InputError that says what the table could have had instead."""
     if isinstance(wishes, RunWishes):

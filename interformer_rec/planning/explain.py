@@ -17,11 +17,11 @@ from torchrec.distributed.planner.types import Shard, ShardingOption
 from interformer_rec.distributed.sharding_types import SHARDING_TYPES
 from interformer_rec.planning.answer import Placed
 from interformer_rec.planning.constraints import HOST_KERNELS, TableKind, why_not
-from interformer_rec.planning.cost.cluster import GIB
 from interformer_rec.planning.cost.timing import step_time
 from interformer_rec.planning.cost.work import BY_COLUMNS
 from interformer_rec.planning.search.options import ShardRuns
-from interformer_rec.planning.search.rank_groups import Group
+from interformer_rec.planning.search.rank_groups import RankGroup
+from interformer_rec.text import GIB
 
 EXPLAINED = sys.maxsize  # tables with all their rejected options: all of them
 FAR = 1e18  # bytes that a rank outside a table's group lacks
@@ -154,14 +154,14 @@ class _Judge:
             tried, key=lambda one: (one.slowest_ms is None, one.slowest_ms or 0.0, one.all_ms or 0.0), default=None
         )
 
-    def _try(self, option: ShardingOption, group: Group | None) -> Rejected:
+    def _try(self, option: ShardingOption, group: RankGroup | None) -> Rejected:
         found = self._tried(option, group)
         columns = next(iter(option.shards)).size[1]
         if option.sharding_type in BY_COLUMNS and columns < option.tensor.shape[1]:
             return replace(found, reason=f"in pieces of {columns} floats: {found.reason}")
         return found
 
-    def _tried(self, option: ShardingOption, group: Group | None) -> Rejected:
+    def _tried(self, option: ShardingOption, group: RankGroup | None) -> Rejected:
         needs = self.needs(option)
         ranks, lack = self._ranks(option, needs, group)
         if lack > 0:
@@ -179,7 +179,7 @@ class _Judge:
             reason = f"as fast: {slowest:+.4g} ms on the slowest rank, {everyone:+.4g} ms over all ranks"
         return Rejected(option.sharding_type, option.compute_kernel, reason, slowest, everyone)
 
-    def _ranks(self, option: ShardingOption, needs: np.ndarray, group: Group | None) -> tuple[list[int], float]:
+    def _ranks(self, option: ShardingOption, needs: np.ndarray, group: RankGroup | None) -> tuple[list[int], float]:
         """Ranks of the shards and 0; or ranks up to the one that comes closest to holding a shard, and the bytes it lacks."""
         every = np.arange(len(self.loads))
         free, loads, taken = self.free.copy(), self.loads.copy(), list[int]()

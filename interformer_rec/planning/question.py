@@ -29,7 +29,7 @@ from interformer_rec.planning.choose.cuts import constraint, cuts
 from interformer_rec.planning.choose.exchange import Allowed, agree, allowed_exchanges
 from interformer_rec.planning.choose.weigh import weighed
 from interformer_rec.planning.constraints import TableKind, Wishes, allowed, kinds_of, without_default
-from interformer_rec.planning.cost.cluster import GIB, Cluster
+from interformer_rec.planning.cost.cluster import Cluster
 from interformer_rec.planning.cost.dense import DenseCost, DenseCosts
 from interformer_rec.planning.cost.dense_time import in_microbatches
 from interformer_rec.planning.cost.load import CACHE_SHARE, UNIFORM, Job, TableLoad
@@ -41,8 +41,9 @@ from interformer_rec.planning.cost.shard_time import CACHED
 from interformer_rec.planning.cost.sizes import Sizes
 from interformer_rec.planning.cost.work import BY_COLUMNS
 from interformer_rec.planning.search.options import ShardRuns, enumerate_grouped
-from interformer_rec.planning.search.rank_groups import Group
+from interformer_rec.planning.search.rank_groups import RankGroup
 from interformer_rec.planning.table_plan import TablePlan, on_ranks
+from interformer_rec.text import GIB
 
 MODEL = frozenset({"config", "sizes", "table_bytes"})  # what model and tables depend on
 
@@ -116,7 +117,7 @@ class Problem:
         return {n: numbers.setdefault(replace(load, name=""), len(numbers)) for n, load in self.tables.items()}
 
     @cached_property
-    def groups(self) -> dict[str, Group]:
+    def groups(self) -> dict[str, RankGroup]:
         """Tables that the wishes keep on some ranks -> those. Raises InputError for hosts that are not there."""
         return self.wishes.groups(self.tables, self.nodes, self.cluster.devices_per_node)
 

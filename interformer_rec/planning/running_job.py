@@ -20,7 +20,7 @@ from interformer_rec.distributed.sharding import tables_of
 from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import DoesNotFit, place
 from interformer_rec.planning.constraints import Wishes, kinds_of, load_wishes, without_default
-from interformer_rec.planning.cost.cluster import GIB, Cluster, known, load_cluster
+from interformer_rec.planning.cost.cluster import Cluster, known, load_cluster
 from interformer_rec.planning.cost.dense import DenseCost
 from interformer_rec.planning.cost.memory import ConstantBytes
 from interformer_rec.planning.cost.sizes import sizes_of_job
@@ -28,6 +28,7 @@ from interformer_rec.planning.load_plan import JobPlan, load_plan, sharding_plan
 from interformer_rec.planning.question import Problem
 from interformer_rec.planning.table_plan import TablePlan
 from interformer_rec.planning.torchrec_plan import RESERVED, dense_bytes, memory_of, no_plan, torchrec_plan
+from interformer_rec.text import GIB
 
 NAME = "this job"  # of the cluster that a job runs on
 

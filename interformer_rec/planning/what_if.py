@@ -10,8 +10,9 @@ from interformer_rec.config.strict import LARGEST
 from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import Placed, place
 from interformer_rec.planning.choose.replicas import replicated
-from interformer_rec.planning.cost.cluster import GIB, Cluster
+from interformer_rec.planning.cost.cluster import Cluster
 from interformer_rec.planning.question import Problem
+from interformer_rec.text import GIB
 
 MOST_RANKS = 4096  # nobody asks for more, and a search of that size takes minutes
 

@@ -30,7 +30,7 @@ def places(numbers: Sequence[int]) -> Places:
 
 
 @dataclass(frozen=True)
-class Columns:
+class FileColumns:
     """Columns of rows of one file: a read of them."""
 
     source: Places  # of the columns
@@ -40,7 +40,7 @@ class Columns:
     rows: np.ndarray  # (columns,) of each table
 
     @classmethod
-    def by_file(cls, columns: Sequence[tuple[int, int, MappedTable]]) -> list[Columns]:
+    def by_file(cls, columns: Sequence[tuple[int, int, MappedTable]]) -> list[FileColumns]:
         """(source, place, table) each."""
         files = {id(table.file): table.file for _, _, table in columns}
         found = []
@@ -76,7 +76,9 @@ class FieldsOfSide:
     def __init__(self, lookups: Sequence[Lookup], side: Side, tables: Tables, mean: frozenset[str]) -> None:
         ids, bags = ({name: at for at, name in enumerate(names)} for names in (side.ids, side.bags))
         numbered = list(enumerate(lookups))
-        self._ids = Columns.by_file([(ids[one.key], at, tables[one.table]) for at, one in numbered if one.key in ids])
+        self._ids = FileColumns.by_file(
+            [(ids[one.key], at, tables[one.table]) for at, one in numbered if one.key in ids]
+        )
         self._bags = [
             (bags[one.key], at, tables[one.table], one.key in mean) for at, one in numbered if one.key in bags
         ]
@@ -106,7 +108,7 @@ class GraphLookup:
             found = [(side.dense.index(name), at) for at, name in enumerate(reads.dense) if name in side.dense]
             self._dense.append([places(one) for one in zip(*found, strict=True)] if found else None)
         self._events = [
-            Columns.by_file([(at, at, tables[column.table]) for at, column in enumerate(group.columns)])
+            FileColumns.by_file([(at, at, tables[column.table]) for at, column in enumerate(group.columns)])
             for group in reads.groups
         ]
 
@@ -157,7 +159,7 @@ class GraphLookup:
         ]
 
 
-def _vectors(columns: Sequence[Columns], rows: np.ndarray) -> np.ndarray:
+def _vectors(columns: Sequence[FileColumns], rows: np.ndarray) -> np.ndarray:
     """(E, k) -> (E, k * w)."""
     (events, count), width = rows.shape, columns[0].file.width
     if len(columns) == 1:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from interformer_rec.config.baselines import AnyModelConfig
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.model import ModelConfig
 from interformer_rec.errors import InputError
 from interformer_rec.model.build import build_model
+from interformer_rec.planning.cost.counter import forward_flops
 from interformer_rec.serving.halves import halves
 from interformer_rec.serving.rectangle import FEWEST_PLACES, Reads, reads_of
 
@@ -43,9 +45,8 @@ def _products(features: FeatureSchema, model: AnyModelConfig, *rows: int) -> lis
             inputs = _inputs(one, count)
             if states is not None:
                 inputs = [states, torch.zeros(1, dtype=torch.int64), *(one[None] for one in inputs)]
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                states = half(*inputs)
-            found.append(counter.get_total_flops() / 2)
+            found.append(forward_flops(partial(half, *inputs)) / 2)
+            states = half(*inputs)
     return found
 
 

@@ -138,6 +138,6 @@ def test_the_verdict_needs_both_the_metadata_and_the_probe(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "probe", lambda: good)
     monkeypatch.setattr(doctor, "operators", dict)
     assert doctor.run(as_json=True) == 0
-    monkeypatch.setattr(stack, "judge", lambda found: stack.Verdict(("a clash",), (), ("a command",)))
+    monkeypatch.setattr(stack, "judge", lambda found: stack.StackVerdict(("a clash",), (), ("a command",)))
     assert doctor.run(as_json=True) == 1
     assert '"a clash"' in capsys.readouterr().out

@@ -24,12 +24,12 @@ def verdict(tmp_path, changes=None, cuda=None, gpu=False):
 
 
 def test_the_projects_own_pairing_fits(tmp_path):
-    assert verdict(tmp_path) == stack.Verdict((), (), ())
+    assert verdict(tmp_path) == stack.StackVerdict((), (), ())
 
 
 def test_a_cuda_set_fits(tmp_path):
     changes = {"torch": "2.13.0", "fbgemm_gpu-cpu": None, "fbgemm_gpu": "1.8.0"}
-    assert verdict(tmp_path, changes, cuda="13.0", gpu=True) == stack.Verdict((), (), ())
+    assert verdict(tmp_path, changes, cuda="13.0", gpu=True) == stack.StackVerdict((), (), ())
 
 
 @pytest.mark.parametrize("fbgemm", ["1.6.0", "1.7.0", "1.9.0"])

@@ -17,7 +17,7 @@ class Singles(NamedTuple):
     stop: int
 
 
-class Events(NamedTuple):
+class IdLists(NamedTuple):
     """A key with a list of ids a row: column `column` of Columns.jagged[group]."""
 
     group: int
@@ -37,25 +37,25 @@ class Layout:
             *(feature for feature in features.ids if feature.null == "empty"),
         ]
         self._events = {
-            f"{group.name}.{column.name}": Events(g, c)
+            f"{group.name}.{column.name}": IdLists(g, c)
             for g, group in enumerate(features.sequences)
             for c, column in enumerate(group.columns)
         }
-        self._events |= {f.name: Events(g, 0) for g, f in enumerate(self.jagged) if not isinstance(f, SequenceGroup)}
+        self._events |= {f.name: IdLists(g, 0) for g, f in enumerate(self.jagged) if not isinstance(f, SequenceGroup)}
         self._singles = {feature.name: i for i, feature in enumerate(self.singles)}
         self.sparse = self._order(features.pooled_lookups)
         self.sequences = self._order(features.jagged_lookups)
         self.sparse_keys = [lookup.key for lookup in features.pooled_lookups]
         self.sequence_keys = [lookup.key for lookup in features.jagged_lookups]
 
-    def item(self, key: str) -> Singles | Events:
+    def item(self, key: str) -> Singles | IdLists:
         """Where a key's ids are."""
         place = self._singles.get(key)
         return self._events[key] if place is None else Singles(place, place + 1)
 
-    def _order(self, lookups: tuple[Lookup, ...]) -> list[Singles | Events]:
+    def _order(self, lookups: tuple[Lookup, ...]) -> list[Singles | IdLists]:
         """The keys' items; neighbouring keys with one id a row are one item."""
-        order: list[Singles | Events] = []
+        order: list[Singles | IdLists] = []
         for item in (self.item(lookup.key) for lookup in lookups):
             if isinstance(item, Singles) and order and isinstance(order[-1], Singles):
                 order[-1] = Singles(order[-1].start, item.stop)
@@ -64,7 +64,7 @@ class Layout:
         return order
 
 
-Place = tuple[bool, Singles | Events]  # whether a key is the candidates', and where its ids are
+Place = tuple[bool, Singles | IdLists]  # whether a key is the candidates', and where its ids are
 
 
 class RequestLayout:

@@ -10,7 +10,7 @@ MEMORY = 2.0  # GiB
 
 
 @dataclass(frozen=True)
-class Columns:
+class AskedColumns:
     """What the user says of the columns; each a list of names and patterns (`watch_*`), joined by commas."""
 
     candidates: str = ""
@@ -41,7 +41,7 @@ def add_ungroup_arguments(one: argparse.ArgumentParser) -> None:
 def given(args: argparse.Namespace) -> dict[str, Any]:
     """What `group` or `ungroup` takes beside the two places."""
     options = ("candidates", "first", "drop", "config")
-    columns = Columns(**{name: getattr(args, name) for name in options if hasattr(args, name)})
+    columns = AskedColumns(**{name: getattr(args, name) for name in options if hasattr(args, name)})
     return {"asked": columns, "memory": args.memory} | ({"by": args.by} if hasattr(args, "by") else {})
 
 

@@ -20,7 +20,7 @@ from interformer_rec.data.files.made_folder import make_folder, sizes
 from interformer_rec.data.files.overlap import refuse_written
 from interformer_rec.data.files.source import Source, open_files
 from interformer_rec.data.files.struct_lists import unpacked
-from interformer_rec.data.grouping.arguments import MEMORY, Columns
+from interformer_rec.data.grouping.arguments import MEMORY, AskedColumns
 from interformer_rec.data.grouping.engine import Engine, engine
 from interformer_rec.data.grouping.lists import Differs, grouped
 from interformer_rec.data.grouping.order import request_order
@@ -35,7 +35,7 @@ from interformer_rec.storage import Storage
 from interformer_rec.text import size
 
 
-def group(path: str, out: str, by: str, asked: Columns, memory: float = MEMORY) -> dict[str, Any]:
+def group(path: str, out: str, by: str, asked: AskedColumns, memory: float = MEMORY) -> dict[str, Any]:
     """Write the impressions of `path` as request rows into the folder `out`; what is printed.
 
     Raises InputError for options that cannot be, files that cannot be read, and a request's column that differs in a request.
@@ -55,7 +55,7 @@ def group(path: str, out: str, by: str, asked: Columns, memory: float = MEMORY) 
     return made
 
 
-def ungroup(path: str, out: str, asked: Columns, memory: float = MEMORY) -> dict[str, Any]:
+def ungroup(path: str, out: str, asked: AskedColumns, memory: float = MEMORY) -> dict[str, Any]:
     """Write the candidates of request rows as impressions into the folder `out`; what is printed. Raises InputError, as `group`."""
     located, source = opened(path, out)
     packed, column = set(whole_schema(source).names), structs(asked)

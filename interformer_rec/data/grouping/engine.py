@@ -28,14 +28,15 @@ class Engine:
 
     def run(self, query: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """The result of a query over `source`, which is these tables. An error that they raise comes out as it is."""
-        raised: list[BaseException] = []
+        raised: BaseException | None = None
 
         def batches() -> Iterator[pa.RecordBatch]:
+            nonlocal raised
             try:
                 for table in tables:
                     yield from table.cast(schema).to_batches()
             except BaseException as error:
-                raised.append(error)
+                raised = error
                 raise
 
         reader = pa.RecordBatchReader.from_batches(schema, batches())
@@ -44,8 +45,8 @@ class Engine:
             for batch in _reader(self._connection.sql(query)):
                 yield pa.Table.from_batches([batch])
         except Exception as error:
-            if raised:
-                raise raised[0] from None
+            if raised is not None:
+                raise raised from None
             raise self._told(error) from error
         finally:
             if not self.closed:

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from interformer_rec.config.request import candidate_columns
 from interformer_rec.config.run import load
-from interformer_rec.data.grouping.arguments import Columns
+from interformer_rec.data.grouping.arguments import AskedColumns
 from interformer_rec.errors import InputError
 
 NAMED = 40  # columns that a message lists
@@ -57,7 +57,7 @@ def keys(text: str, names: Sequence[str]) -> tuple[Key, ...]:
     return tuple(found)
 
 
-def sides(names: Sequence[str], by: Sequence[Key], asked: Columns) -> Sides:
+def sides(names: Sequence[str], by: Sequence[Key], asked: AskedColumns) -> Sides:
     """Whose each column is. Raises InputError: a name that is not there or is on two sides, no candidate's column, or one of --by."""
     chosen = {"--drop": _matching("--drop", asked.drop, names), "--first": _matching("--first", asked.first, names)}
     shown = candidates(names, asked)
@@ -75,7 +75,7 @@ def sides(names: Sequence[str], by: Sequence[Key], asked: Columns) -> Sides:
     return Sides(tuple(left), tuple(one for one in names if one in chosen["--first"]), shown)
 
 
-def candidates(names: Sequence[str], asked: Columns) -> tuple[str, ...]:
+def candidates(names: Sequence[str], asked: AskedColumns) -> tuple[str, ...]:
     """The candidates' columns by --candidates and --config, in the files' order. Raises InputError where there is none."""
     found = set(_matching("--candidates", asked.candidates, names))
     if asked.config is not None:
@@ -96,7 +96,7 @@ def candidates(names: Sequence[str], asked: Columns) -> tuple[str, ...]:
     return tuple(name for name in names if name in found)
 
 
-def structs(asked: Columns) -> str | None:
+def structs(asked: AskedColumns) -> str | None:
     """The list of structs whose fields the candidates' columns are, by --config; None: they are lists of their own."""
     request = load(asked.config).features.request if asked.config is not None else None
     return request.column if request is not None else None

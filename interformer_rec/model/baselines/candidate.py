@@ -14,7 +14,7 @@ from interformer_rec.errors import InputError
 from interformer_rec.model.embedding.embedded import Embedded, field_groups, table_dims
 
 
-class Candidate:
+class CandidateEvent:
     """For each history, where its columns' fields stand in Embedded.fields.
 
     Of several fields with a column's table the first counts, ids before bags. A column that no field shares (a rating the

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.auxiliary import Supervised
-from interformer_rec.model.baselines.candidate import Candidate
+from interformer_rec.model.baselines.candidate import CandidateEvent
 from interformer_rec.model.baselines.fields import FlatFields
 from interformer_rec.model.embedding.embedded import Embedded
 
@@ -29,7 +29,7 @@ class Histories(nn.Module):
     ) -> None:
         super().__init__()
         self.fields = FlatFields(features, embedding_dim, histories=False)
-        self.candidate = Candidate(features, embedding_dim, kind)
+        self.candidate = CandidateEvent(features, embedding_dim, kind)
         self.names = tuple(group.name for group in features.sequences)
         self.readers = nn.ModuleList(
             reader(self.candidate.widths[group.name], group.max_length) for group in features.sequences

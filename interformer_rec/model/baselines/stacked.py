@@ -42,7 +42,7 @@ def _interaction_activation(name: TowerActivation) -> Activation:
     return name if name in ("silu", "gelu") else "relu"  # type: ignore[return-value]
 
 
-class DHEN(nn.Module):
+class DHENModel(nn.Module):
     """X^(l+1) = Norm(sum or concat of interactions(X^l) + shortcut(X^l)), then an MLP (Zhang et al. 2022, Sec. 3).
 
     Members by default DOT and DCN, as in InterFormer's table; norm: RMSNorm.

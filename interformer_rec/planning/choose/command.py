@@ -11,11 +11,10 @@ from rich.markup import escape
 from interformer_rec.files import finite
 from interformer_rec.planning import plan_file
 from interformer_rec.planning.choose.better import Better, better_plan
-from interformer_rec.planning.cost.cluster import GIB
 from interformer_rec.planning.score.measured_file import read_run
 from interformer_rec.planning.score.score import cluster_of
 from interformer_rec.redaction import redact
-from interformer_rec.text import size
+from interformer_rec.text import GIB, size
 
 SMALL = 0.02  # of a step: less than this is not worth a move
 

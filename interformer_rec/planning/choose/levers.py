@@ -14,10 +14,10 @@ from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import Placed, same_plan
 from interformer_rec.planning.choose.exchange import WORTH
 from interformer_rec.planning.constraints import RunWishes, Wishes
-from interformer_rec.planning.cost.cluster import GIB
 from interformer_rec.planning.cost.dense_time import dense_time
 from interformer_rec.planning.question import Problem
 from interformer_rec.planning.what_if import attempt, fewest, fewest_nodes
+from interformer_rec.text import GIB
 
 TIGHT = 0.9  # of the memory that may be used: above, levers are named though the plan fits
 MORE = 3  # tables in host memory beyond the fewest

@@ -17,8 +17,8 @@ from interformer_rec import strict_yaml
 from interformer_rec.config.errors import explain
 from interformer_rec.config.strict import Count, Name, Strict
 from interformer_rec.errors import InputError
+from interformer_rec.text import GIB
 
-GIB = 1 << 30
 BYTES_PER_MS = 1e6  # of 1 GB/s: TorchRec's planner counts bytes and milliseconds
 # In a wheel the files lie in the package (setup.py), in a clone under configs/.
 FOLDERS = (Path(__file__).parents[1] / "clusters", Path(__file__).parents[3] / "configs" / "clusters")

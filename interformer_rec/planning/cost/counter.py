@@ -152,7 +152,12 @@ def _unmultiplied(function: Any, args: Any, kwargs: Any) -> Any:
         return left.new_zeros((*left.shape[:-1], right.shape[-1]))
     if function is torch.ops.aten.addmm.default:
         return args[1].new_zeros((args[1].shape[0], args[2].shape[1]))
-    return tree_map_only(Tensor, _zeros, function(*_on_meta(args), **_on_meta(kwargs)))
+    device = next(_tensors(args)).device
+
+    def zeros(shape: Tensor) -> Tensor:
+        return torch.empty_strided(shape.shape, shape.stride(), dtype=shape.dtype, device=device).zero_()
+
+    return tree_map_only(Tensor, zeros, function(*_on_meta(args), **_on_meta(kwargs)))
 
 
 def _on_meta(arguments: Any) -> Any:
@@ -160,20 +165,15 @@ def _on_meta(arguments: Any) -> Any:
     return tree_map_only(Tensor, lambda tensor: tensor.to("meta"), arguments)
 
 
-def _zeros(shape: Tensor) -> Tensor:
-    """On the CPU."""
-    return torch.empty_strided(shape.shape, shape.stride(), dtype=shape.dtype).zero_()
-
-
 def forward_flops(call: Callable[[], object]) -> int:
-    """FLOPs of the matrix products of `call`, without gradients.
+    """FLOPs of the matrix products of `call`, which are not computed, without gradients.
 
     torch's encoder layers run without the fused operator that they have for evaluation: no formula knows it.
     """
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), Operators() as counter:
+        with torch.no_grad(), Operators(multiply=False) as counter:
             call()
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)

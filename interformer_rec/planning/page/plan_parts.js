@@ -8,25 +8,9 @@ const most = values => values.reduce((a, b) => Math.max(a, b), -Infinity);
 const least = values => values.reduce((a, b) => Math.min(a, b), Infinity);
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-// Numbers with their units; those of text.py, which the screen has
-const count = n => n == null ? "–" : n.toLocaleString("en-US", {maximumFractionDigits: n >= 100 || n === Math.round(n) ? 0 : 2});
+// Numbers and places as text
 const money = n => n == null ? "–" : n.toLocaleString("en-US", {minimumFractionDigits: 2, maximumFractionDigits: 2});
 const percent = part => `${Math.round(part * 100)}%`;
-function ms(n) {
-  if (n == null) return "–";
-  if (n > 0 && n < 0.001) return "<0.001 ms";
-  return `${n >= 100 ? count(Math.round(n)) : n >= 10 ? n.toFixed(1) : n >= 1 ? n.toFixed(2) : Number(n.toPrecision(3)).toString()} ms`;
-}
-const even = (n, digits) => { // what lies in the middle goes to the even digit, as in Python
-  const times = 10 ** digits, near = Math.round(n * times);
-  return (((n * times) % 1 === 0.5 && near % 2 ? near - 1 : near) / times).toFixed(digits);
-};
-function bytes(n) {
-  if (n == null) return "–";
-  let unit = 0;
-  for (; n >= 1024 && unit < 4; unit++) n /= 1024;
-  return `${even(n, unit === 4 ? 2 : unit ? 1 : 0)} ${["B", "KiB", "MiB", "GiB", "TiB"][unit]}`;
-}
 const place = rank => `rank ${rank} (node ${Math.floor(rank / data.local)}, device ${rank % data.local})`;
 function ranksText(shards) {
   const runs = [];

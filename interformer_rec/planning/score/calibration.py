@@ -23,8 +23,8 @@ from interformer_rec.planning.cost.timing import StepTime, sharded_groups, start
 from interformer_rec.planning.score.fit import APART, Line, line
 from interformer_rec.planning.score.score import ALL_REDUCE, IDS, REST, RUNTIME, STEP, Score
 from interformer_rec.storage import write_file
+from interformer_rec.text import MIB
 
-MIB = 1 << 20
 # Activations over the loader's rows under way, from which on the peak tells what malloc keeps of activations.
 TELLING = 1.5
 LARGEST = 20.0  # share of a published number beyond which it is doubted; tables in caches reach some

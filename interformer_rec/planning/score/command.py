@@ -16,8 +16,7 @@ from interformer_rec.planning.score.measured_file import read_run
 from interformer_rec.planning.score.score import FIXED, STEP, Row, Score, cluster_of, score
 from interformer_rec.planning.terminal import grid
 from interformer_rec.redaction import redact
-
-MIB = 1 << 20
+from interformer_rec.text import MIB
 
 
 def score_runs(

@@ -1,4 +1,4 @@
-"""What no plan can beat. In: the Columns of a problem and a plan's time; out: milliseconds, a proven lower bound.
+"""What no plan can beat. In: the ProgramColumns of a problem and a plan's time; out: milliseconds, a proven lower bound.
 
 Three relaxations, the larger counts. (1) The work of all ranks, spread evenly. (2) A plan of z ms uses no shard longer than z:
 its options are fewer, so its work is more. (3) A linear program with (2), the memory, the time that uniform options take from
@@ -13,14 +13,14 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, hstack, vstack
 
 from interformer_rec.planning.search.candidate import PERF
-from interformer_rec.planning.search.select import Columns
+from interformer_rec.planning.search.select import ProgramColumns
 
 SHARES = (1 / 2, 2 / 5, 1 / 3, 1 / 4, 1 / 6)  # of z, for the dual feasible functions
 HALVINGS = 10
 SAFE = 1 - 1e-6  # HiGHS' tolerance
 
 
-def threshold_bound(columns: Columns) -> float:
+def threshold_bound(columns: ProgramColumns) -> float:
     """Relaxations (1) and (2) without memory: the smallest z with work(options of shards <= z) <= W z. Milliseconds."""
     perf, longest = columns.total[:, PERF], columns.largest[:, PERF]
 
@@ -37,7 +37,7 @@ def threshold_bound(columns: Columns) -> float:
     return low * SAFE
 
 
-def lower_bound(columns: Columns, low: float, plan: float) -> float:
+def lower_bound(columns: ProgramColumns, low: float, plan: float) -> float:
     """The largest z found for which relaxation (3) has no solution, so that no plan takes z ms or less.
 
     `low`: a bound that is known; `plan`: the time of a plan. Milliseconds.
@@ -56,7 +56,7 @@ def lower_bound(columns: Columns, low: float, plan: float) -> float:
     return low
 
 
-def _possible(columns: Columns, z: float) -> bool:
+def _possible(columns: ProgramColumns, z: float) -> bool:
     """Could a plan take z ms or less, as far as the linear program can tell?"""
     perf, longest = columns.total[:, PERF], columns.largest[:, PERF]
     allowed = longest <= z * (1 + 1e-9)
@@ -89,7 +89,7 @@ def _possible(columns: Columns, z: float) -> bool:
     return bool(result.status != 2)  # anything but infeasible proves nothing
 
 
-def _packed(columns: Columns, z: float, share: float) -> np.ndarray:
+def _packed(columns: ProgramColumns, z: float, share: float) -> np.ndarray:
     """[P, columns]: sum over shards of a dual feasible function, per rank: 1 above (1 - share) z, 0 below share z, else p / z."""
     perf = columns.shard_perf
     value = np.where(perf > (1 - share) * z, 1.0, np.where(perf < share * z, 0.0, perf / z))

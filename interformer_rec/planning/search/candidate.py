@@ -1,6 +1,6 @@
 """One way to shard a table, as arrays. In: what its shards need; out: Candidate, and which of several are not worth keeping.
 
-Legend as in search_space: W ranks, L ranks of a host, H hosts, R resources.
+Legend as in space.py: W ranks, L ranks of a host, H hosts, R resources.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Runs = tuple[tuple[int, tuple[float, ...]], ...]  # (how many shards, what one n
 
 
 @dataclass(frozen=True)
-class Part:
+class TablePart:
     """What one table puts into a Candidate: its option, and which rows of the candidate's arrays are its shards."""
 
     option: int  # of the table's options in canonical order
@@ -29,7 +29,7 @@ class Part:
 class Candidate:
     """One way to shard one table, or several that depend on each other."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[TablePart, ...]
     runs: Runs  # uniform shards, in rank order; empty without
     blocks: np.ndarray  # [blocks, L, R]: row i of a block on local rank i of the block's host
     free: np.ndarray  # [shards, R]
@@ -76,7 +76,7 @@ class Candidate:
 
 def join(candidates: Iterable[Candidate]) -> Candidate:
     """One candidate of several tables: uniform shards added up, blocks added up (they share the host), free ones in a row."""
-    parts: list[Part] = []
+    parts: list[TablePart] = []
     uniform: np.ndarray | float = 0.0
     blocks: list[np.ndarray] = []
     free: list[np.ndarray] = []
@@ -88,7 +88,9 @@ def join(candidates: Iterable[Candidate]) -> Candidate:
             uniform = uniform + candidate.uniform
         blocks.extend(candidate.blocks)
         free.extend(candidate.free)
-        parts.append(Part(part.option, part.place, rows, rows + len(candidate.free)) if part.place == "free" else part)
+        parts.append(
+            TablePart(part.option, part.place, rows, rows + len(candidate.free)) if part.place == "free" else part
+        )
         rows += len(candidate.free)
     runs = tuple((1, tuple(row)) for row in uniform) if isinstance(uniform, np.ndarray) else ()
     block = np.sum(blocks, axis=0)[None] if blocks else np.zeros((0, host_size, resources))

@@ -8,9 +8,9 @@ import numpy as np
 from torchrec.distributed.planner.types import ShardingOption
 
 from interformer_rec.errors import InputError
-from interformer_rec.planning.search.rank_groups import Group
+from interformer_rec.planning.search.rank_groups import RankGroup
+from interformer_rec.text import GIB
 
-GIB = 1 << 30
 MEMORY = ("hbm", "ddr", "ssd")
 
 
@@ -22,7 +22,7 @@ class NoPlan(InputError):
         self.proven = proven
 
 
-def no_option_fits(options: Sequence[ShardingOption], capacity: np.ndarray, group: Group | None = None) -> NoPlan:
+def no_option_fits(options: Sequence[ShardingOption], capacity: np.ndarray, group: RankGroup | None = None) -> NoPlan:
     """For a table whose every option has a shard that no rank can hold. `capacity`: [W, R]; `group`: where it has to stay."""
     closest: list[tuple[float, ShardingOption, int, int]] = []
     numbers = list(group.ranks) if group else list(range(len(capacity)))

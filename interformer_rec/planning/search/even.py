@@ -1,4 +1,4 @@
-"""Memory spread over the ranks, at no cost in time. In: a Problem and its best Assignment; out: one as fast whose fullest rank holds less.
+"""Memory spread over the ranks, at no cost in time. In: a problem and its best Assignment; out: one as fast whose fullest rank holds less.
 
 A full rank has no room for what nobody counted. So once the time is settled, ranks above a lower level give up their largest
 shards, which are placed again below that level, cut smaller if need be; then the local search has to win back the time. The
@@ -15,7 +15,7 @@ from interformer_rec.planning.search.candidate import DDR, HBM
 from interformer_rec.planning.search.improve import Stop, bundles_at, improve
 from interformer_rec.planning.search.placement import Assignment, Placement
 from interformer_rec.planning.search.shake import shake
-from interformer_rec.planning.search.space import Problem
+from interformer_rec.planning.search.space import PlacementProblem
 
 HALVINGS = 6
 UNEVEN = 1.05  # a fullest rank with less than this times the mean is left alone
@@ -24,7 +24,9 @@ ROUNDS = 2_000  # of shaking after a try, over tables and ranks
 MOST_ROUNDS = 20
 
 
-def even(problem: Problem, best: Assignment, bound: float, steps: int, stop: Stop, slack: float = 0.0) -> Assignment:
+def even(
+    problem: PlacementProblem, best: Assignment, bound: float, steps: int, stop: Stop, slack: float = 0.0
+) -> Assignment:
     """At most `slack` ms slower than `best`, never fuller. `bound`: a lower bound in ms; `steps`: of local search, a try."""
     goal = best.perf * SAME + slack
     full = _placement(problem, best, bound)
@@ -41,14 +43,20 @@ def even(problem: Problem, best: Assignment, bound: float, steps: int, stop: Sto
     return best
 
 
-def _placement(problem: Problem, best: Assignment, bound: float) -> Placement:
+def _placement(problem: PlacementProblem, best: Assignment, bound: float) -> Placement:
     placement = Placement(problem, max(bound, 1e-30))
     placement.restore(best)
     return placement
 
 
 def _below(
-    problem: Problem, best: Assignment, goal: float, limit: tuple[float, int], bound: float, steps: int, stop: Stop
+    problem: PlacementProblem,
+    best: Assignment,
+    goal: float,
+    limit: tuple[float, int],
+    bound: float,
+    steps: int,
+    stop: Stop,
 ) -> Placement | None:
     """In `goal` ms with at most so many bytes of a memory (`limit`) on every rank; None where that was not found."""
     level, memory = limit

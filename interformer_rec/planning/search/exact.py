@@ -1,4 +1,4 @@
-"""Small problems, solved. In: a Problem and the best placement so far; out: a better one if there is one, and a bound.
+"""Small problems, solved. In: a PlacementProblem and the best placement so far; out: a better one if there is one, and a bound.
 
 A mixed integer program for HiGHS: which candidate, on which rank or host, and the time of the slowest rank to be least. Only
 for some hundred binary variables, and for a number of nodes rather than seconds, so that the answer is always the same.
@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 
 from interformer_rec.planning.search.candidate import PASS, PERF, Candidate
 from interformer_rec.planning.search.placement import Assignment, Placement
-from interformer_rec.planning.search.space import Problem
+from interformer_rec.planning.search.space import PlacementProblem
 
 MOST = 400  # binary variables
 NODES = 400
@@ -23,7 +23,7 @@ NODES = 400
 class _Program:
     """Columns, and rows as triplets."""
 
-    def __init__(self, problem: Problem, scale: float) -> None:
+    def __init__(self, problem: PlacementProblem, scale: float) -> None:
         self.problem, self.scale = problem, scale
         self.columns = 0
         self.low: list[float] = []
@@ -89,7 +89,7 @@ class _Choice:
                 program.row([(columns[host], 1.0) for columns in self.hosts], -np.inf, 1.0)
 
 
-def size_of(problem: Problem) -> int:
+def size_of(problem: PlacementProblem) -> int:
     """Binary variables that the program would have."""
     return sum(
         1 + len(c.blocks) * problem.hosts + len(c.free) * problem.world_size + problem.hosts * c.same_host
@@ -98,7 +98,7 @@ def size_of(problem: Problem) -> int:
     )
 
 
-def solve(problem: Problem, best: Assignment | None, bound: float) -> tuple[Assignment | None, float]:
+def solve(problem: PlacementProblem, best: Assignment | None, bound: float) -> tuple[Assignment | None, float]:
     """(best assignment known, lower bound in milliseconds); infinite where it is proven that nothing fits."""
     scale = best.perf if best is not None else max(bound, 1e-30)
     program = _Program(problem, scale)
@@ -134,7 +134,7 @@ def solve(problem: Problem, best: Assignment | None, bound: float) -> tuple[Assi
     return best, proven
 
 
-def _assignment(problem: Problem, choices: list[list[_Choice]], x: np.ndarray) -> Assignment | None:
+def _assignment(problem: PlacementProblem, choices: list[list[_Choice]], x: np.ndarray) -> Assignment | None:
     """None where the solver's tolerance hides a byte too much."""
     placement = Placement(problem)
     for bundle, options in enumerate(choices):

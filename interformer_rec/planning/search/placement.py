@@ -1,9 +1,9 @@
-"""Shards on ranks, with loads kept up to date. In: a Problem and candidates; out: a Placement that can be changed in place.
+"""Shards on ranks, with loads kept up to date. In: a PlacementProblem and candidates; out: a Placement that can be changed in place.
 
 Nothing is copied or summed anew: adding, removing and moving a shard change one row of `load`. Free shards and host blocks
 lie in flat arrays (slots), so that the local search looks at all of them at once. What the search makes small on the fullest rank
 is one resource, `cost`: milliseconds, or bytes of a memory that is too small.
-Legend as in search_space: W ranks, L ranks of a host, H hosts, R resources.
+Legend as in space.py: W ranks, L ranks of a host, H hosts, R resources.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from interformer_rec.planning.search.candidate import PERF, Candidate
-from interformer_rec.planning.search.space import Problem
+from interformer_rec.planning.search.space import PlacementProblem
 
 NOWHERE = -1
 
@@ -76,7 +76,9 @@ class Slots:
 class Placement:
     """Which bundle is where, and what every rank carries."""
 
-    def __init__(self, problem: Problem, scale: float = 1.0, memory_weight: float = 0.0, resource: int = PERF) -> None:
+    def __init__(
+        self, problem: PlacementProblem, scale: float = 1.0, memory_weight: float = 0.0, resource: int = PERF
+    ) -> None:
         """`resource`: what counts as cost; `scale`: how much of it a rank is expected to take.
 
         `memory_weight` 0 puts a shard on the rank of least cost that has room, 1 on the emptiest.

@@ -1,4 +1,4 @@
-"""Ranks that a table may lie on. In: numbers, ranges and names, as a constraints file has them; out: a Group, or what is wrong."""
+"""Ranks that a table may lie on. In: numbers, ranges and names, as a constraints file has them; out: a RankGroup, or what is wrong."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ MOST = 32  # different groups in one plan: each is a resource more for the searc
 
 
 @dataclass(frozen=True)
-class Group:
+class RankGroup:
     """Some ranks of a job, ascending, and how a sentence calls them: 'hosts 0-1'."""
 
     label: str
     ranks: tuple[int, ...]
 
-    def __and__(self, other: Group) -> Group:
+    def __and__(self, other: RankGroup) -> RankGroup:
         """The ranks of both; the label says 'hosts 0-1 and ranks 4-7'."""
         if self.ranks == other.ranks:
             return self
         both = set(self.ranks) & set(other.ranks)
-        return Group(f"{self.label} and {other.label}", tuple(sorted(both)))
+        return RankGroup(f"{self.label} and {other.label}", tuple(sorted(both)))
 
 
-def group_of_hosts(places: Places, named: Mapping[str, Places], hosts: int, local: int) -> Group:
+def group_of_hosts(places: Places, named: Mapping[str, Places], hosts: int, local: int) -> RankGroup:
     """All ranks of the hosts; `local` ranks a host. Raises InputError for a host that is not there."""
     chosen = _checked("host", _numbers(places, named), hosts)
-    return Group(_label("host", chosen), tuple(host * local + i for host in chosen for i in range(local)))
+    return RankGroup(_label("host", chosen), tuple(host * local + i for host in chosen for i in range(local)))
 
 
-def group_of_ranks(places: Places, named: Mapping[str, Places], ranks: int) -> Group:
+def group_of_ranks(places: Places, named: Mapping[str, Places], ranks: int) -> RankGroup:
     """Raises InputError for a rank that is not there."""
     chosen = _checked("rank", _numbers(places, named), ranks)
-    return Group(_label("rank", chosen), tuple(chosen))
+    return RankGroup(_label("rank", chosen), tuple(chosen))
 
 
 def _label(what: str, numbers: Sequence[int]) -> str:

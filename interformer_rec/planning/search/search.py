@@ -25,10 +25,10 @@ from interformer_rec.planning.search.even import even
 from interformer_rec.planning.search.exact import MOST, size_of, solve
 from interformer_rec.planning.search.improve import improve
 from interformer_rec.planning.search.placement import Assignment, Placement
-from interformer_rec.planning.search.rank_groups import Group
-from interformer_rec.planning.search.select import Columns, RankSet, overflow, select, without_leftovers
+from interformer_rec.planning.search.rank_groups import RankGroup
+from interformer_rec.planning.search.select import ProgramColumns, RankSet, overflow, select, without_leftovers
 from interformer_rec.planning.search.shake import shake
-from interformer_rec.planning.search.space import Problem, build_problem
+from interformer_rec.planning.search.space import PlacementProblem, build_problem
 from interformer_rec.planning.search.squeeze import squeeze
 
 CLOSE = 1e-3  # a plan this near its bound ends the search
@@ -66,7 +66,7 @@ def search(
     space: Sequence[ShardingOption],
     topology: Topology,
     *,
-    groups: Mapping[str, Group] | None = None,
+    groups: Mapping[str, RankGroup] | None = None,
     budget_seconds: float | None = None,
     refine: bool = True,
     slack: float = 0.0,
@@ -98,8 +98,8 @@ def search(
 class _Search:
     """One run: the best assignment so far and the bound."""
 
-    def __init__(self, problem: Problem, deadline: float | None) -> None:
-        self.problem, self.columns, self._deadline = problem, Columns(problem), deadline
+    def __init__(self, problem: PlacementProblem, deadline: float | None) -> None:
+        self.problem, self.columns, self._deadline = problem, ProgramColumns(problem), deadline
         self.best: Assignment | None = None
         self.bound = 0.0
         self._steps = 200 + 20 * problem.world_size
@@ -243,7 +243,7 @@ class _Search:
         )
 
 
-def _placed(problem: Problem, best: Assignment) -> list[ShardingOption]:
+def _placed(problem: PlacementProblem, best: Assignment) -> list[ShardingOption]:
     """Copies of the chosen options, with ranks, in the order of the tables."""
     options: list[ShardingOption] = []
     for bundle, of_tables in enumerate(problem.tables):

@@ -1,4 +1,4 @@
-"""Which option each table takes, before anything is placed. In: a Problem; out: how many bundles of a kind take a candidate.
+"""Which option each table takes, before anything is placed. In: a PlacementProblem; out: how many bundles of a kind take a candidate.
 
 A linear program: the least total time that fits the memory of all ranks together. Only memory couples the tables, in three
 rows (and three more for each group of ranks that tables are kept on), so at most a few kinds come out fractional; they are
@@ -14,7 +14,7 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, vstack
 
 from interformer_rec.planning.search.candidate import HBM, PASS, PERF, Candidate
-from interformer_rec.planning.search.space import Problem
+from interformer_rec.planning.search.space import PlacementProblem
 
 ALIKE = 0.9  # shards at least this long, as a share of the longest of them, are taken to be equally long
 
@@ -36,7 +36,7 @@ class RankSet:
         return np.concatenate([np.array(everywhere, dtype=float), inside.astype(float)])
 
 
-def parts_of(problem: Problem) -> list[RankSet]:
+def parts_of(problem: PlacementProblem) -> list[RankSet]:
     """All ranks, every group, and what groups cover together."""
     ranks = [set(group.ranks) for group in problem.groups]
     covered = [(group.label, set(group.ranks)) for group in problem.groups]
@@ -50,10 +50,10 @@ def parts_of(problem: Problem) -> list[RankSet]:
     return parts
 
 
-class Columns:
+class ProgramColumns:
     """All candidates of all kinds side by side, as the columns of linear programs. P parts: parts_of."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: PlacementProblem) -> None:
         every = [(kind, c) for kind, k in enumerate(problem.kinds) for c in k.candidates]
         self.kind = np.array([kind for kind, _ in every])
         self.candidates = [c for _, c in every]
@@ -111,7 +111,7 @@ class Columns:
         return (result.x, float(result.fun)) if result.status == 0 else None
 
 
-def select(columns: Columns, longest: float, memory: float) -> np.ndarray | None:
+def select(columns: ProgramColumns, longest: float, memory: float) -> np.ndarray | None:
     """[columns] whole counts. `longest`: ms of a shard where a kind has a choice; `memory`: share of the capacity to use.
 
     None where even fractions of tables do not fit.
@@ -129,7 +129,7 @@ def select(columns: Columns, longest: float, memory: float) -> np.ndarray | None
     return None if solved is None else _rounded(columns, solved[0])
 
 
-def without_leftovers(columns: Columns, counts: np.ndarray) -> np.ndarray | None:
+def without_leftovers(columns: ProgramColumns, counts: np.ndarray) -> np.ndarray | None:
     """A selection with as many long shards as ranks, or twice, three times as many; None where it already is so.
 
     120 equally long shards on 16 ranks are 8 on half of them and 7 on the others. Cutting 8 of them finer fills the difference.
@@ -153,7 +153,7 @@ def without_leftovers(columns: Columns, counts: np.ndarray) -> np.ndarray | None
     return found if changed and (not len(rows) or (rows @ found <= 1).all()) else None
 
 
-def _cheapest_first(columns: Columns, those: np.ndarray) -> list[tuple[int, int]]:
+def _cheapest_first(columns: ProgramColumns, those: np.ndarray) -> list[tuple[int, int]]:
     """(column, the cheapest of its kind whose shards are at most half as long), by what that adds."""
     found: list[tuple[float, int, int]] = []
     for column in those.tolist():
@@ -165,7 +165,7 @@ def _cheapest_first(columns: Columns, those: np.ndarray) -> list[tuple[int, int]
     return [(column, other) for _, column, other in sorted(found)]
 
 
-def overflow(columns: Columns) -> float:
+def overflow(columns: ProgramColumns) -> float:
     """By which share of the capacity the least memory need of all tables exceeds it, if options could be mixed freely."""
     rows = columns.memory_rows()
     if not len(rows):
@@ -178,14 +178,14 @@ def overflow(columns: Columns) -> float:
     return float(result.fun) if result.status == 0 else np.inf
 
 
-def _cheapest(columns: Columns, cost: np.ndarray) -> np.ndarray:
+def _cheapest(columns: ProgramColumns, cost: np.ndarray) -> np.ndarray:
     counts = np.zeros(len(cost))
     for kind, (start, stop) in enumerate(zip(columns.first[:-1], columns.first[1:], strict=True)):
         counts[start + cost[start:stop].argmin()] = columns.members[kind]
     return counts
 
 
-def _rounded(columns: Columns, fractions: np.ndarray) -> np.ndarray:
+def _rounded(columns: ProgramColumns, fractions: np.ndarray) -> np.ndarray:
     """Whole numbers with the same sums: down, then the rest to the largest fractions."""
     counts = np.floor(fractions + 1e-6)
     for kind, (start, stop) in enumerate(zip(columns.first[:-1], columns.first[1:], strict=True)):

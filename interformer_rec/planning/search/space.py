@@ -1,4 +1,4 @@
-"""The search's view of a search space. In: TorchRec ShardingOptions and a topology; out: a Problem of arrays.
+"""The search's view of a search space. In: TorchRec ShardingOptions and a topology; out: a PlacementProblem of arrays.
 
 Legend: W ranks, L ranks of a host (TorchRec's intra group), H hosts, R resources: milliseconds, bytes of HBM, DDR, SSD, passes.
 A pass is how a table is kept on some ranks: each of its shards needs one of its group, of which other ranks have none. So
@@ -17,10 +17,10 @@ from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 from torchrec.distributed.planner.types import PartitionByType, Shard, ShardingOption, Topology
 from torchrec.distributed.types import ShardingType
 
-from interformer_rec.planning.search.candidate import Candidate, Part, Runs, fits_alone, join, undominated
+from interformer_rec.planning.search.candidate import Candidate, Runs, TablePart, fits_alone, join, undominated
 from interformer_rec.planning.search.errors import no_option_fits
 from interformer_rec.planning.search.options import ShardRuns
-from interformer_rec.planning.search.rank_groups import Group
+from interformer_rec.planning.search.rank_groups import RankGroup
 
 MAX_COMBINATIONS = 64  # of options of tables that depend on each other
 
@@ -34,7 +34,7 @@ class Kind:
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class PlacementProblem:
     """What to place, where, and how much there is room for. A bundle is a table, or tables that depend on each other."""
 
     kinds: tuple[Kind, ...]
@@ -42,7 +42,7 @@ class Problem:
     # bundle -> for each of its tables the options, canonical order
     tables: tuple[tuple[list[ShardingOption], ...], ...]
     capacity: np.ndarray  # [W, R], infinite milliseconds
-    groups: tuple[Group, ...]  # of passes: resource PASS + i is that of group i
+    groups: tuple[RankGroup, ...]  # of passes: resource PASS + i is that of group i
     host_size: int  # L
 
     @property
@@ -61,8 +61,8 @@ class Problem:
 
 
 def build_problem(
-    space: Sequence[ShardingOption], topology: Topology, groups: Mapping[str, Group] | None = None
-) -> Problem:
+    space: Sequence[ShardingOption], topology: Topology, groups: Mapping[str, RankGroup] | None = None
+) -> PlacementProblem:
     """Group, translate and prune. `groups`: table -> the ranks it has to stay on; others may lie anywhere.
 
     Raises NoPlan for a table that fits nowhere, whatever its option.
@@ -93,7 +93,7 @@ def build_problem(
         kinds[key][1].append(number)
         tables.append(of_tables)
     kind_of = {bundle: kind for kind, (_, members) in enumerate(kinds.values()) for bundle in members}
-    return Problem(
+    return PlacementProblem(
         kinds=tuple(Kind(candidates, tuple(members)) for candidates, members in kinds.values()),
         kind_of=tuple(kind_of[number] for number in range(len(tables))),
         tables=tuple(tables),
@@ -108,7 +108,7 @@ def _canonical(option: ShardingOption) -> tuple[int, str, str]:
     return option.sharding_type != ShardingType.TABLE_WISE.value, option.sharding_type, option.compute_kernel
 
 
-def _passes(group: Group | None, groups: Sequence[Group]) -> tuple[float, ...]:
+def _passes(group: RankGroup | None, groups: Sequence[RankGroup]) -> tuple[float, ...]:
     return tuple(float(group == other) for other in groups)
 
 
@@ -128,7 +128,7 @@ def _candidates(
     runs: list[list[Runs]],
     capacity: np.ndarray,
     host_size: int,
-    groups: Mapping[str, Group],
+    groups: Mapping[str, RankGroup],
 ) -> tuple[Candidate, ...]:
     """The candidates of a bundle: one per option, or per combination where several tables depend on each other."""
     world_size = len(capacity)
@@ -161,7 +161,7 @@ def _candidate(number: int, option: ShardingOption, runs: Runs, world_size: int,
     if place == PartitionByType.UNIFORM.value:
         if count != world_size:
             return None
-        return Candidate((Part(number, "uniform", 0, count),), runs, no_blocks, nothing, False, False)
+        return Candidate((TablePart(number, "uniform", 0, count),), runs, no_blocks, nothing, False, False)
     needs = np.repeat(np.array([need for _, need in runs]), [n for n, _ in runs], axis=0)
     whole_host = option.sharding_type in (ShardingType.TABLE_ROW_WISE.value, ShardingType.GRID_SHARD.value)
     if whole_host:
@@ -169,7 +169,7 @@ def _candidate(number: int, option: ShardingOption, runs: Runs, world_size: int,
         if count % host_size or (count != host_size and not several) or world_size < host_size:
             return None
         blocks = needs.reshape(-1, host_size, resources)
-        return Candidate((Part(number, "block", 0, len(blocks)),), (), blocks, nothing, not several, False)
+        return Candidate((TablePart(number, "block", 0, len(blocks)),), (), blocks, nothing, not several, False)
     distinct = (
         option.compute_kernel == EmbeddingComputeKernel.KEY_VALUE.value
         and option.sharding_type == ShardingType.COLUMN_WISE.value
@@ -177,4 +177,4 @@ def _candidate(number: int, option: ShardingOption, runs: Runs, world_size: int,
     if distinct and count > world_size:
         return None
     same_host = place == PartitionByType.HOST.value
-    return Candidate((Part(number, "free", 0, count),), (), no_blocks, needs, same_host, distinct)
+    return Candidate((TablePart(number, "free", 0, count),), (), no_blocks, needs, same_host, distinct)

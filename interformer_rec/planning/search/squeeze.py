@@ -1,4 +1,4 @@
-"""A placement where memory is scarce. In: a Problem and a selection; out: an Assignment that fits, however slow, or None.
+"""A placement where memory is scarce. In: a PlacementProblem and a selection; out: an Assignment that fits, however slow, or None.
 
 The same local search, with bytes of the scarce memory as the cost: the fullest rank gives shards away until none is over its
 capacity. Time is looked at afterwards.
@@ -13,13 +13,13 @@ import numpy as np
 from interformer_rec.planning.search.improve import Stop, improve
 from interformer_rec.planning.search.placement import Assignment, Placement
 from interformer_rec.planning.search.shake import shake
-from interformer_rec.planning.search.space import Problem
+from interformer_rec.planning.search.space import PlacementProblem
 
 STEPS = 20  # a rank
 ROUNDS = 100
 
 
-def squeeze(problem: Problem, order: list[tuple[int, int]], memory: int, stop: Stop) -> Assignment | None:
+def squeeze(problem: PlacementProblem, order: list[tuple[int, int]], memory: int, stop: Stop) -> Assignment | None:
     """`order`: (bundle, candidate) in the order of placing; `memory`: the scarce resource (HBM, DDR or SSD)."""
     room = float(problem.capacity[:, memory].min())
     boundless = problem.capacity.copy()

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from interformer_rec import cli
-from interformer_rec.data.grouping.arguments import Columns
+from interformer_rec.data.grouping.arguments import AskedColumns
 from interformer_rec.data.grouping.command import group, ungroup
 from interformer_rec.data.grouping.engine import engine
 from interformer_rec.data.grouping.same_rows import rows_of
@@ -20,7 +20,7 @@ from tests.data.grouping.samples import CANDIDATES, plainly_grouped, read, same,
 
 NAMES = [f"on={day}/part-{part}.parquet" for day in (1, 2) for part in range(4)]
 SHOWN = ("number", *CANDIDATES)
-ASKED = Columns(candidates=",".join(SHOWN))
+ASKED = AskedColumns(candidates=",".join(SHOWN))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_requests_are_those_of_a_loop_over_rows_and_come_back(source: Path, tmp_
     assert (made["rows"], made["requests"]) == (400, count) and made["rows with a null key"].startswith(f"{alone} ")
     assert alone > 20 and "the same rows" in made["checked"]
 
-    back = ungroup(str(tmp_path / "requests"), str(tmp_path / "back"), Columns(), 0.2)
+    back = ungroup(str(tmp_path / "requests"), str(tmp_path / "back"), AskedColumns(), 0.2)
     assert (back["requests"], back["rows"]) == (count, 400)
     assert pq.read_schema(tmp_path / "back" / NAMES[0]).equals(before)
     for name, requests in expected.items():
@@ -81,7 +81,7 @@ def test_splits_in_one_folder_stay_apart(tmp_path: Path) -> None:
     for name in ("train-0", "train-1", "valid"):
         (tmp_path / "rows").mkdir(exist_ok=True)
         pq.write_table(one, tmp_path / f"rows/{name}.parquet")
-    group(str(tmp_path / "rows"), str(tmp_path / "out"), "request", Columns(candidates="item"))
+    group(str(tmp_path / "rows"), str(tmp_path / "out"), "request", AskedColumns(candidates="item"))
     assert read(tmp_path / "out", "valid.parquet") == [
         {"request": 1, "item": [1, 3], "user": 5},
         {"request": 2, "item": [2], "user": 6},
@@ -95,7 +95,7 @@ def test_times_by_the_minute_and_values_of_the_first_row(tmp_path: Path) -> None
         {"user": [7, 7, 7, 7], "time": [-1, 0, 59_999, 60_000], "seen": [[], [1], [1, 2], [3]], "x": [1, 2, 3, 4]}
     )
     pq.write_table(rows, tmp_path / "a.parquet")
-    asked = Columns(candidates="time,x", first="se*")
+    asked = AskedColumns(candidates="time,x", first="se*")
     made = group(str(tmp_path / "a.parquet"), str(tmp_path / "out"), "user,time//60000", asked)
     assert [(row["x"], row["seen"]) for row in read(tmp_path / "out", "a.parquet")] == [
         ([1], []),
@@ -111,9 +111,11 @@ def test_a_column_of_the_request_that_differs_is_named(source: Path, tmp_path: P
         match=r"column 'number' is taken for the request's, but differs .* request = 'r\d+'.*: \d+ and \d+, in "
         r"'.*parquet', row group \d, row \d+ of the file.*--candidates.*--first.*--drop",
     ):
-        group(str(source), str(tmp_path / "out"), "request", Columns(candidates=",".join(CANDIDATES)))
+        group(str(source), str(tmp_path / "out"), "request", AskedColumns(candidates=",".join(CANDIDATES)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows"]  # nothing half-made
-    made = group(str(source), str(tmp_path / "out"), "request", Columns(candidates=",".join(CANDIDATES), drop="number"))
+    made = group(
+        str(source), str(tmp_path / "out"), "request", AskedColumns(candidates=",".join(CANDIDATES), drop="number")
+    )
     assert made["rows"] == 400 and "number" not in read(tmp_path / "out", NAMES[0])[0]
 
 
@@ -126,12 +128,12 @@ def test_a_column_of_the_request_that_differs_is_named(source: Path, tmp_path: P
         ("city//5", ASKED, "only whole numbers and times can be divided"),
         ("number//0", ASKED, "behind // stands a whole number from 1 on"),
         ("item", ASKED, "column 'item' is in --by and is the candidates'"),
-        ("request", Columns(), "which columns are the candidates'"),
-        ("request", Columns(candidates="lable"), "--candidates lable: .* did you mean 'label'"),
-        ("request", Columns(candidates="label", drop="lab*"), "column 'label' is in --drop and in --candidates"),
+        ("request", AskedColumns(), "which columns are the candidates'"),
+        ("request", AskedColumns(candidates="lable"), "--candidates lable: .* did you mean 'label'"),
+        ("request", AskedColumns(candidates="label", drop="lab*"), "column 'label' is in --drop and in --candidates"),
     ],
 )
-def test_options_that_cannot_be(source: Path, tmp_path: Path, by: str, asked: Columns, said: str) -> None:
+def test_options_that_cannot_be(source: Path, tmp_path: Path, by: str, asked: AskedColumns, said: str) -> None:
     with pytest.raises(InputError, match=said):
         group(str(source), str(tmp_path / "out"), by, asked)
     assert not (tmp_path / "out").exists()
@@ -171,7 +173,7 @@ def test_places_and_files_that_cannot_be(source: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"0\.1 GiB at least"):
         group(str(source), str(tmp_path / "out"), "request", ASKED, 0.01)
     with pytest.raises(InputError, match="was not written by `interformer data group`"):
-        ungroup(str(source), str(tmp_path / "out"), Columns())
+        ungroup(str(source), str(tmp_path / "out"), AskedColumns())
     content = bytearray((source / NAMES[3]).read_bytes())
     content[200:600] = b"\xff" * 400
     (source / NAMES[3]).write_bytes(content)
@@ -185,7 +187,7 @@ def test_lists_of_different_length_do_not_come_back(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"row 1 of the file.*column 'b': a list of another length than that of 'a'.*1 against 2"
     ):
-        ungroup(str(tmp_path / "a.parquet"), str(tmp_path / "out"), Columns(candidates="a,b"))
+        ungroup(str(tmp_path / "a.parquet"), str(tmp_path / "out"), AskedColumns(candidates="a,b"))
 
 
 def test_other_rows_are_seen(tmp_path: Path) -> None:

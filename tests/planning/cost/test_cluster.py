@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from interformer_rec.errors import InputError
-from interformer_rec.planning.cost.cluster import BYTES_PER_MS, GIB, PUBLISHED, known, load_cluster
+from interformer_rec.planning.cost.cluster import BYTES_PER_MS, PUBLISHED, known, load_cluster
+from interformer_rec.text import GIB
 from tests.planning.cases import CPU, GPU, cluster
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from interformer_rec.planning.search.bound import lower_bound, threshold_bound
-from interformer_rec.planning.search.select import Columns
+from interformer_rec.planning.search.select import ProgramColumns
 from interformer_rec.planning.search.space import build_problem
 from tests.planning.problems import best_of_all, cluster, option
 
 
 def bound_of(space, topology, plan):
-    columns = Columns(build_problem(space, topology))
+    columns = ProgramColumns(build_problem(space, topology))
     low = threshold_bound(columns)
     return low, lower_bound(columns, low, plan)
 

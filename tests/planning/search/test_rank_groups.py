@@ -14,9 +14,9 @@ from interformer_rec.planning.choose.levers import when_nothing_fits
 from interformer_rec.planning.explain import explain
 from interformer_rec.planning.search.bound import lower_bound, threshold_bound
 from interformer_rec.planning.search.errors import NoPlan
-from interformer_rec.planning.search.rank_groups import Group, group_of_hosts, group_of_ranks
+from interformer_rec.planning.search.rank_groups import RankGroup, group_of_hosts, group_of_ranks
 from interformer_rec.planning.search.search import search
-from interformer_rec.planning.search.select import Columns
+from interformer_rec.planning.search.select import ProgramColumns
 from interformer_rec.planning.search.space import build_problem
 from interformer_rec.planning.what_if import sweep
 from tests.planning.cases import CONFIG, cluster, problem
@@ -25,11 +25,11 @@ from tests.planning.problems import cluster as topology_of
 
 
 def test_numbers_ranges_and_names():
-    assert group_of_hosts((0, "2-3"), {}, hosts=4, local=2) == Group("hosts 0, 2-3", (0, 1, 4, 5, 6, 7))
-    assert group_of_hosts("front", {"front": (1, "0")}, hosts=4, local=2) == Group("hosts 0-1", (0, 1, 2, 3))
-    assert group_of_ranks(3, {}, ranks=4) == Group("rank 3", (3,))
-    both = Group("hosts 0-1", (0, 1, 2, 3)) & Group("ranks 2-9", (2, 3, 4))
-    assert both == Group("hosts 0-1 and ranks 2-9", (2, 3))
+    assert group_of_hosts((0, "2-3"), {}, hosts=4, local=2) == RankGroup("hosts 0, 2-3", (0, 1, 4, 5, 6, 7))
+    assert group_of_hosts("front", {"front": (1, "0")}, hosts=4, local=2) == RankGroup("hosts 0-1", (0, 1, 2, 3))
+    assert group_of_ranks(3, {}, ranks=4) == RankGroup("rank 3", (3,))
+    both = RankGroup("hosts 0-1", (0, 1, 2, 3)) & RankGroup("ranks 2-9", (2, 3, 4))
+    assert both == RankGroup("hosts 0-1 and ranks 2-9", (2, 3))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_group_too_small_says_how_much_it_lacks(tmp_path: Path):
     small, enough = sweep(asked, [cluster()], [1, 4], [16])
     assert small.step_ms is None and enough.step_ms is None
     space = [option(f"t{i}", "table_wise", (1.0, 3 * GIB)) for i in range(5)]
-    groups = dict.fromkeys(["t0", "t1", "t2"], Group("host 1", (2, 3)))
+    groups = dict.fromkeys(["t0", "t1", "t2"], RankGroup("host 1", (2, 3)))
     with pytest.raises(NoPlan, match=r"keep t0, t1, t2 on host 1; that does not fit by 1.00 GiB on host 1") as caught:
         search(space, topology_of(4, 2, hbm=4 * GIB), groups=groups)
     assert caught.value.proven
@@ -90,7 +90,7 @@ def test_a_sweep_goes_on_where_a_job_lacks_the_hosts(tmp_path: Path):
     assert two.step_ms is not None
 
 
-def best_in_groups(tables: list[list[float]], groups: dict[str, Group], ranks: int) -> float:
+def best_in_groups(tables: list[list[float]], groups: dict[str, RankGroup], ranks: int) -> float:
     """The least slowest rank by trying everything: table i is whole, or in two pieces."""
     totals = [np.zeros(ranks)]
     for number, pieces in enumerate(tables):
@@ -115,7 +115,7 @@ def test_groups_are_solved_and_bounded(seed: int):
     """Four tables on four ranks, some confined: the best of all placements, its bound never above it."""
     draw = random.Random(seed)
     tables = [[ms := draw.uniform(1, 10), 0.6 * ms] for _ in range(4)]
-    some = [Group("host 0", (0, 1)), Group("ranks 1-2", (1, 2)), Group("rank 3", (3,))]
+    some = [RankGroup("host 0", (0, 1)), RankGroup("ranks 1-2", (1, 2)), RankGroup("rank 3", (3,))]
     groups = {f"t{i}": draw.choice(some) for i in range(4) if draw.random() < 0.7}
     space = []
     for i, (whole, cut) in enumerate(tables):
@@ -125,7 +125,7 @@ def test_groups_are_solved_and_bounded(seed: int):
     best = best_in_groups(tables, groups, 4)
     found = search(confined, topology_of(4, 2, ddr=0), groups=groups)
     assert found.perf == pytest.approx(best, rel=1e-5)
-    columns = Columns(build_problem(confined, topology_of(4, 2, ddr=0), groups))
+    columns = ProgramColumns(build_problem(confined, topology_of(4, 2, ddr=0), groups))
     assert lower_bound(columns, threshold_bound(columns), best) <= best * (1 + 1e-9)
     for o in found.options:
         assert o.name not in groups or {s.rank for s in o.shards} <= set(groups[o.name].ranks)
@@ -134,7 +134,7 @@ def test_groups_are_solved_and_bounded(seed: int):
 def test_the_bound_counts_what_a_group_has_to_hold():
     """Eight tables of 1 ms on two of eight ranks: 4 ms, though all ranks together would need 1."""
     space = [option(f"t{i}", "table_wise", (1.0, 1)) for i in range(8)]
-    groups = dict.fromkeys([f"t{i}" for i in range(8)], Group("ranks 0-1", (0, 1)))
+    groups = dict.fromkeys([f"t{i}" for i in range(8)], RankGroup("ranks 0-1", (0, 1)))
     found = search(space, topology_of(8, ddr=0), groups=groups)
     assert found.perf == 4.0 and found.gap == pytest.approx(0.0, abs=1e-3)
 
@@ -142,8 +142,8 @@ def test_the_bound_counts_what_a_group_has_to_hold():
 def test_many_tables_in_two_groups_are_balanced():
     draw = random.Random(1)
     space = [option(f"t{i}", "table_wise", (draw.uniform(1, 2), 1)) for i in range(120)]
-    groups = {f"t{i}": Group("host 0", (0, 1, 2, 3)) for i in range(40)}
-    groups |= {f"t{i}": Group("hosts 1-3", tuple(range(4, 16))) for i in range(40, 60)}
+    groups = {f"t{i}": RankGroup("host 0", (0, 1, 2, 3)) for i in range(40)}
+    groups |= {f"t{i}": RankGroup("hosts 1-3", tuple(range(4, 16))) for i in range(40, 60)}
     found = search(space, topology_of(16, 4, ddr=0), groups=groups)
     assert found.gap < 0.02
     for o in found.options:

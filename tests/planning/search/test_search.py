@@ -13,7 +13,7 @@ from torchrec.distributed.planner.types import PlannerError
 from interformer_rec.planning.search.errors import NoPlan
 from interformer_rec.planning.search.options import enumerate_grouped
 from interformer_rec.planning.search.search import search
-from interformer_rec.planning.search.select import Columns, select, without_leftovers
+from interformer_rec.planning.search.select import ProgramColumns, select, without_leftovers
 from interformer_rec.planning.search.space import build_problem
 from tests.planning.problems import GIB, SHARDERS, best_of_all, cluster, option, small_case
 
@@ -133,7 +133,7 @@ def test_leftovers_are_cut():
     """7 whole tables a rank and four cut over each host: 7 x 1.3 + 4 x 0.23 + 60 x 0.015; with 8 whole ones 11.3."""
     space, topology = twins()
     assert search(space, topology).perf <= 7 * 1.3 + 4 * 0.23 + 60 * 0.015 + 1e-9
-    columns = Columns(build_problem(space, topology))
+    columns = ProgramColumns(build_problem(space, topology))
     picked = select(columns, np.inf, 1.0)
     assert sorted(picked[picked > 0]) == [60, 120]
     changed = without_leftovers(columns, picked)

@@ -38,8 +38,9 @@ from interformer_rec.checkpoint.read import load
 from interformer_rec.checkpoint.retention import Checkpoints
 from interformer_rec.checkpoint.saver import Saver
 from interformer_rec.config.optimizer import EmbeddingOptimizer, OptimizerConfig, Schedule
-from interformer_rec.config.run import ShardingConfig
+from interformer_rec.config.run import CheckpointConfig, ShardingConfig
 from interformer_rec.distributed.environment import Environment, process_group
+from interformer_rec.distributed.lookup.tables import FirstWeights
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import Parallel, parallelize
 from interformer_rec.distributed.state import local_state
@@ -82,8 +83,7 @@ def build(env: Environment, rows: int) -> Parallel:
         sharding=sharding,
         optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(kind="rowwise_adagrad")),
         rate=LearningRate(Schedule(), lambda: 1, True),
-        seed=0,
-        table_std={"pooled": 0.1, "history": 0.1},
+        first_weights=FirstWeights(0, {"pooled": 0.1, "history": 0.1}),
     )
 
 
@@ -170,9 +170,12 @@ def measure_rank(env: Environment, rows: int, repeats: int, folder: Path) -> dic
     records: list[dict[str, Any]] = []
     places = {name: folder / name for name in ("raw", "waiting", "asynchronous", "increments", "dcp")}
     places["raw"].mkdir(parents=True, exist_ok=True)
-    waiting = Saver(Checkpoints(places["waiting"]), parallel, env, keep=1, asynchronous=False)
-    background = Saver(Checkpoints(places["asynchronous"]), parallel, env, keep=1, done=records.append)
-    increments = Saver(Checkpoints(places["increments"]), parallel, env, keep=1, full_every=10**6, asynchronous=False)
+    waiting = Saver(Checkpoints(places["waiting"]), parallel, env, CheckpointConfig(keep=1, asynchronous=False))
+    background = Saver(
+        Checkpoints(places["asynchronous"]), parallel, env, CheckpointConfig(keep=1), done=records.append
+    )
+    rows_alone = CheckpointConfig(keep=1, full_every=10**6, asynchronous=False)
+    increments = Saver(Checkpoints(places["increments"]), parallel, env, rows_alone)
     increments.save({"step": 0})
     step(parallel, rows, int(TOUCHED * rows / env.world_size), 1)
     state = {"model": parallel.model.state_dict(), "fused": parallel.optimizer.fused.state_dict()}

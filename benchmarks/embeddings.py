@@ -40,7 +40,7 @@ from interformer_rec.benchmarking.machine import copy_bandwidth
 from interformer_rec.config.optimizer import EmbeddingOptimizer, OptimizerConfig, Schedule
 from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.environment import Environment, process_group
-from interformer_rec.distributed.lookup.tables import local_shards, lookup_kernels
+from interformer_rec.distributed.lookup.tables import FirstWeights, local_shards, lookup_kernels
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import parallelize
 from interformer_rec.planning.torchrec_plan import torchrec_plan
@@ -111,8 +111,7 @@ class Ours:
             sharding=sharding,
             optimizer=OptimizerConfig(embedding=EmbeddingOptimizer.model_validate({"kind": kind, "lr": LR})),
             rate=LearningRate(Schedule(), lambda: 1, True),
-            seed=1,
-            table_std={"t": 0.1},
+            first_weights=FirstWeights(1, {"t": 0.1}),
         )
         self.parallel.optimizer.zero_grad()  # sets the learning rate
         self.ids = case.draw(env.rank).to(env.device)

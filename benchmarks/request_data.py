@@ -68,7 +68,7 @@ class Form:
         """Metrics of the validation rows, and the CPU seconds that they took."""
         start = time.process_time()
         rows = SkippedRows(self._valid, self.config.data.max_bad_rows, "data.valid", self.env)
-        metrics = evaluate(self.pipeline, rows, self.config.features, self.env).metrics
+        metrics = evaluate(self.pipeline, rows, self.config.features).metrics
         metrics.pop("seconds")
         return metrics, time.process_time() - start
 

@@ -25,7 +25,7 @@ from interformer_rec.explaining import arguments as explaining
 from interformer_rec.planning import arguments as planning
 from interformer_rec.redaction import forget, redact
 from interformer_rec.result_table import show
-from interformer_rec.serving.arguments import add_export_arguments
+from interformer_rec.serving import arguments as exporting
 from interformer_rec.serving.server.arguments import add_serve_arguments
 from interformer_rec.training.scoring import arguments as scoring
 from interformer_rec.training.start.arguments import add_train_arguments, beginning
@@ -167,9 +167,7 @@ def explain(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """Write a version of an artefact that scores as predict does; prints what was compared."""
-    how = {name: getattr(args, name) for name in ("tables", "runtime", "isa", "data", "delta", "full_every", "keep")}
-    keys = (args.absent, args.unknown)
-    written = call("export", args.path, args.out, **how, trust=args.trust_run, keys=keys)
+    written = call("export", args.path, args.out, exporting.options_of(args), args.data, args.trust_run)
     show("export", written, as_json=args.json)
     return 0
 
@@ -258,7 +256,7 @@ def parser() -> argparse.ArgumentParser:
     scoring.add_predict_arguments(add(predict, "Parquet in, Parquet out, with a score column."))
     explaining.add_explain_arguments(add(explain, "Importance and cost of a trained model's inputs; slices."))
     one = add(export, "A run becomes an artefact that answers without the training code, and scores as predict does.")
-    add_export_arguments(one)
+    exporting.add_export_arguments(one)
     scoring.add_trust_argument(one)
 
     add_serve_arguments(add(serve, "Answer requests over HTTP with an exported model."))

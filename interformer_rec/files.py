@@ -10,9 +10,10 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -68,16 +69,29 @@ def refuse_link_out(folder: Path, name: str, source: str) -> None:
         raise _refused(name, source, f"it is a link to {str(target)!r}, outside the folder")
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
-    """Write a file of this machine whole or not at all, over what was there; a link there is replaced, not followed. Raises OSError."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part")
+@contextmanager
+def whole(path: Path, writer: str = "") -> Iterator[IO[bytes]]:
+    """A file of this machine, whole or not at all, over what was there: it has its name once the block has ended without an error.
+
+    A link there is replaced, not followed. Where several processes may write a file at once, each says which `writer` it is.
+    """
+    part = path.with_name(f".{path.name}.{writer}part")
     part.unlink(missing_ok=True)
-    with part.open("xb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     part.replace(path)
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes | str, writer: str = "") -> None:
+    """Write a small file as `whole` does. Raises OSError."""
+    with whole(Path(path), writer) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def json_object(content: bytes, source: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from interformer_rec.errors import InputError
-from interformer_rec.files import refuse_link_out
+from interformer_rec.files import refuse_link_out, whole
 from interformer_rec.filesystem import open_filesystem
 from interformer_rec.redaction import redact
 
@@ -109,14 +109,12 @@ class Storage:
 
     def put(self, name: str, content: bytes) -> None:
         """Write a small file, whole or not at all, over what was there."""
-        part = f"{name}.part" if self.local else name  # object stores show an object when it is whole
+        # object stores show an object when it is whole; on other file systems a rename may not replace what is there
+        opened = self.stream if self.local is not None else self.create
 
         def write() -> None:
-            with self.create(part) as file:
+            with opened(name) as file:
                 file.write(content)
-            if self.local:
-                os.replace(self.local / part, self.local / name)
-                _flush_folder((self.local / name).parent)
 
         patiently(write)
 
@@ -157,6 +155,13 @@ class Storage:
 
         Not retried. What a process that was killed leaves is `.NAME.part` on a file system, nothing in an object store.
         """
+        if self.local is not None:
+            path = self.local / name
+            self.filesystem.create_dir(self._above(self._path(name)), recursive=True)
+            with whole(path) as file:
+                yield file
+            _flush_folder(path.parent)
+            return
         above, slash, last = name.rpartition("/")
         part = name if self._shows_whole_files else f"{above}{slash}.{last}.part"
         try:
@@ -165,10 +170,7 @@ class Storage:
         except BaseException:
             self.remove(part)
             raise
-        if self.local is not None:
-            os.replace(self.local / part, self.local / name)
-            _flush_folder((self.local / name).parent)
-        elif part != name:
+        if part != name:
             self.filesystem.move(self._path(part), self._path(name))
 
     @property

@@ -28,6 +28,7 @@ from benchmarks.serving.load import Plan, send
 from benchmarks.serving.models import Exported
 from benchmarks.serving.over_http import bodies, running
 from benchmarks.serving.random_deltas import publish_random
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.engine.opening import state
 from interformer_rec.serving.export import export
 from interformer_rec.serving.published import pointer
@@ -61,7 +62,7 @@ def measure(folder: Path, size: models.Size, quick: bool) -> dict[str, Any]:
     models.write_rows(folder / "valid.parquet", config.features, size.compared // 4, size.mean, size.longest, 3)
     assert run.train(config) == 0
     place = folder / "served"
-    export(str(folder / "split"), str(place), runtime="eager")
+    export(str(folder / "split"), str(place), ExportOptions(runtime="eager"))
     cases = [_following(place, dense, 4 if quick else DELTAS) for dense in (False, True)]
     exported = Exported(config, folder / "split", {"fp32": place}, whole=place, native=place, facts={})
     cases.append(_under_load(folder, exported, 3.0 if quick else SECONDS, 20 if quick else EVENTS))

@@ -18,6 +18,7 @@ import yaml
 
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.config.run import RunConfig, parse
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.export import export
 from interformer_rec.serving.tables import FORMS, Form
 from interformer_rec.training import run
@@ -142,12 +143,12 @@ def _make(
     facts = {}
     for form in FORMS:
         runtime = size.runtime if form == "fp32" else "eager"
-        said = export(str(folder / "split"), str(served[form]), form, runtime)
+        said = export(str(folder / "split"), str(served[form]), ExportOptions(tables=form, runtime=runtime))
         facts[form] = {
             name: value for name, value in said.items() if name not in ("version", "out", "checkpoint", "data")
         }
-    export(str(folder / "whole"), str(folder / "served-whole"), runtime=size.whole)
-    export(str(folder / "split"), str(folder / "served-native"), runtime=size.whole, isa="native")
+    export(str(folder / "whole"), str(folder / "served-whole"), ExportOptions(runtime=size.whole))
+    export(str(folder / "split"), str(folder / "served-native"), ExportOptions(runtime=size.whole, isa="native"))
     return facts
 
 

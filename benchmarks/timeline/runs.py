@@ -96,7 +96,7 @@ def _judge(start: Start, config: RunConfig, env: Environment, fitted: Fitted, wi
     unknown = UnknownIds(config.features, env.device)
     loader = eval_loader(config, f"{window}/*.parquet", env, fitted)
     data = SkippedRows(loader, config.data.max_bad_rows, f"window {window.name!r}", env)
-    found = evaluate(start.pipeline, data, config.features, env, also=unknown.add)
+    found = evaluate(start.pipeline, data, config.features, also=unknown.add)
     return Judged(_row(config, {**found.metrics, **unknown.shares()}), rows.take())
 
 

@@ -25,6 +25,7 @@ from interformer_rec.checkpoint.retention import Checkpoints
 from interformer_rec.checkpoint.tensor_file import Part
 from interformer_rec.checkpoint.touched_rows import TouchedRows
 from interformer_rec.checkpoint.write import Content, SaveError, collect, everywhere, write
+from interformer_rec.config.run import CheckpointConfig
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.errors import DamagedError
@@ -42,10 +43,8 @@ class Saver:
         checkpoints: Checkpoints,
         parallel: Parallel,
         env: Environment,
+        options: CheckpointConfig,
         *,
-        keep: int = 2,
-        asynchronous: bool = True,
-        full_every: int = 1,
         attachments: Callable[[], Mapping[str, Path]] = dict,
         beat: Callable[[], None] = lambda: None,
         done: Callable[[dict[str, Any]], None] = lambda record: None,
@@ -53,11 +52,10 @@ class Saver:
         """`attachments`: files that a checkpoint takes along, asked for on rank 0 (write.Content). `beat`: called in this thread once a
         piece; `done`: takes a record of every checkpoint that was written."""
         self.checkpoints, self.parallel, self.env = checkpoints, parallel, env
-        self.keep, self.asynchronous, self.full_every = keep, asynchronous, full_every
-        self.attachments, self.beat, self.done = attachments, beat, done
+        self.options, self.attachments, self.beat, self.done = options, attachments, beat, done
         # Its own group: the thread's messages must not meet those of training.
         self.group = dist.new_group(backend="gloo")
-        self.touched = TouchedRows(parallel.model) if full_every > 1 else None
+        self.touched = TouchedRows(parallel.model) if options.full_every > 1 else None
         self._base: Base | None = None  # the last full checkpoint, once it is whole
         self._attached: dict[str, tuple[int, int, int]] = {}  # to the last full checkpoint -> _stamp
         self._since_full = 0
@@ -74,12 +72,12 @@ class Saver:
         """
         began = time.perf_counter()
         self.wait()
-        base = self._base if self._since_full < self.full_every - 1 else None
+        base = self._base if self._since_full < self.options.full_every - 1 else None
         attachments = self._attachments(base) if self.env.is_main else {}
         content = collect(self.parallel, self.env, state, attachments, self.touched, base)
         if base is None:
             self._base, self._since_full = None, 0
-        copied = self.asynchronous and self._room(content)
+        copied = self.options.asynchronous and self._room(content)
         record = {"step": state["step"], "incremental": base is not None, "asynchronous": copied}
         if copied:
             content = content.on_host(self._memory)
@@ -187,23 +185,21 @@ class Saver:
         if errors:  # `--resume` evaluates it once more
             raise SaveError(f"the evaluation of checkpoint {folder.location!r} was not noted: {'; '.join(errors)}")
 
-    def _add(self, folder: Storage, evaluated: Evaluated) -> dict[str, Any]:
+    def _add(self, folder: Storage, evaluated: Evaluated) -> None:
         # without a manifest the checkpoint could not be written, and the run goes on all the same
         if self.env.is_main and folder.size(MANIFEST) is not None:
             try:
                 evaluated.write(Manifest.read(folder))
             except DamagedError as error:
                 raise OSError(str(error)) from error
-            self.checkpoints.tidy(folder.name, self.keep)
-        return {}
+            self.checkpoints.tidy(folder.name, self.options.keep)
 
     def _count(self) -> None:
         self._pieces += 1
 
-    def _tidy(self, name: str) -> dict[str, Any]:
+    def _tidy(self, name: str) -> None:
         if self.env.is_main:
-            self.checkpoints.tidy(name, self.keep)
-        return {}
+            self.checkpoints.tidy(name, self.options.keep)
 
     def _room(self, content: Content) -> bool:
         """Whether every host has memory for the copies of its ranks; the same on every rank."""

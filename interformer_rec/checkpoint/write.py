@@ -21,7 +21,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
@@ -37,6 +37,7 @@ from interformer_rec.files import finite
 from interformer_rec.install import stack
 from interformer_rec.storage import Storage, patiently
 
+T = TypeVar("T")
 FULL_ABOVE = 0.5  # share of a shard's rows above which an incremental checkpoint holds all of them
 
 
@@ -132,46 +133,45 @@ def write(
 
     Raises SaveError on all ranks, with the message of the rank that failed (disk full, permission denied, ...).
     """
-    errors = everywhere(env, lambda: _prepare(folder) if env.is_main else {}, group)[1]
-    files: dict[str, dict[str, Any]] = {}
-    committed: list[dict[str, Any]] = []
+    files: dict[str, Any] = {}
+    sha256 = ""
+    _, errors = everywhere(env, lambda: _prepare(folder) if env.is_main else None, group)
     if not errors:
         written, errors = everywhere(env, lambda: _write_files(folder, content, env, beat), group)
         files = {name: entry for part in written for name, entry in part.items()}
     if not errors:
         manifest = Manifest(folder, files, content.base)
-        committed, errors = everywhere(env, lambda: _commit(manifest) if env.is_main else {}, group)
+        [sha256, *_], errors = everywhere(env, lambda: manifest.write() if env.is_main else "", group)
     if errors:
-        everywhere(env, lambda: _discard(folder) if env.is_main else {}, group)  # a full disk wants its space back
+        # a full disk wants its space back
+        everywhere(env, lambda: folder.folder("..").remove(folder.name) if env.is_main else None, group)
         raise SaveError(f"checkpoint {folder.location!r} was not written: {'; '.join(errors)}")
-    return Written(sum(entry["bytes"] for entry in files.values()), committed[0]["sha256"])
+    return Written(sum(entry["bytes"] for entry in files.values()), sha256)
 
 
 def everywhere(
-    env: Environment, work: Callable[[], dict[str, Any]], group: dist.ProcessGroup | None = None
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Do `work` on every rank and share results and failures, so that no rank goes on alone."""
-    mine: tuple[dict[str, Any], str | None]
+    env: Environment, work: Callable[[], T], group: dist.ProcessGroup | None = None
+) -> tuple[list[T], list[str]]:
+    """Do `work` on every rank and share results and failures, so that no rank goes on alone: (what each gave, errors).
+
+    Where there are errors there are no results.
+    """
+    mine: tuple[T | None, str | None]
     try:
         mine = work(), None
     except OSError as error:
-        mine = {}, f"rank {env.rank}: {error}"
+        mine = None, f"rank {env.rank}: {error}"
     gathered: list[Any] = [None] * env.world_size
     dist.all_gather_object(gathered, mine, group=group)
-    return [part for part, _ in gathered], [error for _, error in gathered if error]
+    errors = [error for _, error in gathered if error]
+    return [] if errors else [part for part, _ in gathered], errors
 
 
-def _prepare(folder: Storage) -> dict[str, Any]:
+def _prepare(folder: Storage) -> None:
     """An old one of this name is no checkpoint from now on: it was damaged, or never finished."""
     folder.remove(MANIFEST)
     for name in folder.names():
         folder.remove(name)
-    return {}
-
-
-def _discard(folder: Storage) -> dict[str, Any]:
-    folder.folder("..").remove(folder.name)
-    return {}
 
 
 def _write_files(folder: Storage, content: Content, env: Environment, beat: Callable[[], None]) -> dict[str, Any]:
@@ -198,10 +198,6 @@ def _write_bytes(folder: Storage, name: str, content: bytes, beat: Callable[[], 
         return checked.entry()
 
     return patiently(once)
-
-
-def _commit(manifest: Manifest) -> dict[str, Any]:
-    return {"sha256": manifest.write()}
 
 
 def _dense_parts(parallel: Parallel) -> dict[str, Part]:

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from interformer_rec.config.data import DataConfig
 from interformer_rec.data.balance import spread, together
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import first_problem
@@ -253,20 +254,18 @@ class Plan:
 
 def plan_epoch(
     group_rows: np.ndarray,
+    data: DataConfig,
     *,
-    batch_size: int,
     world_size: int = 1,
     seed: int = 0,
     epoch: int = 0,
-    shuffle_rows: int = 0,
-    balance: str = "none",
     checksum: int = 0,
 ) -> Plan:
     """The plan of an epoch over row groups of these sizes; `shuffle_rows` 0 reads in file order, whatever `balance` is."""
     rows = np.asarray(group_rows, np.int64)
-    balance = balance if shuffle_rows > 0 else "none"
+    balance = data.balance if data.shuffle_rows > 0 else "none"
     whole = ((0, int(rows.sum())),)
-    return Plan(rows, world_size, batch_size, seed, epoch, shuffle_rows, balance, intervals=whole, checksum=checksum)
+    return Plan(rows, world_size, data.batch_size, seed, epoch, data.shuffle_rows, balance, whole, checksum=checksum)
 
 
 def _slice(intervals: tuple[Interval, ...], start: int, stop: int) -> tuple[Interval, ...]:

@@ -110,12 +110,10 @@ class Loader:
     def _plan(self, epoch: int, in_file_order: bool = False) -> Plan:
         return plan_epoch(
             self._group_rows,
-            batch_size=self._data.batch_size,
+            self._data.model_copy(update={"shuffle_rows": 0}) if in_file_order else self._data,
             world_size=self._world_size,
             seed=self._seed,
             epoch=epoch,
-            shuffle_rows=0 if in_file_order else self._data.shuffle_rows,
-            balance=self._data.balance,
             checksum=self.source.checksum,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.engine import opening
 from interformer_rec.serving.export import export
 from interformer_rec.serving.published import pointer
@@ -17,7 +18,7 @@ def exported(run_dir: Path) -> Path:
     """Where the run's exported model is, made if it is not there. ONNX: it takes seconds, and no compiler."""
     out = run_dir / FOLDER
     if not (out / "current.json").exists():
-        export(str(run_dir), str(out), runtime="onnx")
+        export(str(run_dir), str(out), ExportOptions(runtime="onnx"))
     return out
 
 

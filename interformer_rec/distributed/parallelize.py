@@ -21,7 +21,7 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.lookup.communication import Exchange
 from interformer_rec.distributed.lookup.empty_shards import make_room
 from interformer_rec.distributed.lookup.event_bags import read_events_as_bags
-from interformer_rec.distributed.lookup.tables import initialise_tables
+from interformer_rec.distributed.lookup.tables import FirstWeights, initialise_tables
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
 from interformer_rec.distributed.sharding import ShardedTable, cached, describe, sharders, tables_of
 
@@ -58,8 +58,7 @@ def parallelize(
     sharding: ShardingConfig,
     optimizer: OptimizerConfig,
     rate: LearningRate,
-    seed: int,
-    table_std: dict[str, float],
+    first_weights: FirstWeights,
 ) -> Parallel:
     """Shard, wrap, initialise, attach optimizers. Collective: same arguments on every rank."""
     exchange = Exchange.of(sharding, env.world_size)
@@ -74,7 +73,7 @@ def parallelize(
         plan=plan,
         sharders=table_sharders,
     )
-    initialise_tables(distributed, seed, table_std)
+    initialise_tables(distributed, first_weights)
     if env.device.type == "cpu":
         make_room(distributed)
         read_events_as_bags(distributed)

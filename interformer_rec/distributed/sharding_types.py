@@ -1,25 +1,24 @@
 """Which sharding types and kernels a table may have. In: a kind of table, a device, a wish; out: types and kernels, or why not.
 
-Written once, for `train`, `plan`, plan files and docs/reference/sharding.md. TorchRec's sharders say what they support;
-the other rules are ours: data-parallel tables of an EmbeddingCollection crash in TorchRec 1.8.0, narrow rows are cut by
-columns and tables are sharded as grids only by wish, one rank replicates nothing, and a replicated table's Adam is
-another optimizer. `sharding.tables.X: T` that cannot be is an error; `sharding.default: T` holds for the tables that
-may have it, and the others, named, are planned as with auto.
+Written once, for `train`, `plan`, plan files and docs/reference/sharding.md; the names of the types are config/run.py's.
+TorchRec's sharders say what they support; the other rules are ours: data-parallel tables of an EmbeddingCollection crash
+in TorchRec 1.8.0, narrow rows are cut by columns and tables are sharded as grids only by wish, one rank replicates
+nothing, and a replicated table's Adam is another optimizer. `sharding.tables.X: T` that cannot be is an error;
+`sharding.default: T` holds for the tables that may have it, and the others, named, are planned as with auto.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 
+from interformer_rec.config.run import ShardingType
 from interformer_rec.errors import InputError
 
-SHARDING_TYPES: tuple[str, ...] = (
-    "data_parallel", "table_wise", "row_wise", "column_wise", "table_row_wise", "table_column_wise", "grid_shard",
-)  # fmt: skip
+SHARDING_TYPES: tuple[str, ...] = get_args(ShardingType)[1:]  # without auto
 Kernel = Literal["fused", "dense", "fused_uvm", "fused_uvm_caching"]
 KERNELS: tuple[Kernel, ...] = ("fused", "dense")  # where a table's rows lie in the memory of the device
 HOST_KERNELS: tuple[Kernel, ...] = ("fused_uvm", "fused_uvm_caching")  # in host memory; CUDA only, by wish

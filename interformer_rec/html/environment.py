@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from interformer_rec import text
 
+SHARED = ("svg.js", "numbers.js")
 FILTERS = ("metric", "count", "share", "size", "ranks", "duration")  # of text.py
 
 
@@ -31,8 +32,8 @@ def json_block(data: Any) -> Markup:
 
 
 def script(folder: Path, *names: str) -> Markup:
-    """svg.js and the folder's scripts as one: a single scope, in which the later use the earlier."""
-    files = (Path(__file__).parent / "svg.js", *(folder / name for name in names))
+    """What pages share and the folder's scripts as one: a single scope, in which the later use the earlier."""
+    files = (*(Path(__file__).parent / name for name in SHARED), *(folder / name for name in names))
     return Markup("\n".join(file.read_text(encoding="utf-8") for file in files))
 
 

@@ -33,25 +33,15 @@ class SSummary(nn.Module):
     Recent events are each group's newest valid ones; a sample that has fewer gives zero tokens, and so does PMA of no event.
     """
 
-    def __init__(
-        self,
-        d: int,
-        heads: int,
-        *,
-        x_tokens: int,
-        pma_tokens: int,
-        recent_tokens: int,
-        groups: int,
-        cls: bool,
-        gating: Gating,
-        activation: Activation,
-    ) -> None:
+    def __init__(self, model: ModelConfig, groups: int) -> None:
+        """`groups`: of events in the sequence."""
         super().__init__()
-        self.pma = PMA(d, heads, pma_tokens) if pma_tokens else None
-        self.gating = GatingUnit(d, gating, activation)
-        self.recent_tokens = recent_tokens
-        self.cls_tokens, self.keep_cls = x_tokens, cls
-        self.tokens = cls * x_tokens + pma_tokens + groups * recent_tokens
+        d, options = model.d, model.summary
+        self.pma = PMA(d, model.heads, options.pma_tokens) if options.pma_tokens else None
+        self.gating = GatingUnit(d, options.gating, model.activation)
+        self.recent_tokens = options.recent_tokens
+        self.cls_tokens, self.keep_cls = options.x_tokens, options.cls
+        self.tokens = options.cls * options.x_tokens + options.pma_tokens + groups * options.recent_tokens
 
     def forward(self, s: Sequence) -> Tensor:
         """Summarise one sequence."""
@@ -72,8 +62,7 @@ class CrossArch(nn.Module):
         self.x_norm = block_norm(d, model.normalise)
         self.x_summary = XSummary(n, summary.x_tokens, d, summary.gating, model.activation)
         self.s_norms = nn.ModuleList(block_norm(d, model.normalise) for _ in groups)
-        options = summary.model_dump() | {"activation": model.activation}
-        self.s_summaries = nn.ModuleList(SSummary(d, model.heads, groups=count, **options) for count in groups)
+        self.s_summaries = nn.ModuleList(SSummary(model, count) for count in groups)
         self.s_tokens = sum(s.tokens for s in self.s_summaries)
 
     def norms(self, x_BND: Tensor, s: list[Sequence]) -> tuple[Tensor, list[Sequence]]:

@@ -30,8 +30,6 @@ from interformer_rec.ops.streams import side_by_side
 
 # candidates a request from which what they share of their products is worked out once, if it pays at all (pays_from)
 SHARED_FROM = 2
-# in SequenceConfig, and not of one Sequence Arch
-OF_THE_MODEL = {"merge", "lengths", "rope_base", "attention_every", "recompute"}
 
 
 class Layer(nn.Module):
@@ -43,15 +41,11 @@ class Layer(nn.Module):
     def __init__(self, n: int, s_tokens: int, sequences: int, model: ModelConfig, number: int) -> None:
         """`number`: of the layer, from 0; every sequence.attention_every-th has attention, the first one too."""
         super().__init__()
-        options = model.sequence.model_dump(exclude=OF_THE_MODEL) | {
-            "x_tokens": model.summary.x_tokens,
-            "normalise": model.normalise,
-            "attends": number % model.sequence.attention_every == 0,
-        }
+        attends = number % model.sequence.attention_every == 0
         self.interaction_arch = InteractionArch(
             n, s_tokens, model.d, model.interaction, model.activation, model.dropout
         )
-        self.sequence_archs = nn.ModuleList(SequenceArch(model.d, model.heads, **options) for _ in range(sequences))
+        self.sequence_archs = nn.ModuleList(SequenceArch(model, attends) for _ in range(sequences))
         self.overlap, self.recompute = model.overlap, model.sequence.recompute
 
     def forward(

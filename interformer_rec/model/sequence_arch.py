@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.model.attention import RotaryAttention
 from interformer_rec.model.layers import block_norm
 from interformer_rec.model.pffn import PFFN_FORMS
@@ -19,27 +20,15 @@ class SequenceArch(nn.Module):
     With a window an event reads its neighbourhood and the CLS tokens; CLS tokens and PMA read the whole history.
     """
 
-    def __init__(
-        self,
-        d: int,
-        heads: int,
-        *,
-        x_tokens: int,
-        pffn: str,
-        pffn_rank: int,
-        pffn_residual: bool,
-        attention_residual: bool,
-        normalise: bool,
-        window: int | None,
-        attends: bool,
-    ) -> None:
+    def __init__(self, model: ModelConfig, attends: bool) -> None:
         """`attends`: whether this layer has attention; without it the update is PFFN(X_sum, S) alone."""
         super().__init__()
-        self.pffn = PFFN_FORMS[pffn](x_tokens, d, pffn_rank)
-        self.attention_norm = block_norm(d, normalise) if attends else None
-        self.attention = RotaryAttention(d, heads, window) if attends else None
-        self.pffn_residual = pffn_residual
-        self.attention_residual = attention_residual
+        d, options = model.d, model.sequence
+        self.pffn = PFFN_FORMS[options.pffn](model.summary.x_tokens, d, options.pffn_rank)
+        self.attention_norm = block_norm(d, model.normalise) if attends else None
+        self.attention = RotaryAttention(d, model.heads, options.window) if attends else None
+        self.pffn_residual = options.pffn_residual
+        self.attention_residual = options.attention_residual
 
     def forward(self, x_sum_BCD: Tensor, s: Sequence, s_n: Sequence) -> Sequence:
         """Personalise the tokens by X_sum, then let them read each other. `s_n` is s after the layer's norm."""

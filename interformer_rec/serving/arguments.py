@@ -1,8 +1,34 @@
-"""The options of `interformer export`. In: its parser; out: the same with its options. No torch here: the command line starts at once."""
+"""Options of `interformer export`. In: a parser; out: the same with them, and what they say. No torch: the command line starts at once."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from interformer_rec.serving.contents import Isa
+    from interformer_rec.serving.signature import OnAbsent, OnUnknown
+    from interformer_rec.serving.tables import Form
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a version is made; None: the default, or what the version has that a delta is to."""
+
+    tables: Form | None = None
+    runtime: str | None = None
+    isa: Isa | None = None
+    absent: OnAbsent | None = None
+    unknown: OnUnknown | None = None
+    delta: bool = False  # write what has changed since the current state, where both are of one model
+    full_every: int | None = None  # of deltas: one of so many exports is a version all the same
+    keep: int | None = None  # versions that stay; all
+
+
+def options_of(args: argparse.Namespace) -> ExportOptions:
+    """What was given."""
+    return ExportOptions(**{name: getattr(args, name) for name in ExportOptions.__dataclass_fields__})
 
 
 def count(text: str) -> int:

@@ -26,12 +26,13 @@ from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.errors import InputError
 from interformer_rec.metrics.recalibration import recalibrated, scale_and_shift, text_of
 from interformer_rec.serving import artefact, write
-from interformer_rec.serving.contents import Contents, Isa, Runtime, Weights
+from interformer_rec.serving.arguments import ExportOptions
+from interformer_rec.serving.contents import Contents, Runtime, Weights
 from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.making.compare import Compared, compare, compared, first_rows
 from interformer_rec.serving.making.delta import Trained, publish_delta, scorers, unlike, write_delta
 from interformer_rec.serving.making.graphs import may_take_over, recipe, take_over
-from interformer_rec.serving.making.how import Before, How, Options, before_delta, before_version
+from interformer_rec.serving.making.how import Before, How, before_delta, before_version
 from interformer_rec.serving.making.origin import origin
 from interformer_rec.serving.making.predicted import predicted
 from interformer_rec.serving.published.manifest import declare
@@ -41,8 +42,7 @@ from interformer_rec.serving.published.state import State
 from interformer_rec.serving.rectangle import is_split
 from interformer_rec.serving.saving import split_saving
 from interformer_rec.serving.scorer import Scorer, probabilities
-from interformer_rec.serving.signature import OnAbsent, OnUnknown, signature_of
-from interformer_rec.serving.tables import Form
+from interformer_rec.serving.signature import signature_of
 from interformer_rec.storage import Storage
 from interformer_rec.training.build import eval_loader
 from interformer_rec.training.folder.occupied import refuse_occupied
@@ -51,24 +51,14 @@ from interformer_rec.training.scoring.trained import fitted_of, recalibration_of
 
 
 def export(
-    path: str,
-    out: str,
-    tables: Form | None = None,
-    runtime: str | None = None,
-    isa: Isa | None = None,
-    data: str | None = None,
-    trust: bool = False,
-    keys: tuple[OnAbsent | None, OnUnknown | None] = (None, None),
-    delta: bool = False,
-    full_every: int | None = None,
-    keep: int | None = None,
+    path: str, out: str, options: ExportOptions | None = None, data: str | None = None, trust: bool = False
 ) -> dict[str, Any]:
     """Write a new version of a run's best checkpoint (or the named checkpoint) to `out`, a folder or URI, and make it the current one.
 
-    `delta`: write what has changed since the current state of `out` instead, where both are of one model; else a version with the tables,
-    runtimes and rules of the current one, and say why. `full_every`: one of so many is a version. `keep`: versions that stay.
-    Raises InputError; then current.json is what it was.
+    A delta that cannot be becomes a version with the tables, runtimes and rules of the current one, and it is said why. `data`: rows
+    whose scores are compared with predict's; None: the run's. Raises InputError; then current.json is what it was.
     """
+    options = options or ExportOptions()
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise InputError("export is the work of one process: start it without torchrun")
     for option, value in (("--out", out), ("--data", data)):
@@ -77,9 +67,8 @@ def export(
     place, located = Storage.open(out), locate(path, trust)
     refuse_occupied("--out", place)
     config = _on_this_cpu(with_stores(path, located.read(lambda found: attached_config(found, trust)), trust))
-    options = Options(tables, runtime, isa, *keys)
-    if delta:
-        before = before_delta(out, options, config, full_every)
+    if options.delta:
+        before = before_delta(out, options, config)
     else:
         before = before_version(out, How.new(options, config))
     files = data_to_evaluate(path, config, trust) if data is None else data
@@ -88,7 +77,7 @@ def export(
         job = _Job(path, place, config, files, before, env)
         facts = located.read(job.made_of)
         located.warn(env)
-    if keep is not None and "delta" not in facts and (removed := tidy(out, keep)):
+    if options.keep is not None and "delta" not in facts and (removed := tidy(out, options.keep)):
         facts["removed"] = ", ".join(removed)
     return facts
 

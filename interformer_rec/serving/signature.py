@@ -19,7 +19,7 @@ from interformer_rec.data.decode.kinds import columns_of
 from interformer_rec.data.files.type_names import type_of, type_text
 from interformer_rec.data.meaning import Meaning, readers
 from interformer_rec.errors import DamagedError
-from interformer_rec.files import conform, json_object
+from interformer_rec.files import conform, first_problem, json_object
 from interformer_rec.serving.request import Side
 
 FORMAT: Final = 1
@@ -137,7 +137,7 @@ def signature_of(meaning: Meaning, absent: OnAbsent = "refused", unknown: OnUnkn
             outputs=tuple(Output(name=label.name) for label in features.labels),
         )
     except ValidationError as error:
-        raise DamagedError(f"fitted.json cannot be read: {error.errors()[0]['msg']}") from None
+        raise DamagedError(f"fitted.json cannot be read: {first_problem(error)}") from None
 
 
 def columns_by_side(features: FeatureSchema) -> tuple[dict[str, None], dict[str, None]]:

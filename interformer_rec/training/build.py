@@ -11,6 +11,7 @@ from interformer_rec.data.files.source import Source
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.lookup.tables import FirstWeights
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import Parallel, parallelize
 from interformer_rec.errors import InputError
@@ -48,8 +49,7 @@ def build_parallel(
         sharding=plan.section(config.sharding),
         optimizer=config.optimizer,
         rate=LearningRate(config.optimizer.schedule, total_steps, HIGHER_IS_BETTER[config.training.monitor]),
-        seed=config.seed,
-        table_std=table_std(config),
+        first_weights=FirstWeights(config.seed, table_std(config)),
     )
     parallel.notes = list(plan.notes)
     return parallel

@@ -90,7 +90,7 @@ class Ending:
         self.folder.send()
 
     def _evaluate(self, split: str) -> Evaluation:
-        return run_evaluation(self.start.pipeline, self.start.data[split], self.config.features, self.env)
+        return run_evaluation(self.start.pipeline, self.start.data[split], self.config.features)
 
     def _write(self, evaluation: dict[str, Any] | None) -> None:
         facts = self._data_facts()

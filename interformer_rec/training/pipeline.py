@@ -57,6 +57,7 @@ class Pipeline:
         self.precision = precision
         self.lines: Lines | None = None  # what evaluation and prediction make of the logits: see recalibrate
         self._lines: torch.Tensor | None = None  # (2, tasks)
+        self._waited = 0.0  # seconds for the loader, since the last step
         self._rows = _CommonRows(env) if skipping else None
         if not any(isinstance(module, ShardedModule) for module in parallel.model.modules()):
             self.pipeline: TrainPipeline = _OneStage(self, self._forward)
@@ -80,8 +81,8 @@ class Pipeline:
         """
         self.model.train(train)
         pending: deque[tuple[Batch, C]] = deque()
-        waited = [0.0]
-        source = self._feed(batches, pending, waited, at)
+        self._waited = 0.0
+        source = self._feed(batches, pending, at)
         while True:
             with nullcontext() if train else torch.no_grad():
                 try:
@@ -91,8 +92,8 @@ class Pipeline:
             if not train and self._lines is not None:
                 logits = logits * self._lines[0] + self._lines[1]
             batch, cursor = pending.popleft()
-            yield Step(batch, cursor, loss, logits, waited[0])
-            waited[0] = 0.0
+            yield Step(batch, cursor, loss, logits, self._waited)
+            self._waited = 0.0
 
     def recalibrate(self, lines: Mapping[str, Sequence[float]] | None, labels: tuple[str, ...]) -> None:
         """Score by these lines from here on, a scale and a shift of each label's logits; None: by the logits as they are."""
@@ -101,17 +102,13 @@ class Pipeline:
         self._lines = None if found is None else torch.from_numpy(found).to(self.env.device)
 
     def _feed(
-        self,
-        batches: Iterator[tuple[Batch, C]],
-        pending: deque[tuple[Batch, C]],
-        waited: list[float],
-        at: Callable[[str], None],
+        self, batches: Iterator[tuple[Batch, C]], pending: deque[tuple[Batch, C]], at: Callable[[str], None]
     ) -> Iterator[Batch]:
         while True:
             at("waiting for data")
             start = time.perf_counter()
             item = next(batches, None)
-            waited[0] += time.perf_counter() - start
+            self._waited += time.perf_counter() - start
             at("training" if self.model.training else "evaluating")
             if item is None:
                 return

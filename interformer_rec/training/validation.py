@@ -44,7 +44,7 @@ class Validation:
         """Score `data`, log it, move patience and schedule on (collective). Raises Interrupted, InputError."""
         run = self.run
         wanted = run.config.training.recalibrate
-        evaluation = evaluate(pipeline, data, run.config.features, run.env, after_step, run.at, self.also, wanted)
+        evaluation = evaluate(pipeline, data, run.config.features, after_step, run.at, self.also, wanted)
         self._say(evaluation)
         run.log.evaluation("valid", {**run.position.place, **evaluation.metrics})
         self._choose(evaluation.metrics)

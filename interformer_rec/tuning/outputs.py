@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import socket
-from pathlib import Path
 
 from interformer_rec.config import run as run_config
+from interformer_rec.files import write_whole
 from interformer_rec.text import metric
 from interformer_rec.tuning.page.page import render
 from interformer_rec.tuning.study import RUN, SETTINGS, Study
@@ -18,7 +18,7 @@ BEST, JSON, PAGE = "best.yaml", "study.json", "study.html"
 
 def write(study: Study) -> None:
     """What is known now; workers that share a folder write the same. Raises OSError."""
-    out = study.question.out
+    out, writer = study.question.out, f"{socket.gethostname()}-{os.getpid()}."
     out.mkdir(parents=True, exist_ok=True)
     content = summary(study)
     best = study.best()
@@ -26,13 +26,6 @@ def write(study: Study) -> None:
         config = study.question.best(json.loads(best.user_attrs[SETTINGS]))
         run = best.user_attrs[RUN]
         head = f"# trial {run} of the study {study.name}: {study.question.metric} {metric(best.value)} on data.valid\n"
-        _replace(out / BEST, head + run_config.to_yaml(config))
-    _replace(out / JSON, json.dumps(content, indent=1) + "\n")
-    _replace(out / PAGE, render(content))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Several workers may write at once: each has a file of its own until it is whole."""
-    part = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+        write_whole(out / BEST, head + run_config.to_yaml(config), writer)
+    write_whole(out / JSON, json.dumps(content, indent=1) + "\n", writer)
+    write_whole(out / PAGE, render(content), writer)

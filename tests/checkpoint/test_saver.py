@@ -20,6 +20,7 @@ from interformer_rec.checkpoint.saver import Saver
 from interformer_rec.checkpoint.stored import StoredTables
 from interformer_rec.checkpoint.tensor_file import Part
 from interformer_rec.checkpoint.write import Content, SaveError, write
+from interformer_rec.config.run import CheckpointConfig
 from interformer_rec.distributed.first_rows import begin_rows
 from interformer_rec.storage import Storage
 from tests.checkpoint.damage import damage
@@ -51,7 +52,9 @@ def equal(state, expected):
 def _save_slowly(env, folder, asynchronous):
     parallel = build(env, "row_wise", bag_a="table_wise", bag_b="data_parallel")
     records = []
-    saver = Saver(Checkpoints(f"slow://{folder}"), parallel, env, asynchronous=asynchronous, done=records.append)
+    saver = Saver(
+        Checkpoints(f"slow://{folder}"), parallel, env, CheckpointConfig(asynchronous=asynchronous), done=records.append
+    )
     train(env, parallel, 0, 3)
     state = whole_state(env, parallel)
     saver.save({"step": 3})
@@ -86,7 +89,7 @@ def test_training_waits_for_the_copy_and_the_file_holds_the_moment_of_saving(tmp
 def _save_increments(env, folder, kind):
     checkpoint.FULL_ABOVE = 1.0  # in tables of 20 rows most are touched
     parallel = build(env, "column_wise", kind, bag_b="data_parallel", seq_b="row_wise")
-    saver = Saver(Checkpoints(folder), parallel, env, full_every=4, keep=9)
+    saver = Saver(Checkpoints(folder), parallel, env, CheckpointConfig(full_every=4, keep=9))
     states = []
     for step in range(5):
         train(env, parallel, step, step + 1)
@@ -154,7 +157,7 @@ def test_what_is_kept(tmp_path):
 
     def save(env):
         parallel = build(env)
-        saver = Saver(Checkpoints(tmp_path), parallel, env, full_every=3, keep=2)
+        saver = Saver(Checkpoints(tmp_path), parallel, env, CheckpointConfig(full_every=3, keep=2))
         (tmp_path / "step-00000099").mkdir()  # a killed run's
         for step in range(8):
             saver.save({"step": step})
@@ -170,7 +173,7 @@ def test_what_is_kept(tmp_path):
 
 def _fail_once(env, folder):
     parallel = build(env)
-    saver = Saver(Checkpoints(folder), parallel, env, full_every=3)
+    saver = Saver(Checkpoints(folder), parallel, env, CheckpointConfig(full_every=3))
     saver.save({"step": 1})
     saver.wait()
     (Path(folder) / "step-00000002").write_text("a file where the folder should be") if env.is_main else None
@@ -197,7 +200,7 @@ def test_without_room_on_the_host_it_writes_while_training_waits(tmp_path, monke
     records = []
 
     def save(env):
-        saver = Saver(Checkpoints(tmp_path), build(env), env, done=records.append)
+        saver = Saver(Checkpoints(tmp_path), build(env), env, CheckpointConfig(), done=records.append)
         monkeypatch.setattr(saver_module, "free_memory", lambda: saver_module.HEADROOM - 1)
         saver.save({"step": 1})
 
@@ -233,7 +236,8 @@ def _save_while_files_change(env, folder):
     parallel = build(env, "row_wise", "adagrad")
     names = ("kept", "grown")
     files = {f"run/features/{name}.parquet": Path(folder) / f"{name}.parquet" for name in names}
-    saver = Saver(Checkpoints(f"{folder}/saved"), parallel, env, keep=9, full_every=9, attachments=lambda: files)
+    options = CheckpointConfig(keep=9, full_every=9)
+    saver = Saver(Checkpoints(f"{folder}/saved"), parallel, env, options, attachments=lambda: files)
 
     def put(name, text):
         if env.is_main:

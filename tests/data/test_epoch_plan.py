@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
+from interformer_rec.config.data import DataConfig
 from interformer_rec.data.epoch_plan import Cursor, Plan, plan_epoch
 from interformer_rec.errors import InputError
 
 GROUP_ROWS = np.array([7, 1, 12, 5, 30, 2, 9, 4, 17, 3])
 TOTAL = int(GROUP_ROWS.sum())
+
+
+def planned(group_rows: np.ndarray = GROUP_ROWS, **options: Any) -> Plan:
+    """Options of `data:` and of plan_epoch."""
+    data = {key: options.pop(key) for key in ("batch_size", "shuffle_rows", "balance") if key in options}
+    return plan_epoch(group_rows, DataConfig(**{"shuffle_rows": 0, "balance": "none", **data}), **options)
 
 
 def rows_of(plan: Plan, rank: int, step: int) -> list[int]:
@@ -37,7 +45,7 @@ def flat(nested: list[list[list[int]]]) -> list[int]:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7, 100])
 def test_every_row_is_read_once_and_every_rank_has_as_many_steps(world_size, shuffle_rows, balance):
     options = {"world_size": world_size, "shuffle_rows": shuffle_rows, "balance": balance}
-    plan = plan_epoch(GROUP_ROWS, batch_size=4, seed=3, epoch=2, **options)
+    plan = planned(batch_size=4, seed=3, epoch=2, **options)
     batches = all_rows(plan)
     assert sorted(flat(batches)) == list(range(TOTAL))
     assert {len(of_rank) for of_rank in batches} == {plan.steps}
@@ -49,15 +57,15 @@ def test_every_row_is_read_once_and_every_rank_has_as_many_steps(world_size, shu
 
 
 def test_units_hold_at_least_shuffle_rows_and_do_not_depend_on_the_world_size():
-    one = plan_epoch(GROUP_ROWS, batch_size=4, seed=1, shuffle_rows=20)
-    many = plan_epoch(GROUP_ROWS, batch_size=9, world_size=5, seed=1, shuffle_rows=20)
+    one = planned(batch_size=4, seed=1, shuffle_rows=20)
+    many = planned(batch_size=9, world_size=5, seed=1, shuffle_rows=20)
     assert (one.buffer_rows[:-1] >= 20).all()
     assert [u.tolist() for u in one.buffers] == [u.tolist() for u in many.buffers]
     assert flat(all_rows(one)) == flat(all_rows(many))
 
 
 def test_rows_of_a_group_follow_each_other_in_a_unit_and_groups_are_shuffled():
-    plan = plan_epoch(GROUP_ROWS, batch_size=4, seed=3, shuffle_rows=1000, balance="groups")
+    plan = planned(batch_size=4, seed=3, shuffle_rows=1000, balance="groups")
     order = [row % 13 for row in flat(all_rows(plan))]
     runs = [group for group, before in zip(order, [-1, *order], strict=False) if group != before]
     assert len(runs) == len(set(runs)) == 13 and runs != sorted(runs)
@@ -67,13 +75,13 @@ def test_rows_of_a_group_follow_each_other_in_a_unit_and_groups_are_shuffled():
 
 def test_seed_and_epoch_change_the_order_and_nothing_else_does():
     def order(**options) -> list[int]:
-        return flat(all_rows(plan_epoch(GROUP_ROWS, batch_size=8, shuffle_rows=20, **options)))
+        return flat(all_rows(planned(batch_size=8, shuffle_rows=20, **options)))
 
     assert order(seed=1) == order(seed=1)
     assert len({tuple(order(seed=s, epoch=e)) for s in (0, 1) for e in (0, 1)}) == 4
     assert order(seed=1) != sorted(order(seed=1))
     for balance in ("none", "events", "groups"):
-        in_order = flat(all_rows(plan_epoch(GROUP_ROWS, batch_size=8, world_size=3, seed=5, epoch=4, balance=balance)))
+        in_order = flat(all_rows(planned(batch_size=8, world_size=3, seed=5, epoch=4, balance=balance)))
         assert in_order == list(range(TOTAL))
 
 
@@ -81,10 +89,10 @@ def test_seed_and_epoch_change_the_order_and_nothing_else_does():
 @pytest.mark.parametrize("step", [0, 1, 3, 5, 6])
 def test_a_cursor_resumes_the_same_batches(step, balance):
     options = {"batch_size": 8, "world_size": 2, "seed": 1, "shuffle_rows": 20, "balance": balance}
-    plan = plan_epoch(GROUP_ROWS, epoch=3, **options)
+    plan = planned(epoch=3, **options)
     cursor = Cursor.from_dict(json.loads(json.dumps(plan.cursor(step).to_dict())))
     assert cursor == plan.cursor(step)
-    other_epoch = plan_epoch(GROUP_ROWS, epoch=0, **options)
+    other_epoch = planned(epoch=0, **options)
     resumed = other_epoch.remaining(cursor)
     assert all_rows(resumed) == [of_rank[step:] for of_rank in all_rows(plan)]
     assert resumed.rank_buffers(0) == list(
@@ -95,7 +103,7 @@ def test_a_cursor_resumes_the_same_batches(step, balance):
 @pytest.mark.parametrize("balance", ["none", "events", "groups"])
 def test_unread_rows_are_divided_anew_over_other_world_sizes_and_again(balance):
     options = {"seed": 1, "shuffle_rows": 15, "balance": balance}
-    plan = plan_epoch(GROUP_ROWS, batch_size=4, world_size=3, epoch=2, **options)
+    plan = planned(batch_size=4, world_size=3, epoch=2, **options)
     seen: list[int] = []
     for world_size, steps in ((5, 3), (2, 2), (7, 4), (1, 1), (4, None)):
         batches = all_rows(plan)
@@ -104,7 +112,7 @@ def test_unread_rows_are_divided_anew_over_other_world_sizes_and_again(balance):
             break
         upto = plan.first_step + steps
         seen += flat([of_rank[:steps] for of_rank in batches])
-        new = plan_epoch(GROUP_ROWS, batch_size=3, world_size=world_size, **options)
+        new = planned(batch_size=3, world_size=world_size, **options)
         plan = new.remaining(plan.cursor(upto))
         assert plan.world_size == world_size and plan.epoch == 2
     else:
@@ -113,9 +121,9 @@ def test_unread_rows_are_divided_anew_over_other_world_sizes_and_again(balance):
 
 
 def test_a_finished_epoch_leaves_nothing():
-    plan = plan_epoch(GROUP_ROWS, batch_size=8, world_size=2, shuffle_rows=20)
+    plan = planned(batch_size=8, world_size=2, shuffle_rows=20)
     for world_size in (2, 3):
-        new = plan_epoch(GROUP_ROWS, batch_size=8, world_size=world_size, shuffle_rows=20)
+        new = planned(batch_size=8, world_size=world_size, shuffle_rows=20)
         left = new.remaining(plan.cursor(plan.steps))
         assert left.steps - left.first_step == 0
 
@@ -131,6 +139,6 @@ def test_a_finished_epoch_leaves_nothing():
 )
 def test_a_cursor_of_something_else_is_refused(changed, named):
     options = {"group_rows": GROUP_ROWS, "batch_size": 8, "seed": 1, "shuffle_rows": 20}
-    cursor = plan_epoch(**options).cursor(1)
+    cursor = planned(**options).cursor(1)
     with pytest.raises(InputError, match=named):
-        plan_epoch(**{**options, **changed}).remaining(cursor)
+        planned(**{**options, **changed}).remaining(cursor)

@@ -13,7 +13,7 @@ from interformer_rec.checkpoint.read import load
 from interformer_rec.checkpoint.write import collect, write
 from interformer_rec.config.optimizer import DenseOptimizer, EmbeddingOptimizer, OptimizerConfig, Schedule
 from interformer_rec.config.run import ShardingConfig
-from interformer_rec.distributed.lookup.tables import lookup_kernels
+from interformer_rec.distributed.lookup.tables import FirstWeights, lookup_kernels
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
 from interformer_rec.distributed.parallelize import parallelize
 from interformer_rec.distributed.state import local_state
@@ -111,8 +111,7 @@ def _adam_continues(env, folder):
             sharding=sharding,
             optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(kind="sgd", lr=0.1)),
             rate=LearningRate(Schedule(), lambda: 100, True),
-            seed=5,
-            table_std={"bag_a": 0.5},
+            first_weights=FirstWeights(5, {"bag_a": 0.5}),
         )
         # Past fused_params, which refuses Adam on a CPU: its kernel is missing, and not needed here.
         adam = EmbeddingOptimizer(kind="adam", lr=0.1)

@@ -13,6 +13,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from interformer_rec.config.optimizer import DenseOptimizer, EmbeddingOptimizer, OptimizerConfig, Schedule
 from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.lookup.tables import FirstWeights
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import Parallel, parallelize
 from interformer_rec.distributed.state import local_state
@@ -73,8 +74,7 @@ def built(
         sharding=sharding,
         optimizer=OptimizerConfig(dense=DenseOptimizer(ema=ema), embedding=embedding),
         rate=LearningRate(Schedule(), lambda: 100, True),
-        seed=5,
-        table_std=dict.fromkeys(ROWS, 0.5),
+        first_weights=FirstWeights(5, dict.fromkeys(ROWS, 0.5)),
     )
 
 

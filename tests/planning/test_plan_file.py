@@ -14,7 +14,7 @@ from interformer_rec.config.optimizer import OptimizerConfig, Schedule
 from interformer_rec.config.run import ShardingConfig, load
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.lookup.communication import Exchange
-from interformer_rec.distributed.lookup.tables import initialise_tables
+from interformer_rec.distributed.lookup.tables import FirstWeights, initialise_tables
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.distributed.sharding import sharders
@@ -54,7 +54,7 @@ def train(env: Environment, config_path: str, plan_path: str) -> dict[str, Any]:
     model = DistributedModelParallel(
         task, ShardingEnv.from_process_group(dist.group.WORLD), env.device, plan, sharders(fused_params(options.embedding, env.device))
     )  # fmt: skip
-    initialise_tables(model, 0, dict.fromkeys(config.features.tables, 0.1))
+    initialise_tables(model, FirstWeights(0, dict.fromkeys(config.features.tables, 0.1)))
     optimizer = RunOptimizer(model, options.dense, options.embedding, LearningRate(Schedule(), lambda: 10, True))
     torch.manual_seed(7 + env.rank)
     batch = batch_of(config, sizes, 16)

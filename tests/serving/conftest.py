@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from interformer_rec.serving import artefact
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.engine.opening import opened
 from interformer_rec.serving.export import export
 from interformer_rec.serving.server.settings import Settings
@@ -34,7 +35,7 @@ def exported(began, tmp_path_factory):  # noqa: F811
 
     def make(folder):
         out = folder / "served"
-        return began[1], out, export(str(began[1]), str(out), runtime="eager")
+        return began[1], out, export(str(began[1]), str(out), ExportOptions(runtime="eager"))
 
     return made_once(tmp_path_factory, "exported", make)
 
@@ -60,7 +61,7 @@ def served(split_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exported split model. Not to be changed."""
 
     def make(folder: Path) -> Path:
-        export(str(split_run), str(folder / "served"), runtime="eager")
+        export(str(split_run), str(folder / "served"), ExportOptions(runtime="eager"))
         return folder / "served"
 
     return made_once(tmp_path_factory, "served", make)
@@ -169,8 +170,8 @@ def published(checkpoints: list[Path], began, tmp_path_factory: pytest.TempPathF
         place, said, pointers = folder / "served", [], []
         for at, checkpoint in enumerate(checkpoints):
             data = began[0]["data"]["valid"]
-            more: dict[str, Any] = {"delta": True} if at else {"runtime": "eager"}
-            said.append(export(str(checkpoint), str(place), data=data, **more))
+            options = ExportOptions(delta=True) if at else ExportOptions(runtime="eager")
+            said.append(export(str(checkpoint), str(place), options, data))
             pointers.append((place / "current.json").read_bytes())
         return Published(place, checkpoints, said, pointers)
 

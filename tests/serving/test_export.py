@@ -13,6 +13,7 @@ from interformer_rec.cli import main
 from interformer_rec.errors import InputError
 from interformer_rec.install import graphs
 from interformer_rec.serving import artefact
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.export import export
 from interformer_rec.serving.making import compare
@@ -74,7 +75,7 @@ def test_golden_requests_have_the_scores_of_predict(exported, tmp_path):
 def test_an_empty_option_is_refused_and_writes_nothing(began, tmp_path, monkeypatch, option):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=f"--{option} is empty"):
-        export(str(began[1]), **{"out": "served", option: ""}, runtime="eager")
+        export(str(began[1]), **{"out": "served", option: "", "options": ExportOptions(runtime="eager")})
     assert not list(tmp_path.iterdir())
 
 
@@ -97,9 +98,11 @@ def test_a_run_a_checkpoint_and_data_are_no_place_for_an_exported_model(began, s
 
 def test_a_second_version_stands_beside_the_first(began, tmp_path):
     place = tmp_path / "served"
-    first = export(str(began[1]), str(place), runtime="eager")["version"]
+    first = export(str(began[1]), str(place), ExportOptions(runtime="eager"))["version"]
     checkpoint = next((began[1] / "checkpoints").glob("step-*"))
-    second = export(str(checkpoint), str(place), "fp16", runtime="eager", data=began[0]["data"]["valid"])["version"]
+    second = export(
+        str(checkpoint), str(place), ExportOptions(tables="fp16", runtime="eager"), data=began[0]["data"]["valid"]
+    )["version"]
     assert pointer.current(str(place)).version == second > first
     assert {path.name for path in (place / "versions").iterdir()} == {first, second}
     assert artefact.open(str(place), first).name == first
@@ -109,13 +112,13 @@ def test_a_second_version_stands_beside_the_first(began, tmp_path):
 
 def test_a_model_that_does_not_score_as_predict_is_not_published(began, tmp_path, monkeypatch):
     place = tmp_path / "served"
-    export(str(began[1]), str(place), "int8", "eager")
+    export(str(began[1]), str(place), ExportOptions(tables="int8", runtime="eager"))
     before = (place / "current.json").read_bytes()
     monkeypatch.setitem(compare.BOUNDS, "int8", 1e-7)
     with pytest.raises(
         InputError, match=r"\(eager, int8 tables\) differs from interformer predict by .* Nothing was published"
     ):
-        export(str(began[1]), str(place), "int8", "eager")
+        export(str(began[1]), str(place), ExportOptions(tables="int8", runtime="eager"))
     assert (place / "current.json").read_bytes() == before
     assert len(list((place / "versions").iterdir())) == 1
 
@@ -125,7 +128,7 @@ def test_a_split_ensemble_of_which_one_member_is_trained(began, tmp_path):
     short = ("training.max_steps=4", "data.test=null")
     split = ("model.split=true", "model.ensemble_members=2", "optimizer.embedding.kind=adagrad")
     assert run.train(settings(tree, tmp_path / "run", *short, *split)) == 0
-    said = export(str(tmp_path / "run"), str(tmp_path / "served"), runtime="eager")
+    said = export(str(tmp_path / "run"), str(tmp_path / "served"), ExportOptions(runtime="eager"))
     assert said["eager: largest logit difference"] <= 1e-5
     assert "model.split would save" not in said
     version = artefact.open(str(tmp_path / "served"))
@@ -135,7 +138,7 @@ def test_a_split_ensemble_of_which_one_member_is_trained(began, tmp_path):
 
 @pytest.mark.slow
 def test_compiled_graphs_score_as_predict(began, tmp_path):
-    said = export(str(began[1]), str(tmp_path / "served"), runtime="auto")
+    said = export(str(began[1]), str(tmp_path / "served"), ExportOptions(runtime="auto"))
     assert said["aoti: largest logit difference"] <= 1e-5
     assert artefact.open(str(tmp_path / "served")).preferred == "aoti"
 
@@ -143,10 +146,10 @@ def test_compiled_graphs_score_as_predict(began, tmp_path):
 def test_what_is_missing_here_is_named(began, tmp_path, monkeypatch):
     monkeypatch.setattr(graphs, "COMPILERS", ("no-such-compiler",))
     with pytest.raises(InputError, match=r"--runtime aoti needs a C\+\+ compiler \(no-such-compiler\)"):
-        export(str(began[1]), str(tmp_path / "served"), runtime="aoti")
+        export(str(began[1]), str(tmp_path / "served"), ExportOptions(runtime="aoti"))
     monkeypatch.setattr(graphs, "ONNX", ("no_such_package", "onnx"))
     with pytest.raises(InputError, match="--runtime onnx needs the packages no_such_package, which"):
-        export(str(began[1]), str(tmp_path / "served"), runtime="onnx")
+        export(str(began[1]), str(tmp_path / "served"), ExportOptions(runtime="onnx"))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="one process"):
         export(str(began[1]), str(tmp_path / "served"))
@@ -156,15 +159,15 @@ def test_what_is_missing_here_is_named(began, tmp_path, monkeypatch):
 def test_a_place_that_cannot_be_written_is_named(began, tmp_path):
     (tmp_path / "served").write_text("a file", encoding="utf-8")
     with pytest.raises(InputError, match="cannot write"):
-        export(str(began[1]), str(tmp_path / "served"), runtime="eager")
+        export(str(began[1]), str(tmp_path / "served"), ExportOptions(runtime="eager"))
 
 
 @pytest.mark.parametrize("scheme", ["memory://export-uri", "file"])
 def test_a_uri_is_a_place(began, tmp_path, scheme):
     """Two versions, the newer one current; tables of fewer bytes are read from a copy as from a folder."""
     place = f"file://{tmp_path}/served" if scheme == "file" else f"{scheme}/{tmp_path.name}"
-    first = export(str(began[1]), place, runtime="eager")["version"]
-    second = export(str(began[1]), place, "int8", runtime="eager")["version"]
+    first = export(str(began[1]), place, ExportOptions(runtime="eager"))["version"]
+    second = export(str(began[1]), place, ExportOptions(tables="int8", runtime="eager"))["version"]
     assert pointer.current(place).version == second > first
     for name in (first, second):
         version = artefact.open(place, name)
@@ -213,7 +216,7 @@ def test_golden_requests_are_requests(tmp_path):
         },
     }
     assert run.train(settings(tree, tmp_path / "run", "training.max_steps=2", "training.checkpoint.every_steps=2")) == 0
-    said = export(str(tmp_path / "run"), str(tmp_path / "served"), runtime="eager")
+    said = export(str(tmp_path / "run"), str(tmp_path / "served"), ExportOptions(runtime="eager"))
     assert said["eager: largest logit difference"] <= 1e-5
     version = artefact.open(str(tmp_path / "served"))
     golden, encoder = version.golden(), Encoder(version.config.features, version.fitted, version.signature)

@@ -19,6 +19,7 @@ from interformer_rec.checkpoint.manifest import Manifest
 from interformer_rec.config import run as config
 from interformer_rec.config.run import RunConfig
 from interformer_rec.errors import InputError
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.export import export
 from interformer_rec.storage import Storage
 from interformer_rec.training import run
@@ -109,7 +110,7 @@ def test_a_run_is_that_of_rows_with_histories_in_them(load: Load, data: Path, tm
     )
     assert pq.read_table(tmp_path / "own.parquet")["score_label"].equals(other["score_label"])
 
-    made = export(str(plain), str(tmp_path / "artefact"), runtime="eager")
+    made = export(str(plain), str(tmp_path / "artefact"), ExportOptions(runtime="eager"))
     assert made["eager: largest logit difference"] < 1e-4
     (signature,) = (tmp_path / "artefact").glob("versions/*/signature.json")
     assert all(name in signature.read_text() for name in GIVEN)  # a request brings its histories

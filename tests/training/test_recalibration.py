@@ -15,6 +15,7 @@ import torch
 from interformer_rec.config.run import RunConfig, parse
 from interformer_rec.errors import InputError
 from interformer_rec.serving import artefact
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.export import export
 from interformer_rec.training import run
 from interformer_rec.training.scoring.trained import evaluate, predict
@@ -110,7 +111,9 @@ def test_evaluate_and_predict_score_as_the_run_did(plain: Path, fitted: Path, da
 
 
 def test_what_is_exported_scores_as_predict(fitted: Path, data: Path, tmp_path: Path) -> None:
-    said = export(str(fitted), str(tmp_path / "served"), runtime="eager")  # compares with predict's scores, or raises
+    said = export(
+        str(fitted), str(tmp_path / "served"), ExportOptions(runtime="eager")
+    )  # compares with predict's scores, or raises
     version = artefact.open(str(tmp_path / "served"))
     assert version.contents.recalibration is not None and said["eager: largest logit difference"] < 1e-5
     scale, shift = version.contents.recalibration["click"]
@@ -123,10 +126,10 @@ def test_what_is_exported_scores_as_predict(fitted: Path, data: Path, tmp_path: 
 
 
 def test_a_delta_to_other_lines_is_a_version(plain: Path, fitted: Path, tmp_path: Path) -> None:
-    export(str(plain), str(tmp_path / "served"), runtime="eager")
-    said = export(str(fitted), str(tmp_path / "served"), delta=True)
+    export(str(plain), str(tmp_path / "served"), ExportOptions(runtime="eager"))
+    said = export(str(fitted), str(tmp_path / "served"), ExportOptions(delta=True))
     assert said["a full version, because"] == "its scores are recalibrated otherwise"
-    again = export(str(fitted), str(tmp_path / "served"), delta=True)
+    again = export(str(fitted), str(tmp_path / "served"), ExportOptions(delta=True))
     assert again["delta"] is None
 
 

@@ -32,13 +32,6 @@ function short(value) {
   return String(Number(value.toPrecision(3)));
 }
 
-function bytes(value) {
-  for (const [unit, size] of [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]]) {
-    if (value >= size) return `${Number((value / size).toPrecision(3))} ${unit}`;
-  }
-  return `${value} B`;
-}
-
 const usable = (value) => typeof value === "number" && Number.isFinite(value) && value >= 0;
 
 function plot(what) {

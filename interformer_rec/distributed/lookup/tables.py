@@ -53,18 +53,26 @@ def lookup_kernels(model: nn.Module) -> Iterator[nn.Module]:
                 yield from lookup.modules()
 
 
+@dataclass(frozen=True)
+class FirstWeights:
+    """What the rows of tables begin with: N(0, std[table]^2), which depends on the seed alone."""
+
+    seed: int
+    std: dict[str, float]
+
+
 @torch.no_grad()
-def initialise_tables(model: nn.Module, seed: int, std: dict[str, float]) -> None:
-    """Fill this rank's shards with N(0, std[table]^2), drawn by table and row block."""
+def initialise_tables(model: nn.Module, first_weights: FirstWeights) -> None:
+    """Fill this rank's shards, drawn by table and row block."""
     for shard in local_shards(model):
         rows, columns = shard.tensor.shape
         for block in range(shard.row // BLOCK_ROWS, -(-(shard.row + rows) // BLOCK_ROWS)):
             first = max(block * BLOCK_ROWS, shard.row)
             last = min((block + 1) * BLOCK_ROWS, shard.row + rows)
-            drawn = _block(seed, shard.table, block, shard.shape)[
+            drawn = _block(first_weights.seed, shard.table, block, shard.shape)[
                 first - block * BLOCK_ROWS : last - block * BLOCK_ROWS
             ]
-            drawn = drawn[:, shard.column : shard.column + columns] * std[shard.table]
+            drawn = drawn[:, shard.column : shard.column + columns] * first_weights.std[shard.table]
             shard.tensor[first - shard.row : last - shard.row].copy_(drawn)
 
 

@@ -10,25 +10,15 @@ from interformer_rec.config.run import RunConfig
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.install import graphs
 from interformer_rec.serving import artefact
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.contents import RUNTIMES, Contents, Isa, Runtime
 from interformer_rec.serving.published.pointer import CURRENT
 from interformer_rec.serving.published.state import State
 from interformer_rec.serving.rectangle import reads_of
 from interformer_rec.serving.runtimes import refuse
-from interformer_rec.serving.signature import KeyRules, OnAbsent, OnUnknown
+from interformer_rec.serving.signature import KeyRules
 from interformer_rec.serving.tables import Form
 from interformer_rec.storage import Storage
-
-
-@dataclass(frozen=True)
-class Options:
-    """As the user gives them; None: the default, or what the version has that a delta is to."""
-
-    tables: Form | None = None
-    runtime: str | None = None
-    isa: Isa | None = None
-    absent: OnAbsent | None = None
-    unknown: OnUnknown | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +31,7 @@ class How:
     keys: KeyRules
 
     @classmethod
-    def new(cls, options: Options, config: RunConfig) -> How:
+    def new(cls, options: ExportOptions, config: RunConfig) -> How:
         """Of a version that stands for itself. Raises InputError where a graph cannot be made here."""
         runtimes = _runtimes(options.runtime or "auto", config)
         keys = (options.absent or "refused", options.unknown or "refused")
@@ -78,11 +68,10 @@ def before_version(out: str, how: How) -> Before:
         return Before(None, how, None, None)
 
 
-def before_delta(out: str, options: Options, config: RunConfig, full_every: int | None = None) -> Before:
+def before_delta(out: str, options: ExportOptions, config: RunConfig) -> Before:
     """What a delta is to: the current state of `out`, how its files are made, and why there is to be a version instead.
 
-    `full_every`: after so many states less one there is a version again. Raises InputError where an option asks for other files than the
-    current version has.
+    Raises InputError where an option asks for other files than the current version has.
     """
     if Storage.open(out).size(CURRENT) is None:
         return Before(None, How.new(options, config), "there is none yet", None)
@@ -107,7 +96,7 @@ def before_delta(out: str, options: Options, config: RunConfig, full_every: int 
             )
     if state is None:
         return Before(None, how, why, None)
-    delta = state.now.delta
+    delta, full_every = state.now.delta, options.full_every
     if full_every is not None and delta is not None and delta.sequence >= full_every - 1:
         why = f"{delta.sequence} deltas follow the one before (--full-every {full_every})"
     elif full_every == 1:

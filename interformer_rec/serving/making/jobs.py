@@ -1,4 +1,4 @@
-"""Exports one after the other, as a run asks for them. In: on stdin a line of JSON each, the arguments of `export`; out: on stdout a line
+"""Exports one after the other, as a run asks for them. In: on stdin a line of JSON each, export's arguments; out: on stdout a line
 each, what was published, or why nothing was.
 
 Loading torch and the version that is published takes far longer than a delta, so a run keeps this process for its next publication. It ends
@@ -14,6 +14,7 @@ import sys
 
 from interformer_rec.errors import InputError
 from interformer_rec.files import finite
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.export import export
 
 IDLE = 600.0  # seconds: who publishes less often has the time to load all again
@@ -30,7 +31,8 @@ def main() -> None:
         if not line:
             return
         try:
-            said = {"done": finite(export(**json.loads(line)))}
+            asked = json.loads(line)
+            said = {"done": finite(export(**{**asked, "options": ExportOptions(**asked["options"])}))}
         except InputError as error:
             said = {"failed": str(error)}
         print(json.dumps(said), file=answers, flush=True)

@@ -13,7 +13,9 @@ from typing import Any
 
 from interformer_rec import strict_yaml
 from interformer_rec.errors import InputError
+from interformer_rec.files import write_whole
 from interformer_rec.html import environment as html
+from interformer_rec.planning.page.page import ITEM_BYTES
 from interformer_rec.redaction import redact
 from interformer_rec.text import number
 from interformer_rec.training.folder.run_log import read_log
@@ -23,7 +25,7 @@ from interformer_rec.training.report.windows import windows_of
 
 HERE = Path(__file__).parent
 SPLITS = ("train", "valid", "test")
-BYTES = {"float32": 4, "float16": 2}  # of a weight
+
 DATA = {"rows": "rows", "bad_rows": "bad rows skipped"}
 
 
@@ -52,9 +54,8 @@ def write_report(run_dir: Path) -> Path:
         "config": config,
         "environment": _flat(_json(run_dir, "environment.json") or {}),
     }
-    target, part = run_dir / "report.html", run_dir / ".report.html.part"
-    part.write_text(html.render(HERE, "page.html.j2", page), encoding="utf-8")
-    part.replace(target)
+    target = run_dir / "report.html"
+    write_whole(target, html.render(HERE, "page.html.j2", page))
     return target
 
 
@@ -100,7 +101,7 @@ def _tables(plan: dict[str, Any] | None, run_dir: Path) -> list[dict[str, Any]]:
                 "sharding": plan["tables"][name]["sharding"],
                 "kernel": plan["tables"][name]["kernel"],
                 "ranks": sorted({shard[0] for shard in plan["tables"][name]["shards"]}),
-                "bytes": shape["rows"] * shape["dim"] * BYTES[shape["dtype"]],
+                "bytes": shape["rows"] * shape["dim"] * ITEM_BYTES[shape["dtype"]],
             }
             for name, shape in sorted(plan["fingerprint"]["tables"].items())
         ]

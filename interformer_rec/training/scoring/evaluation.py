@@ -10,7 +10,6 @@ from typing import Any
 
 from interformer_rec.batch import Batch
 from interformer_rec.config.features import FeatureSchema
-from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
 from interformer_rec.metrics.evaluation import EvalMetrics
 from interformer_rec.metrics.recalibration import Lines
@@ -45,7 +44,6 @@ def evaluate(
     pipeline: Pipeline,
     data: SkippedRows,
     features: FeatureSchema,
-    env: Environment,
     after_step: Callable[[], int] = lambda: 0,
     at: Callable[[str], None] = lambda doing: None,
     also: Callable[[Batch], None] = lambda batch: None,
@@ -58,7 +56,7 @@ def evaluate(
     `recalibrate`: fit a recalibration on the data set first.
     """
     tasks = [label.name for label in features.labels]
-    metrics = EvalMetrics(tasks, features.group is not None, env.device, features.request is not None)
+    metrics = EvalMetrics(tasks, features.group is not None, pipeline.env.device, features.request is not None)
     start = time.perf_counter()
     stopping = 0
     batches = itertools.takewhile(lambda _: not stopping, data.loader.batches())

@@ -46,7 +46,7 @@ def evaluate(path: str, data: str | None = None, overrides: Sequence[str] = (), 
     with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
         loader, pipeline = restore(config, env, located, files)
         rows = SkippedRows(loader, config.data.max_bad_rows, "the files to evaluate on", env)
-        metrics = run_evaluation(pipeline, rows, config.features, env).metrics
+        metrics = run_evaluation(pipeline, rows, config.features).metrics
         labels = tuple(label.name for label in config.features.labels)
         warnings = worse_than_constant(metrics, labels, "these rows", pipeline.lines is not None)
         if env.is_main and warnings:

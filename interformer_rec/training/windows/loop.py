@@ -93,9 +93,8 @@ class WindowLoop:
         run.at("evaluating")
         unknown = UnknownIds(run.config.features, run.env.device)
         try:
-            found = evaluate(
-                self._pipeline, rows.to_judge(), run.config.features, run.env, agreement.step, run.at, unknown.add
-            )
+            features = run.config.features
+            found = evaluate(self._pipeline, rows.to_judge(), features, agreement.step, run.at, unknown.add)
         except InputError as error:
             self._hooks.saving.wait()
             raise error.reworded(

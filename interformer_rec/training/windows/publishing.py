@@ -89,12 +89,14 @@ class Publishing(Hook):
             {
                 "path": str(checkpoint.local or checkpoint.location),
                 "out": options.to,
-                "tables": options.tables,
-                "runtime": options.runtime,
+                "options": {
+                    "tables": options.tables,
+                    "runtime": options.runtime,
+                    "delta": True,
+                    "full_every": options.full_every,
+                    "keep": options.keep,
+                },
                 "data": options.data or self._data,
-                "delta": True,
-                "full_every": options.full_every,
-                "keep": options.keep,
             }
         )
         return _Publication(step, time.perf_counter())

@@ -10,6 +10,7 @@ import torch
 from interformer_rec.config.optimizer import EmbeddingOptimizer, OptimizerConfig, Schedule
 from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.environment import Environment
+from interformer_rec.distributed.lookup.tables import FirstWeights
 from interformer_rec.distributed.optimizer import LearningRate
 from interformer_rec.distributed.parallelize import parallelize
 from interformer_rec.model.task import build_task
@@ -37,8 +38,7 @@ def train(env: Environment, kind: str) -> tuple[list[float], dict[str, np.ndarra
         sharding=sharding,
         optimizer=OptimizerConfig(embedding=EmbeddingOptimizer(lr=0.1)),
         rate=LearningRate(Schedule(), lambda: STEPS, True),
-        seed=0,
-        table_std=dict.fromkeys(FEATURES.tables, 0.1),
+        first_weights=FirstWeights(0, dict.fromkeys(FEATURES.tables, 0.1)),
     )
     out_of_rows = [env.rank == 1 and step == STEPS - 1 for step in range(STEPS)]
     batches = [

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from interformer_rec.errors import DamagedError
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.engine import versions
 from interformer_rec.serving.engine.opening import state
 from interformer_rec.serving.export import export
@@ -117,7 +118,9 @@ def test_a_damaged_delta_never_answers_and_the_next_full_version_does(start, pub
     assert (status["deltas"], status["ready"]) == (1, True)
     np.testing.assert_allclose(scores(server, golden), wanted(golden), atol=1e-6)
     if what == "no delta":
-        said = export(str(published.checkpoints[2]), str(place), data=began[0]["data"]["valid"], delta=True)
+        said = export(
+            str(published.checkpoints[2]), str(place), ExportOptions(delta=True), data=began[0]["data"]["valid"]
+        )
         eventually(lambda: server.get("/v1/status")["version"] == said["version"])
         assert server.get("/v1/status")["refused"] == {}
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from interformer_rec.errors import DamagedError
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.engine import opening, versions
 from interformer_rec.serving.engine.cache import StateCache
 from interformer_rec.serving.engine.engine import Engine
@@ -33,7 +34,7 @@ def two(split_run, served, tmp_path_factory) -> tuple[Path, str, str]:
     shutil.copytree(served, place)
     first = pointer.current(str(place)).version
     before = (place / "current.json").read_bytes()
-    second = export(str(split_run), str(place), tables="fp16", runtime="eager")["version"]
+    second = export(str(split_run), str(place), ExportOptions(tables="fp16", runtime="eager"))["version"]
     (place / "next.json").write_bytes((place / "current.json").read_bytes())
     (place / "current.json").write_bytes(before)
     return place, first, second

@@ -13,6 +13,7 @@ from interformer_rec.checkpoint.manifest import Manifest
 from interformer_rec.checkpoint.stored import StoredTables
 from interformer_rec.errors import InputError
 from interformer_rec.serving import artefact
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.export import export
 from interformer_rec.serving.making.changed_rows import StoredRows
@@ -28,7 +29,7 @@ def test_replayed_deltas_are_the_full_export_bit_for_bit(published, began, tmp_p
         state = State.open(str(place))
         full = tmp_path / f"full{at}"
         data = began[0]["data"]["valid"]
-        export(str(published.checkpoints[at]), str(full), runtime="eager", data=data)
+        export(str(published.checkpoints[at]), str(full), ExportOptions(runtime="eager"), data=data)
         exported = State.open(str(full))
         ours, theirs = stored_tables(state), stored_tables(exported)
         assert ours.keys() == theirs.keys()
@@ -74,7 +75,7 @@ def test_of_an_incremental_checkpoint_only_rows_that_training_has_touched_are_co
     blocks, take = StoredTables.blocks, StoredRows.take
     monkeypatch.setattr(StoredTables, "blocks", lambda self, table: whole.append(table) or blocks(self, table))
     monkeypatch.setattr(StoredRows, "take", lambda self, t, rows: some.append((t, len(rows))) or take(self, t, rows))
-    export(str(published.checkpoints[1]), str(place), data=began[0]["data"]["valid"], delta=True)
+    export(str(published.checkpoints[1]), str(place), ExportOptions(delta=True), data=began[0]["data"]["valid"])
     assert set(whole) == set(tables.shapes) - set(known)
     assert {table: rows for table, rows in some if table in known} == {name: len(rows) for name, rows in known.items()}
     monkeypatch.undo()
@@ -86,7 +87,7 @@ def test_of_an_incremental_checkpoint_only_rows_that_training_has_touched_are_co
 def test_without_a_change_nothing_is_published(published, began, tmp_path):
     place = published.copied(tmp_path)
     before = (place / "current.json").read_bytes()
-    said = export(str(published.checkpoints[2]), str(place), data=began[0]["data"]["valid"], delta=True)
+    said = export(str(published.checkpoints[2]), str(place), ExportOptions(delta=True), data=began[0]["data"]["valid"])
     assert said["delta"] is None and "nothing has changed" in said["nothing was published"]
     assert (place / "current.json").read_bytes() == before
     assert len(list((place / "deltas").iterdir())) == 2
@@ -94,7 +95,7 @@ def test_without_a_change_nothing_is_published(published, began, tmp_path):
 
 def test_another_model_becomes_a_full_version_and_says_why(published, exported, tmp_path):
     place = published.copied(tmp_path)
-    said = export(str(exported[0]), str(place), delta=True)
+    said = export(str(exported[0]), str(place), ExportOptions(delta=True))
     assert "another model" in said["a full version, because"]
     now = pointer.current(str(place))
     assert now.delta is None and now.version == said["version"] != published.said[0]["version"]
@@ -103,7 +104,7 @@ def test_another_model_becomes_a_full_version_and_says_why(published, exported, 
 def test_after_a_lost_delta_a_full_version_is_made(published, began, tmp_path):
     place = published.copied(tmp_path)
     shutil.rmtree(place / "deltas" / published.said[1]["delta"])
-    said = export(str(published.checkpoints[1]), str(place), data=began[0]["data"]["valid"], delta=True)
+    said = export(str(published.checkpoints[1]), str(place), ExportOptions(delta=True), data=began[0]["data"]["valid"])
     assert "was never finished, or removed" in said["a full version, because"]
     assert State.open(str(place)).deltas == ()
 
@@ -112,9 +113,8 @@ def test_the_first_delta_is_a_version_and_one_of_so_many_is_again(published, beg
     out = str(tmp_path / "served")
     said = []
     for at in (0, 1, 2, 0, 1, 2, 0, 1):
-        more = {"runtime": "eager"} if not said else {}
-        data = began[0]["data"]["valid"]
-        said.append(export(str(published.checkpoints[at]), out, data=data, delta=True, full_every=3, keep=1, **more))
+        options = ExportOptions(runtime="eager" if not said else None, delta=True, full_every=3, keep=1)
+        said.append(export(str(published.checkpoints[at]), out, options, began[0]["data"]["valid"]))
     assert [one.get("deltas", 0) for one in said] == [0, 1, 2, 0, 1, 2, 0, 1]
     assert said[0]["a full version, because"] == "there is none yet"
     assert "2 deltas follow the one before" in said[3]["a full version, because"]
@@ -131,16 +131,16 @@ def test_the_first_delta_is_a_version_and_one_of_so_many_is_again(published, beg
 def test_options_that_the_version_does_not_have_are_refused(published, tmp_path):
     place = published.copied(tmp_path)
     with pytest.raises(InputError, match=r"--tables int8: version .* has fp32, and a delta to it has the same"):
-        export(str(published.checkpoints[1]), str(place), tables="int8", delta=True)
+        export(str(published.checkpoints[1]), str(place), ExportOptions(tables="int8", delta=True))
 
 
 @pytest.mark.parametrize("form", ["fp16", "int8"])
 def test_rows_are_stored_as_those_of_the_version(checkpoints, began, tmp_path, form):
     data = began[0]["data"]["valid"]
     place, full = str(tmp_path / "served"), str(tmp_path / "full")
-    export(str(checkpoints[0]), place, form, "eager", data=data)
-    export(str(checkpoints[1]), place, data=data, delta=True)
-    export(str(checkpoints[1]), full, form, "eager", data=data)
+    export(str(checkpoints[0]), place, ExportOptions(tables=form, runtime="eager"), data=data)
+    export(str(checkpoints[1]), place, ExportOptions(delta=True), data=data)
+    export(str(checkpoints[1]), full, ExportOptions(tables=form, runtime="eager"), data=data)
     ours, theirs = State.open(place), State.open(full)
     assert {table.form for table in ours.deltas[0].said.tables.values()} == {form}
     for name, parts in stored_tables(theirs).items():
@@ -160,11 +160,11 @@ def test_graphs_take_the_weights_of_a_delta_and_keep_those_of_the_state_before(
 ):
     data = began[0]["data"]["valid"]
     place, full = str(tmp_path / "served"), str(tmp_path / "full")
-    export(str(checkpoints[0]), place, runtime=runtime, data=data)
+    export(str(checkpoints[0]), place, ExportOptions(runtime=runtime), data=data)
     for checkpoint in checkpoints[1:]:
-        said = export(str(checkpoint), place, data=data, delta=True)
+        said = export(str(checkpoint), place, ExportOptions(delta=True), data=data)
         assert said[f"{runtime}: largest logit difference"] <= 1e-5
-    export(str(checkpoints[2]), full, runtime="eager", data=data)
+    export(str(checkpoints[2]), full, ExportOptions(runtime="eager"), data=data)
     ours = State.open(place)
     version, rows = ours.version, [one["row"] for one in ours.golden()]
     inputs = Encoder(version.config.features, ours.fitted, version.signature).score(rows)
@@ -176,7 +176,7 @@ def test_graphs_take_the_weights_of_a_delta_and_keep_those_of_the_state_before(
     np.testing.assert_array_equal(first(inputs), before)
     capfd.readouterr()
     said = export(
-        str(checkpoints[2]), place, runtime=runtime, data=data
+        str(checkpoints[2]), place, ExportOptions(runtime=runtime), data=data
     )  # a version: its graphs are those of the first
     assert said[f"{runtime}: largest logit difference"] <= 1e-5 and "traced" not in capfd.readouterr().err
     newest = artefact.open(place, said["version"])

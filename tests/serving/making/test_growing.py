@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.serving.whole_tables import stored_tables
 from interformer_rec.errors import DamagedError
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.engine.opening import state
 from interformer_rec.serving.export import export
@@ -35,20 +36,15 @@ def followed(windows: tuple[Path, list[Path]], tmp_path_factory: pytest.TempPath
     """A version of the first window with a delta for each of the others. To be copied."""
     out = tmp_path_factory.mktemp("followed") / "served"
     for window, checkpoint in enumerate(windows[1]):
-        export(
-            str(checkpoint),
-            str(out),
-            runtime="eager" if not window else None,
-            data=str(file_of(windows[0], 1)),
-            delta=True,
-        )
+        options = ExportOptions(runtime="eager" if not window else None, delta=True)
+        export(str(checkpoint), str(out), options, str(file_of(windows[0], 1)))
     return out
 
 
 def test_vocabularies_after_deltas_are_those_of_the_full_export(windows, followed, tmp_path):
     after = State.open(str(followed))
     assert len(after.deltas) == 2 and all("item" in delta.said.vocabularies for delta in after.deltas)
-    export(str(windows[1][2]), str(tmp_path / "full"), runtime="eager", data=str(file_of(windows[0], 1)))
+    export(str(windows[1][2]), str(tmp_path / "full"), ExportOptions(runtime="eager"), data=str(file_of(windows[0], 1)))
     full = State.open(str(tmp_path / "full"))
     for name in ("item", "maker"):
         assert after.fitted.vocabularies[name].equals(full.fitted.vocabularies[name])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.serving.random_deltas import publish_random
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.export import export
 from interformer_rec.serving.published import pointer
 from tests.serving.server.client import eventually
@@ -21,7 +22,7 @@ DELTAS, SWAPS = 200, 20
 def test_twenty_swaps_and_two_hundred_deltas_under_load_fail_no_request(launched, published, began, golden, tmp_path):
     place, generator = published.copied(tmp_path, at=0), np.random.default_rng(5)
     data, current = began[0]["data"]["valid"], place / "current.json"
-    export(str(published.checkpoints[1]), str(place), runtime="eager", data=data)
+    export(str(published.checkpoints[1]), str(place), ExportOptions(runtime="eager"), data=data)
     chains = [published.pointers[0], current.read_bytes()]  # of two versions, each with deltas of its own
     _, client = launched(place, "--watch", "0.05")
     rows = [one["row"] for one in golden[:4]]

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from interformer_rec.config import run as run_config
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.export import export
 from interformer_rec.serving.published import pointer
@@ -154,5 +155,5 @@ def test_trainer_and_server_are_killed_twenty_times_and_nothing_wrong_is_served(
     newest = expected[serving(pointer.current(str(place)).model_dump())]
     assert run.train(settings(windows, tmp_path / "undisturbed")) == 0
     checkpoint = tmp_path / "undisturbed" / "checkpoints" / steps[-1]
-    export(str(checkpoint), str(tmp_path / "whole"), runtime="eager", data=str(file_of(windows, 1)))
+    export(str(checkpoint), str(tmp_path / "whole"), ExportOptions(runtime="eager"), data=str(file_of(windows, 1)))
     np.testing.assert_allclose(scores(State.open(str(tmp_path / "whole")), rows), newest, atol=1e-7)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from benchmarks.serving.load import Plan, Sent, send
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.export import export
 from tests.serving.server.client import Client, eventually, lines, wait_for
 
@@ -92,7 +93,7 @@ def test_twenty_swaps_under_load_fail_no_request(launched, split_run, served, go
     current = place / "current.json"
     versions = {json.loads(current.read_text(encoding="utf-8"))["version"]: current.read_bytes()}
     for tables in ("fp16", "fp32"):
-        made = export(str(split_run), str(place), tables=tables, runtime="eager")["version"]
+        made = export(str(split_run), str(place), ExportOptions(tables=tables, runtime="eager"))["version"]
         versions[made] = current.read_bytes()
     _, client = launched(place, "--watch", "0.05")
     body = {"rows": [one["row"] for one in golden[:4]]}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from interformer_rec.serving import artefact
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.engine.opening import example
 from interformer_rec.serving.export import export
 
@@ -15,7 +16,7 @@ from interformer_rec.serving.export import export
 @pytest.fixture(scope="module")
 def lenient(began, tmp_path_factory):
     out = tmp_path_factory.mktemp("lenient") / "served"
-    export(str(began[1]), str(out), runtime="eager", keys=("null", "ignored"))
+    export(str(began[1]), str(out), ExportOptions(runtime="eager", absent="null", unknown="ignored"))
     return out
 
 

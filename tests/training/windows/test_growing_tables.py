@@ -20,6 +20,7 @@ from interformer_rec.config import run as config
 from interformer_rec.config.features import UNKNOWN_ROW
 from interformer_rec.data.decode.decoder import row_maps
 from interformer_rec.serving import artefact
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.export import export
 from interformer_rec.storage import Storage
 from interformer_rec.training import run
@@ -280,7 +281,7 @@ def test_a_run_that_begins_with_the_weights_of_another_knows_its_ids(alone: Path
 
 def test_an_exported_model_knows_the_ids_of_its_checkpoint(alone: Path, place: Path, tmp_path: Path) -> None:
     data = str(file_of(place, WINDOWS - 1))
-    exported = export(str(alone), str(tmp_path / "model"), runtime="eager", data=data, trust=True)
+    exported = export(str(alone), str(tmp_path / "model"), ExportOptions(runtime="eager"), data=data, trust=True)
     assert exported["eager: largest logit difference"] < 1e-5
     version = artefact.open(str(tmp_path / "model"))
     maps = row_maps(version.config.features, version.fitted)

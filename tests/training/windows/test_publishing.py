@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.serving.whole_tables import stored_tables
+from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.encode.encoder import Encoder
 from interformer_rec.serving.export import export
 from interformer_rec.serving.published.state import State, scorer_after
@@ -31,7 +32,10 @@ def test_each_window_becomes_a_delta_that_is_the_export_of_its_checkpoint(window
     state = State.open(str(to))
     assert state.deltas[-1].said.checkpoint == last.name if state.deltas else len(found) == 1
     said = export(
-        str(last), str(tmp_path / "full"), runtime="eager", data=str(next(to.parent.glob("windows/*/*.parquet")))
+        str(last),
+        str(tmp_path / "full"),
+        ExportOptions(runtime="eager"),
+        data=str(next(to.parent.glob("windows/*/*.parquet"))),
     )
     full = State.open(str(tmp_path / "full"))
     assert said["version"] == full.now.version

@@ -24,6 +24,7 @@ from interformer_rec.config.model import PRESETS, ModelConfig
 from interformer_rec.config.run import RunConfig
 from interformer_rec.planning.constraints import Wishes
 from interformer_rec.planning.cost.cluster import Cluster, Efficiency
+from interformer_rec.training.start.resume_keys import TABLE
 
 FOLDER = Path(__file__).parent
 NOTE = "Written by `python -m docs.reference.make` from the code; change it there."
@@ -175,6 +176,22 @@ def plan_page() -> str:
     return "\n".join(["# Keys of a plan file\n", about, "| key | in a run | meaning |\n|---|---|---|", *rows]) + "\n"
 
 
+def resume_page() -> str:
+    """docs/reference/resume-keys.md: a table for each section of a config, a line a key."""
+    about = prose(
+        "`*` stands for an entry of a list or for a name of your own. The [guide](../guides/resume.md) has the rules in short, and what",
+        "`in any order` and `at an epoch's end` mean.",
+    )
+    sections: dict[str, list[str]] = {}
+    for row in TABLE:
+        for key in row.keys:
+            sections.setdefault(key.partition(".")[0], []).append(f"| `{key}` | {row.change} | {row.why} |")
+    parts = ["# Which keys may change on --resume\n", about]
+    for section, lines in sorted(sections.items()):
+        parts += [f"## {section}\n", "| key | on `--resume` | why |\n|---|---|---|", *sorted(lines), ""]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
 PAGES = {
     "config.md": config_page,
     "cluster.md": cluster_page,
@@ -182,6 +199,7 @@ PAGES = {
     "explain.md": lambda: explain_json.page(prose),
     "plan.md": plan_page,
     "presets.md": presets_page,
+    "resume-keys.md": resume_page,
     "run-folder.md": run_folder_page,
     "search-spaces.md": lambda: search_spaces.page(NOTE),
     "sharding.md": sharding_page,

@@ -1,7 +1,7 @@
-"""Which key of a config may change when a run is resumed. In: nothing; out: one decision for every key, and the table of the guide.
+"""Which key of a config may change when a run is resumed. In: nothing; out: one decision for every key, with its reason.
 
-`*` stands for a name of the user's: of a feature, a table, a label. tests/training/start/test_resume_keys.py fails for a key without a
-decision.
+`*` stands for a name of the user's: of a feature, a table, a label. docs/reference/resume-keys.md lists the decisions, docs/guides/resume.md the
+rules. tests/training/start/test_resume_keys.py fails for a key without a decision, and where the guide says another one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TABLE = (
     Row(
         MAY,
         ("name", "training.out"),
-        "where the files lie; the checkpoints are found there, or at training.checkpoint.path",
+        "where the files are; the checkpoints are found there, or at training.checkpoint.path",
     ),
     Row(
         MAY,
@@ -40,7 +40,7 @@ TABLE = (
             "epochs max_steps patience eval_every_steps log_every_steps start_seconds hang_seconds stop_seconds device "
             "microbatches",
         ),
-        "how long, how often and where; a cosine schedule is stretched to the new end",
+        "how long, how often and where the run trains; a cosine schedule is stretched to the new end",
     ),
     Row(
         MAY,
@@ -50,7 +50,7 @@ TABLE = (
     Row(
         MAY,
         ("training.precision", "training.pairwise_loss_weight", "features.labels.*.weight"),
-        "the loss and its arithmetic from here on; weights are fp32 in every precision",
+        "the loss and its precision from here on; weights are fp32 in every precision",
     ),
     Row(
         MAY,
@@ -58,12 +58,12 @@ TABLE = (
             *_below("optimizer.dense", "lr betas eps weight_decay clip_norm ema"),
             *_below("optimizer.embedding", "lr eps l2"),
         ),
-        "how weights move from here on; an average that is new begins at the loaded weights",
+        "how weights are updated from here on; a moving average that is switched on now begins at the loaded weights",
     ),
     Row(
         MAY,
         _below("optimizer.schedule", "kind warmup_steps min_factor factor patience"),
-        "the shape of the rates from here on",
+        "the learning rates from here on",
     ),
     Row(
         MAY,
@@ -72,7 +72,7 @@ TABLE = (
             "valid test batch_size eval_batch_size workers prefetch on_bad_row max_bad_rows max_decoded_bytes "
             "id_dropout events.cache",
         ),
-        "rows that are left of an epoch are cut into batches anew; best metrics of other validation files are compared with new ones",
+        "how rows are read from here on; the unread rows of the epoch are divided into batches again",
     ),
     Row(
         MAY,
@@ -80,12 +80,12 @@ TABLE = (
             *_below("data.windows", "path marker min_age changed late gap empty"),
             *_below("training", "follow poll_seconds"),
         ),
-        "where windows appear, when they are whole and what is done with odd ones; the trained ones are known by their names and sizes",
+        "where windows appear, when they are complete and what is done with odd ones; trained windows are known by their names and sizes",
     ),
     Row(
         MAY,
         ("publish", *_below("publish", "to every full_every keep tables runtime data")),
-        "what servers get, and when",
+        "what is published for servers, and when",
     ),
     Row(
         MAY,
@@ -95,7 +95,7 @@ TABLE = (
     Row(
         MAY,
         (*_below("model", "preset dropout embedding_std overlap"), "model.sequence.recompute"),
-        "neither shape nor meaning of a weight; a preset only fills in other keys, and those are compared",
+        "changes neither shape nor meaning of a weight; a preset only fills in other keys, and those are compared",
     ),
     Row(
         EPOCH,
@@ -107,8 +107,7 @@ TABLE = (
             "data.events",
             *_below("data.events", "user time stores.* delay"),
         ),
-        "inside an epoch they say which rows are unread; other paths to the same row groups are fine. More files at an epoch's end: "
-        "vocabularies, means and deviations stay those of the first start, so new ids of a vocab table read its unknown row",
+        "inside an epoch it decides which rows are unread; the guide says what more files mean",
     ),
     Row(
         ORDER,
@@ -121,7 +120,7 @@ TABLE = (
     Row(
         NEW_RUN,
         (*_below("features", "dense.* ids.* bags.* sequences.* sequences.*.columns.* labels.* tables.*"),),
-        "a new, removed or renamed one: the checkpoint has no weights for it, or weights for nothing",
+        "a new, removed or renamed entry: the checkpoint has no weights for it, or weights that nothing reads",
     ),
     Row(
         NEW_RUN,
@@ -133,7 +132,7 @@ TABLE = (
             "features.labels.*.column",
             *_below("features", "weight group candidate request request.candidates request.column"),
         ),
-        "what the inputs and the target of a weight mean",
+        "changes what the weights were trained to read or to predict",
     ),
     Row(
         NEW_RUN,
@@ -141,7 +140,7 @@ TABLE = (
             "features.tables.*",
             "ids num_embeddings embedding_dim min_count grow grow.rows grow.min_count grow.keep",
         ),
-        "which row an id reads, and the shape of a table",
+        "decides which row an id reads, or the shape of a table",
     ),
     Row(
         NEW_RUN,
@@ -162,32 +161,24 @@ TABLE = (
                 "merge lengths pffn pffn_rank pffn_residual attention_residual rope_base window attention_every",
             ),
         ),
-        "the model: its weights' shapes, or what is computed with them",
+        "changes the shapes of the weights, or what is computed with them",
     ),
     Row(
         NEW_RUN,
         ("data.history_pretraining", *_below("data.history_pretraining", "epochs history labels.*")),
-        "which epochs are of events and of which: a part of them is done",
+        "decides which epochs are history pre-training and on which events; some of them may be done",
     ),
     Row(
         NEW_RUN,
         ("data.windows", *_below("data.windows", "by levels column width fit_on")),
-        "what a window is: those that were trained on would not be known again",
+        "decides what a window is; trained windows would not be recognised",
     ),
-    Row(NEW_RUN, ("optimizer.embedding.kind",), "the state beside every table row is of one kind"),
+    Row(NEW_RUN, ("optimizer.embedding.kind",), "the optimizer state of every table row is of one kind"),
     Row(
         NEW_RUN,
         ("training.monitor", "training.recalibrate"),
-        "the best value, the best checkpoint and patience are of one metric, of scores of one kind",
+        "the best value, the best checkpoint and patience depend on this metric",
     ),
 )
 
 DECISIONS: dict[str, Change] = {key: row.change for row in TABLE for key in row.keys}
-
-
-def markdown() -> str:
-    """The table as docs/guides/resume.md has it."""
-    lines = ["| on `--resume` | keys | why |", "|---|---|---|"]
-    for row in TABLE:
-        lines.append(f"| {row.change} | {', '.join(f'`{key}`' for key in row.keys)} | {row.why} |")
-    return "\n".join(lines) + "\n"

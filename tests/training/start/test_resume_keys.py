@@ -1,7 +1,8 @@
-"""Every key of a config has a decision for --resume, and the guide has the same table."""
+"""Every key of a config has a decision for --resume, and the guide's rules give the same one."""
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from interformer_rec.config.features import Strict
 from interformer_rec.config.run import RunConfig
-from interformer_rec.training.start.resume_keys import DECISIONS, TABLE, markdown
+from interformer_rec.training.start.resume_keys import DECISIONS, ORDER, TABLE
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "resume.md"
 
@@ -71,8 +72,31 @@ def test_the_walk_finds_a_new_key():
     assert set(keys(Config)) == {"parts", "parts.*", "parts.*.new", "option", "option.name", "option.new", "widths"}
 
 
-def test_the_guide_has_the_table():
-    assert markdown() in GUIDE.read_text(encoding="utf-8"), "print(resume_keys.markdown()) is the table for the guide"
+def guides_rules(text: str) -> dict[str, str]:
+    """Key or beginning of keys -> decision, of the guide's table: `| needs a new run | ... `key` ... |`."""
+    rules = {}
+    for change in {row.change for row in TABLE}:
+        for cell in re.findall(rf"^\| {change} \|([^|]*)\|", text, re.MULTILINE):
+            rules |= dict.fromkeys(re.findall(r"`([^`]+)`", cell), change)
+    return rules
+
+
+def guides_decision(rules: dict[str, str], key: str) -> str:
+    """That of the longest rule with which the key begins; the rules on order are about the lists alone, not what is below."""
+    found = [rule for rule in rules if key == rule or (key.startswith(f"{rule}.") and rules[rule] != ORDER)]
+    return rules[max(found, key=len)]
+
+
+def test_the_guides_rules_give_every_key_its_decision():
+    rules = guides_rules(GUIDE.read_text(encoding="utf-8"))
+    assert len(rules) > 30
+    assert {key: guides_decision(rules, key) for key in DECISIONS} == DECISIONS
+
+
+def test_a_wrong_rule_is_found():
+    text = "| may change | `training` | |\n| needs a new run | `training.monitor` | |\n"
+    assert guides_decision(guides_rules(text), "training.monitor") == "needs a new run"
+    assert guides_decision(guides_rules(text), "training.epochs") == "may change"
 
 
 @pytest.mark.parametrize("key", ["features.dense.*.log1p", "features.tables.*.ids", "model.d", "training.monitor"])

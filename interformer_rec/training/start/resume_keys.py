@@ -1,7 +1,8 @@
 """Which key of a config may change when a run is resumed. In: nothing; out: one decision for every key, with its reason.
 
-`*` stands for a name of the user's: of a feature, a table, a label. docs/reference/resume-keys.md lists the decisions, docs/guides/resume.md the
-rules. tests/training/start/test_resume_keys.py fails for a key without a decision, and where the guide says another one.
+`*` stands for a name of the user's: of a feature, a table, a label. docs/reference/resume-keys.md lists the decisions,
+docs/guides/resume.md the rules. tests/training/start/test_resume_keys.py fails for a key without a decision, and where the guide says
+another one.
 """
 
 from __future__ import annotations

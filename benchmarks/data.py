@@ -8,8 +8,6 @@ train.parquet (--data, or the environment variable KUAIRAND_PURE: the file or it
 columns.
 """
 
-from __future__ import annotations
-
 import argparse
 import functools
 import os

@@ -8,8 +8,6 @@ buffers and batches hold as many events in each case. An event has an item (a po
 read by the project's loader, in turns, one worker; their first batches are compared. Times are CPU seconds of the process.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import statistics

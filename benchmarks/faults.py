@@ -8,8 +8,6 @@ inside a save; whatever was committed must stay whole, the run must go on from i
 left alone. Times contain the start of Python and torch. The two hosts are network namespaces: they need root and iproute2.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import platform

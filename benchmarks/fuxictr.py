@@ -9,8 +9,6 @@ of them. Theirs moves all rows of all tables by Adam, as it does by default; our
 are CPU seconds of the process.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import itertools

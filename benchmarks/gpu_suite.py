@@ -9,8 +9,6 @@ rows too. The result is written after every part: all cases in one list, each wi
 Parts, and how to run on a host without a network: docs/guides/gpu.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

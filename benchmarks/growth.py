@@ -8,8 +8,6 @@ a history reads the table of the items. The model is InterFormer with its defaul
 window alone: how long it takes to count, to decide, and to build the lookup of the ids.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

@@ -5,8 +5,6 @@ zipf    P(n) ~ n^-a for n = 0.5 .. longest, a chosen so that the mean is fill * 
 data    KuaiRand-Pure's `watch` histories (percentiles kept in configs/statistics), cut at `longest`; fill is what comes out
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -6,8 +6,6 @@ counted as for a plan, on meta tensors over histories of three fixed lengths, wh
 twice the forward's products.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass

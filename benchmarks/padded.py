@@ -4,8 +4,6 @@ In: jagged histories; out: the same as rectangles (B, T, w), padded at the old e
 measured is the model itself with the same weights. Legend: B rows, T events of the padded history, k columns of width w.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -9,8 +9,6 @@ losses must agree. A round is one step of each form, in turns. Times are CPU sec
 --device cuda seconds until the GPU has ended the step.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import json

@@ -13,8 +13,6 @@ time of the process, and each has the cost of an event by that of the shortest. 
 Needs torch, numpy, pydantic and rich, no TorchRec.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import sys

@@ -11,8 +11,6 @@
 A step is forward, loss and backward from the looked-up vectors on; tables and optimizer: `interformer benchmark`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from unittest import mock
 

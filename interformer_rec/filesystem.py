@@ -4,8 +4,6 @@ Schemes pyarrow knows (s3, gs, hdfs, file, ...) go through pyarrow.fs, so `s3://
 and AWS_ENDPOINT_URL mean what Arrow's documentation says; every other scheme goes through fsspec.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from urllib.parse import quote

@@ -4,8 +4,6 @@ Both versions of control groups count, and every group above this process's own:
 where there is no limit, which is more than any host has.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple

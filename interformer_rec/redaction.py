@@ -5,8 +5,6 @@ that a config took from the environment, which `hide` notes as they are read. Th
 doubtful counts as a credential.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from urllib.parse import quote, quote_plus, unquote, unquote_plus

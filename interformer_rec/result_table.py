@@ -1,7 +1,5 @@
 """The result of a command on the screen. In: names and values; out: a table, or one JSON object."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -5,8 +5,6 @@ Beyond YAML's own rules: a key given twice is an error; keys are text as written
 values counted with every alias written out, so a small file cannot become a large tree.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable

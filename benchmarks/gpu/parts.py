@@ -1,7 +1,5 @@
 """The parts of gpu_suite: a device comes in; each part's command goes out, the most telling first."""
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import dataclass
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """What a GPU run is held against: all its cases come in; each target with what was wanted, measured, and whether it was met, goes out."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from pathlib import Path

@@ -7,8 +7,6 @@ the two runs' own spreads (P99 over P50 says how far turns lay apart; half of it
 busy and a quiet one, say nothing: a header warns where the files' hardware or threads differ. Exit code 1 if something regressed.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from typing import Any

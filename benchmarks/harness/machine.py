@@ -3,8 +3,6 @@
 python -m benchmarks.harness.machine [--device cuda] [--json PATH]
 """
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import gc

@@ -3,8 +3,6 @@
 python -m benchmarks.harness.plot RESULT.json [--out PATH.png]
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

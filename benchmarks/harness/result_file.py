@@ -1,7 +1,5 @@
 """A benchmark's result as JSON, one case a line: written with the machine's facts, read back checked."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Legend: J tokens of B samples, T the longest sample, H heads, C channels a head.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

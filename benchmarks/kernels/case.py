@@ -5,8 +5,6 @@ one thing a sample, "shared" one thing for all. An alternative may hold them in 
 before the clock starts: what a model that is padded throughout would hold.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -13,8 +13,6 @@ operator is nearer to. On CUDA a turn is as many calls as take about 10 ms. `ben
 pydantic and rich; triton on CUDA.
 """
 
-from __future__ import annotations
-
 import argparse
 import functools
 import itertools

@@ -3,8 +3,6 @@
 python -m benchmarks.kernels.compile_report [--width 64 ...] [--capability 90 ...] [--json PATH]
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 Compiled as the runtime would: the same types, the same constants, the same hints that a pointer or a number divides by 16.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import tempfile

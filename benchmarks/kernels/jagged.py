@@ -3,8 +3,6 @@
 Legend: J tokens of B samples, E events, T the longest sample, K maps, d channels, r inner width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

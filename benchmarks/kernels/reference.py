@@ -3,8 +3,6 @@
 Tests and benchmarks compare every other implementation with these.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -3,8 +3,6 @@
 Legend: J rows, B samples of n tokens, d channels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import torch

@@ -9,8 +9,6 @@ for all four, stand beside them. TorchRec's planner stops after --upstream-secon
 it had more to propose), and is ended where a single proposal takes much longer. gap is how far our plan is above its proven bound.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

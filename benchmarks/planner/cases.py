@@ -3,8 +3,6 @@
 Sizes are written down or drawn from a fixed seed: no data is needed.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from dataclasses import dataclass

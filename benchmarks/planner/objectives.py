@@ -5,8 +5,6 @@
 Options, memory estimates and the memory that is reserved are TorchRec's in both.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ TorchRec's proposers (select an option for each table) and its partitioner (plac
 that has used up its share of the CPU seconds proposes nothing more; what was found by then is the answer.
 """
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Sequence

@@ -7,8 +7,6 @@ them. The page is drawn by Chromium (its start counts, too) where there is a pro
 "1,000 x 256", hashed, and the model is a DLRM on 13 dense features.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -18,8 +18,6 @@ The same command again goes on where it was stopped, and runs nothing twice. Out
 DIR/drafts.json, and the drafts in DIR/drafts/.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -5,8 +5,6 @@ rows (padding that a system computes counts; look-ups and element-wise work do n
 as many. Samples/s are of whole training steps (tables, backward, optimizers; no reading), all systems in turns in one process.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Callable, Mapping

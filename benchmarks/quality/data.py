@@ -5,8 +5,6 @@ feedback column is an input; splits follow each other in time and share no row; 
 than their row. Any of them that fails is an InputError.
 """
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ A draft a data set and kind, some seeds each; validation picks the epoch as the 
 set has no test rows the valid rows are scored, and the result says so. The same command again runs only what is missing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

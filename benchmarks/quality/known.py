@@ -5,8 +5,6 @@ runs the digest (recipe, settings found, config of this code) that the run would
 numbers: it is not repeated. A study of fixed recipes takes the rows whose search kept the recipe; the others are run.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 python -m benchmarks.quality.report RESULT.json --out PICTURE.png       # the plot of a result that is kept
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -6,8 +6,6 @@
 A finished run is never run again, an interrupted one continues from its last checkpoint. Runs happen in worker processes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

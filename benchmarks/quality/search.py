@@ -5,8 +5,6 @@ Spaces, the first trial (the system's fixed recipe) and the choice of the next s
 goes on exactly as it would have: the run folders are its only memory. A trial whose loss diverged counts, as failed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

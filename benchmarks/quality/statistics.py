@@ -4,8 +4,6 @@ Two kinds of chance: training seeds (a paired t interval over them) and the test
 seeds averaged in each resample). Both are of A - B, so what is common to both systems drops out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

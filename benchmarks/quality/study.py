@@ -4,8 +4,6 @@ Order: cut and check the data, search on validation, then open the test file, tr
 but the numbers of `--speed` comes from run folders, so the same command again runs only what is missing.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor

@@ -4,8 +4,6 @@ Sets of made-up rows of the kind that the model was trained on. A change of AUC 
 change places. So the change over all rows counts, and the sets' own changes say how far chance moves it (standard error).
 """
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any

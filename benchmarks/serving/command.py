@@ -8,8 +8,6 @@ the machine with whatever else it does. --models keeps the trained and exported 
 time goes to the C++ compiler. --quick: tiny models and a few requests, to see that it works; its numbers mean nothing.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 from contextlib import nullcontext

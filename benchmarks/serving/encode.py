@@ -7,8 +7,6 @@ a server would need to make one of JSON is not counted. The data: KuaiRand-Pure'
 KUAIRAND_PURE: the file or its folder), else the synthetic file of benchmarks.data.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import statistics

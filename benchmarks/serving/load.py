@@ -7,8 +7,6 @@ one that waits for a connection, or for the server, is late by all of it. `rate`
 connections busy. At most `most` requests are sent. FILE holds a JSON list of bodies, used in turn.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import subprocess

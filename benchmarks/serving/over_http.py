@@ -6,8 +6,6 @@ scheduled arrival. `overload`: twice the rate that the server reached. CPU time 
 other work on the machine does not count; latencies and rates are of the machine as it was.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import statistics

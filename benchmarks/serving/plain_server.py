@@ -6,8 +6,6 @@ The alternative that benchmarks.serving compares with: POST /v1/rank takes the s
 across requests, no shared user. Prints {"port": N} on standard error once it listens.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import socket

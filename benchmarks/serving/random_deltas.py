@@ -1,7 +1,5 @@
 """Deltas without training: random rows and weights get other values, and what is published of them is what export publishes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -12,8 +12,6 @@ Alternatives, each with table lookups (legend: C candidates of one user):
     request, RUNTIME     JSON to JSON: parsed, encoded, looked up, scored, written; `request, jagged`: the same by the jagged model
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """What serving has to reach, beside what it did. In: rows of a result; out: a line a target."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

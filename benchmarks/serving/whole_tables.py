@@ -1,7 +1,5 @@
 """Tables in memory as those of a checkpoint, and all tables of a published state. For measurements and tests of small models."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 

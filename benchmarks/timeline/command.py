@@ -9,8 +9,6 @@ counted back from the last, or for none (0). --share: of the users. --windows: t
 itself. Everything runs in this process; the result is written after each system.
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import sys

@@ -3,8 +3,6 @@
 CPU seconds are those of the process, so that a busy machine changes them little.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The data sets, and the windows that they are cut into. In: a data set's Parquet files; out: a folder a window, dt=NAME/part-0.parquet."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

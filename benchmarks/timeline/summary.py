@@ -4,8 +4,6 @@ A difference is the mean over windows of A's metric minus B's. Two intervals: St
 of those windows, each draw the same for both systems. Only windows that both systems were judged on count.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 

@@ -7,8 +7,6 @@ hashed       as continued, ids by hash into as many rows
 retrained    a new model on all windows before, with growing tables of the same size
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Sequence

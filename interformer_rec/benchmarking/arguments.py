@@ -1,7 +1,5 @@
 """Options of `interformer benchmark` and `benchmark diff`. In: a parser; out: the same with them, and what they say. No torch here."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Points take turns, `--rounds` times each, forwards and then backwards, so that a machine that gets slower or busier is so for all of them.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 import time

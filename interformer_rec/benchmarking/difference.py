@@ -4,8 +4,6 @@ A point counts as changed where its samples/s differ by more than the noise that
 step times, of both results. Times of two machines, or of a busy and a quiet one, say little: what differs between the two is said first.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What a longer history costs. In: the cases of a result; out: steps from one length to the next, of points that are alike otherwise."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence

@@ -5,8 +5,6 @@ lookup   rows read for real batches, and updated by gradients of one; the exchan
 model    forward and backward pass of the dense part and the loss, on vectors that were looked up before; each rank by itself
 """
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Callable, Iterator

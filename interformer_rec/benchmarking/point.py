@@ -4,8 +4,6 @@ Everything that makes a step is the user's: schema, tables, plan, optimizers, pr
 evaluations, checkpoints, windows, history pre-training, publications.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

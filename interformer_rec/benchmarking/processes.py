@@ -4,8 +4,6 @@ Processes are fresh for each turn, forked from one that has loaded torch: memory
 a turn that is killed for want of memory is a result, not the end of the benchmark.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import multiprocessing.connection

@@ -1,7 +1,5 @@
 """What a benchmark asks. In: the command line; out: a Question, everything that can be refused before work starts refused."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Sequence

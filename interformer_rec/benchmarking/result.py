@@ -4,8 +4,6 @@ benchmark.json has a line for each case, so that a difference of two files shows
 mean.
 """
 
-from __future__ import annotations
-
 import json
 import statistics
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ An all-reduce counts as a ring does it, 2 (n - 1) / n of its bytes from each ran
 each of the others. TorchRec's exchanges and DDP's all-reduce both pass here, in backward passes too.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

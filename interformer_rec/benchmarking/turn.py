@@ -4,8 +4,6 @@ The loader, the model, the trainer and its hooks are those of `interformer train
 steps. A turn trains a few steps that warm up, looks how long they take, and then as many as its limits allow; nothing is saved.
 """
 
-from __future__ import annotations
-
 import gc
 import itertools
 import pickle

@@ -3,8 +3,6 @@
 Checkpoints and exported models are kept so. Needs no torch: an exported model is read where there is none.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -3,8 +3,6 @@
 Every piece that is read is compared with its checksum, so damage is found before it is trusted and nothing is read twice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

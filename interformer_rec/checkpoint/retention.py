@@ -3,8 +3,6 @@
 There is no list of them beside them: the folders say it all, so a kill between two writes leaves nothing that disagrees.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Mapping

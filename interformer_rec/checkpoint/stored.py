@@ -3,8 +3,6 @@
 For those who need no model in memory, such as an export: memory is a few blocks, whatever the tables' size. Legend: w floats a row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -4,8 +4,6 @@ Every optimizer that is fused into FBGEMM's backward kernels changes the rows of
 kernels sees the ids after they were exchanged between ranks, counted inside the shard: one index_fill a step and kernel, on the device.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -5,8 +5,6 @@ worse here and cost more (benchmarks/quality, docs/decisions/0013-quality-study.
 the description.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field

@@ -1,7 +1,5 @@
 """Which files a run reads and how their rows become batches. In: the `data:` part of a run's YAML. No torch."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator

@@ -3,8 +3,6 @@
 Features, labels, tables and histories are matched by name: their order in a list is no difference here (`reordered` finds it).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple

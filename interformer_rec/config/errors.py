@@ -1,7 +1,5 @@
 """What is wrong with a config, for a reader. In: pydantic's errors and the config's class; out: a line each, with the nearest right key."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ opened only where that sends nothing to another host: a path on this machine, in
 needs the environment and the data of a checkpoint wait for --trust-run ("this run is mine"), or for the user's own --data.
 """
 
-from __future__ import annotations
-
 import pyarrow as pa
 
 from interformer_rec.config.run import RunConfig, parse_found, parse_yaml

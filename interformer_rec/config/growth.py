@@ -1,7 +1,5 @@
 """How the ids of a vocab table come and go. In: `grow` of a table; out: a checked object. No torch here."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from interformer_rec.config.strict import Count, Strict

@@ -1,7 +1,5 @@
 """Options of history pre-training: epochs that train on past events of the histories. In: that part of a run's YAML. No torch."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from interformer_rec.config.features import FeatureSchema

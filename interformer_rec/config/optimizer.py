@@ -1,7 +1,5 @@
 """The optimizers' options: how dense weights and table rows move. In: the `optimizer:` part of a run's YAML. No torch."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Rows that are requests: one user, one history, several candidates. In: `features.request`; out: which columns are lists of them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pydantic import Field

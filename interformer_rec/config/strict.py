@@ -4,8 +4,6 @@ An integer is an integer (not 1.0, yes or "1"), every float is finite, every num
 says so once, here.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator

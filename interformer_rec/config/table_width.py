@@ -4,8 +4,6 @@ FBGEMM reads rows four floats at a time and asserts it deep inside a run's start
 one vector for each of model.ensemble_members. The column shards of a row that fits do fit: TorchRec halves.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

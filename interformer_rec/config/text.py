@@ -4,8 +4,6 @@
 keeps the references and never their values. For the same reason a credential has to be a reference; one in the config itself is refused.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType

@@ -12,8 +12,6 @@ is as likely to get one row as another (but in the last, incomplete round), as i
 over its rows, of labels say, are unbiased, and vary less than a plain shuffle's where they go with the events.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

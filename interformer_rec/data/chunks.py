@@ -4,8 +4,6 @@ pyarrow's own `row_group(i).column(j)` ends the process where a footer is damage
 catches), so the footer's bytes are read here (Thrift's compact protocol; field ids as in parquet.thrift).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """What a column can be, looked at alone. In: a Column of the profile; out: why it is no feature, whether it can be a label, a time, ..."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Do the held-out files suit a draft? In: their paths, the training files, the draft; out: their rows, and why one cannot be read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

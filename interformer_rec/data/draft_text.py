@@ -1,7 +1,5 @@
 """The `features` part of a drafted config. In: a Draft; out: lines of YAML, with the facts beside every feature."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from interformer_rec.data.column_roles import heavy_tail

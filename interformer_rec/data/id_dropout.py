@@ -6,8 +6,6 @@ Bidirectional LSTM Feature Representations", TACL 4, section 5): at most about `
 unknown row so learns how rare ids behave, not how all do.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

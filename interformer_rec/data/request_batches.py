@@ -4,8 +4,6 @@ Everything has C rows, so that TorchRec sees one batch size. The candidates' col
 first R (R <= C: every request has a candidate here), and behind these a key of theirs has no id and a dense column 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

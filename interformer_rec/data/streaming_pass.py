@@ -4,8 +4,6 @@ how numbers spread.
 Memory: one row group a worker, and what the caller adds the pieces up to.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

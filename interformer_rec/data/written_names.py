@@ -4,8 +4,6 @@ Three places: a scalar (`scalar`), a comment (`shown`), and the name of a featur
 those are read as paths, must differ from the others, and becomes part of a file's name.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

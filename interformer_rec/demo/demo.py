@@ -5,8 +5,6 @@ Steps: prepare the data (kept if there), train and evaluate InterFormer (a finis
 score two simple baselines on the same rows, write the report again with them in it, print the comparison, export the
 model and answer one request with it."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -5,8 +5,6 @@ Juditsky 1992). Tables are not averaged: a step changes few of their rows, insid
 would double a job's memory. Buffers are not averaged either; no model here has running statistics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 

@@ -3,8 +3,6 @@
 Patience (training/stopping.py) and the plateau schedule (optimizer.py) each keep one; both go into checkpoints and come back.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

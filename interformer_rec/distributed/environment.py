@@ -3,8 +3,6 @@
 A process started without torchrun is world size 1 of the same path: a process group of one, no second implementation.
 """
 
-from __future__ import annotations
-
 import ctypes
 import logging
 import os

@@ -5,8 +5,6 @@ before; training moves it on from there. In: rows of tables; out: their new stat
 size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

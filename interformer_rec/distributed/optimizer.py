@@ -5,8 +5,6 @@ data-parallel tables (the same optimizer as a torch.optim class, on gradients th
 (Adam, AdamW with weight decay on matrices only; on request with a moving average, average.py).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

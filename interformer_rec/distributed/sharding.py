@@ -3,8 +3,6 @@
 Which plan is not decided here: it is made by a planner (planning/) and passed down.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast

@@ -3,8 +3,6 @@
 Fused and data-parallel tables keep their optimizer state in different places and under different names; here they are alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

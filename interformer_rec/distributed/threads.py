@@ -4,8 +4,6 @@ torchrun gives every rank of a host that runs several OMP_NUM_THREADS=1 unless t
 two of them. https://docs.pytorch.org/docs/stable/elastic/run.html
 """
 
-from __future__ import annotations
-
 import os
 
 import torch

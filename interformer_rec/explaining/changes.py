@@ -7,8 +7,6 @@ those of a history, move together. Only what is changed is copied.
     in an age 2-4 of all rows        an event changes places with another row's of the same age; its columns stay together
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 The model, the loader and the metrics are those of `interformer evaluate`; rows are decoded once and scored many times.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Where the page and the JSON go. In: --out, or the run's folder; out: two files, each written whole."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

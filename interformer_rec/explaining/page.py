@@ -1,7 +1,5 @@
 """An explanation as a page. In: what explain.json holds; out: one HTML file without scripts, readable offline."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ All rows where they are few enough, else those of whole users that a hash of see
 order of files. Every file is read once, and what is in memory is bounded by the rows that are kept and one row group.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Each rank scores its share of the rows, in evaluation batches, and the ranks exc
 many there are. With one rank this is an evaluation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

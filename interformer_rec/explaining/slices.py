@@ -4,8 +4,6 @@ A column of few values (text, truth values, at most MOST_VALUES different whole 
 numbers and times by quantiles; lists by their length.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What is permuted: features, groups of them, histories, their fields and their events by age. In: the schema; out: Targets."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field

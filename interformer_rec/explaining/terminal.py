@@ -1,7 +1,5 @@
 """An explanation on the screen. In: what explain.json holds; out: a rich table of the most important inputs."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any

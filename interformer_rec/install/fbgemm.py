@@ -5,8 +5,6 @@ names. FBGEMM's CUDA wheel is linked to libnvidia-ml.so.1, which comes with the 
 on a CI runner there is none, and TorchRec's import fails with it. Planning takes TorchRec's types only, no operator of FBGEMM.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import importlib.machinery

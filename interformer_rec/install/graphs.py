@@ -1,7 +1,5 @@
 """Which runtimes' graphs can be made and run here. In: PATH and the installed packages; out: names and what is missing."""
 
-from __future__ import annotations
-
 import shutil
 from importlib.util import find_spec
 

@@ -1,7 +1,5 @@
 """Whether settings can be searched here. In: the installed packages; out: nothing, or an InputError that says how to install them."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 from interformer_rec.errors import InputError

@@ -5,8 +5,6 @@ between two log lines. A metric that its rows do not define (no rows, one class 
 not finite) is NaN, on all ranks alike; it never stops some ranks only.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

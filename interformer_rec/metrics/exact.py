@@ -12,8 +12,6 @@ A range holds at most about 1 / ranks of the distinct rows (half as much again i
 shares of the ranks, the scores or the users are: neither ties nor a user with most of the rows make one rank special.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

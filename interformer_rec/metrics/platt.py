@@ -3,8 +3,6 @@
 Platt scaling (Platt, 1999): the logistic regression of the label on the logit. Two numbers a label, so it needs few rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -3,8 +3,6 @@
 Without a process group there is one rank and nothing moves, so whatever is built on this is one path for every size.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 import torch.distributed as dist

@@ -4,8 +4,6 @@ A shift corrects a base rate that has moved, a scale scores that are too far apa
 stays. platt.py fits both. Needs numpy alone: a server reads it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

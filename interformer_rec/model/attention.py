@@ -3,8 +3,6 @@
 Legend: J tokens of all samples (CLS tokens and events), H heads, C channels a head, P learned queries.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -3,8 +3,6 @@
 The comparison of the paper's study of information flow and aggregation (flow: sole). Legend: B samples, E events, d channels.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

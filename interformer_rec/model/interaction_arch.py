@@ -3,8 +3,6 @@
 An interaction is a class in interactions/ with the constructor of `Dot`, and a name here and in InteractionConfig.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -3,8 +3,6 @@
 Legend: B samples, n tokens, d channels. All weights start with variance 1 / fan-in, so a block keeps its input's scale.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Sequence

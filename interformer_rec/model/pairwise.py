@@ -5,8 +5,6 @@ of one user's rows depend on that alone (Li et al. 2015, "Click-through Predicti
 combine the two in the same way; Sheng et al. 2023, KDD, do it listwise). Legend: B rows, T tasks, P pairs.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

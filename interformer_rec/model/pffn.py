@@ -5,8 +5,6 @@ forward(x_sum_BCD, values_JD, layout) -> (J, d), and a name in PFFN_FORMS and in
 the FFN gelu(S W1_i) W2_i. Legend: B samples, c tokens of X_sum, J sequence tokens, d channels, r inner width.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

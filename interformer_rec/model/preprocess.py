@@ -4,8 +4,6 @@ All dense columns are ONE token, every id or bag is one token, every event is on
 the preset: products of tiny embeddings would vanish. Legend: B samples, n tokens, E events, k columns of width w, d channels.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

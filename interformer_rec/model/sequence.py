@@ -1,7 +1,5 @@
 """Sequence: what flows through the Sequence Arch, jagged from the lookup to the head, or all the way in the rectangle."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from torch import Tensor

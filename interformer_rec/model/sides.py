@@ -3,8 +3,6 @@
 In: a schema, later a batch's inputs; out: one side's part of them. Legend: B rows, m dense columns, F fields.
 """
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ parts of them by label. What multiplies a new feature's values starts at zero, i
 until it is trained. Legend: X the non-sequence tokens, S the tokens of S_sum, n tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """CTRTask: a Batch comes in, the training loss and the logits go out. The one module the trainer trains."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

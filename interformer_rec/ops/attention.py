@@ -4,8 +4,6 @@ On a GPU the Triton kernels run (library.py). In the plain form padding lives on
 weight 0 exactly, a padded query is dropped. Legend: J tokens, H heads, C channels a head, T a bucket's width.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

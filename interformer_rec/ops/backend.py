@@ -5,8 +5,6 @@ On CUDA in float32, bfloat16 or float16 the kernels run, elsewhere plain torch. 
 in Triton's interpreter (TRITON_INTERPRET=1). Never run on a GPU yet.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Element-wise gates: rows and what a linear map made of them come in, the gated rows go out. On a GPU one pass each way."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -3,8 +3,6 @@
 Legend: B samples, G groups, E_g events of a group, E of all that go out.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

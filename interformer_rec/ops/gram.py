@@ -1,7 +1,5 @@
 """Inner products of all pairs of a sample's tokens: (B, n, d) comes in, (B, n (n - 1) / 2) goes out, row by row for i < j."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

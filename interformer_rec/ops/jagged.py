@@ -8,8 +8,6 @@ Legend: B samples, c CLS tokens a sample, E events in all, J = E + B * c tokens 
 Each row is written once, forward and backward: gathers and copies, no scatter-add anywhere.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Any
 

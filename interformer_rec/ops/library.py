@@ -8,8 +8,6 @@ They run the Triton kernels: on CUDA, and on a CPU in Triton's interpreter. A gr
 `offsets` (B + 1,) count tokens, a sample's first `cls` tokens are its CLS tokens. Import this module to have them.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

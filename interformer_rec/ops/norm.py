@@ -1,7 +1,5 @@
 """RMSNorm: x / sqrt(mean(x^2) + eps) * gain over the last axis (Zhang & Sennrich 2019, as torch.nn.functional.rms_norm)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

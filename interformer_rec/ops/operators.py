@@ -3,8 +3,6 @@
 Run as `python -m interformer_rec.ops.operators`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

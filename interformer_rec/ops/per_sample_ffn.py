@@ -1,7 +1,5 @@
 """Linear maps and FFNs whose weights belong to a sample: every token of a sample passes through that sample's own matrices."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Pooling of jagged vectors: (E, d) values of B samples -> (B, d)."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch

@@ -9,8 +9,6 @@ Legend: B samples, c CLS tokens a sample, G groups of events, T places of all gr
     counts 2, 0, 1 and 3 places    C . a b | C . . . | C . . d     what stands at a dot is never read
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 

@@ -4,8 +4,6 @@ Ages count from the newest event, so neither padding nor cutting off the oldest 
 not turn.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -3,8 +3,6 @@
 The paper overlaps Interaction and Sequence Arch for 20% more samples/s. Never run on a GPU yet.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """A linear map on the token axis, the same for every sample and channel: (B, n_in, d) -> (B, n_out, d)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Options of `interformer plan`, `plan diff` and `plan score`. In: parsed arguments; out: Asked and Output, a field an option. No torch."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

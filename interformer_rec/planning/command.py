@@ -1,7 +1,5 @@
 """`interformer plan`: a question comes in; a plan on the screen or as JSON goes out. No GPU, no process group."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

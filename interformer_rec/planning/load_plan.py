@@ -1,7 +1,5 @@
 """A plan file for a model. In: the file, the model with its tables on meta, the job; out: a JobPlan, or what does not fit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@
 estimates. docs/reference/plan.md says what each key means.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from typing import Any, Literal

@@ -5,8 +5,6 @@ collectives and Python of its own. That is a cost of the group, not of a shard, 
 searched one by one, the most promising first, as long as one can make the step shorter.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

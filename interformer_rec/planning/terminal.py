@@ -1,7 +1,5 @@
 """A plan on the screen. In: a Placed with its reports, or the rows of a sweep; out: rich tables."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 It takes the wishes of the config like ours, and TorchRec's own estimates of time and memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

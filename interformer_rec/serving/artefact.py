@@ -11,8 +11,6 @@
 Nothing here is a pickle, and what the files say is data: a name in them never leads out of the folder.
 """
 
-from __future__ import annotations
-
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass

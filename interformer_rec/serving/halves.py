@@ -4,8 +4,6 @@ They are the model itself, its code and its weights, fed with rectangles (ops/re
 state is one row of floats, so that a cache holds one for each user. Legend: R users, W floats of a state.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ A graph holds the dense part of a model alone: table rows are looked up before i
 its inputs are vectors, dense columns and counts. Legend: B rows, m dense columns, F fields of width w, G groups, T places, E events.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A training Batch as a scorer's Inputs: each row is a user with one candidate. For the comparison that export makes, and for tests."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from interformer_rec.batch import Batch

@@ -4,8 +4,6 @@ A compiled graph wants a C++ compiler where it is made and none where it runs. I
 machine that exports: `-march=native` elsewhere is an illegal instruction. ONNX runs in session.py, without torch.
 """
 
-from __future__ import annotations
-
 import logging
 import warnings
 import weakref

@@ -1,7 +1,5 @@
 """ONNX graphs in ONNX Runtime. In: an .onnx file of an artefact; out: a function of its input arrays. Needs no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

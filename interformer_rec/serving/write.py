@@ -1,7 +1,5 @@
 """The files of a version. In: a trained model in memory, facts of its run; out: tables, weights, graphs and texts."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import time

@@ -3,8 +3,6 @@
 Losses of the phases are not comparable: an event of a history has other base rates and fewer inputs than a logged row.
 """
 
-from __future__ import annotations
-
 from interformer_rec.config.run import RunConfig
 
 

@@ -1,7 +1,5 @@
 """What hangs on the training loop of a run. In: the run and its model; out: its hooks, in the order in which they act after a step."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Lengths of the histories as trained on. In: the batches of the first epoch of whole rows; out: mean, percentiles, share of empty ones."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

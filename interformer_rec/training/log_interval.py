@@ -1,7 +1,5 @@
 """What happened since the last exchange between ranks. In: steps; out: a record for the log, the same on every rank."""
 
-from __future__ import annotations
-
 import math
 import time
 from typing import Any

@@ -3,8 +3,6 @@
 The trainer calls the hooks of a run (hooks.py), one after the other and on all ranks at the same places, so a hook may be collective.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from interformer_rec.checkpoint.evaluated import Score

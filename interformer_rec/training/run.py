@@ -1,7 +1,5 @@
 """A training run from its start to its report. In: a config; out: the run folder's files and an exit code."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict

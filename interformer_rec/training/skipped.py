@@ -1,7 +1,5 @@
 """Rows that `data.on_bad_row: skip` leaves out, over all ranks, and whether they are too many. In: batches; out: counts, or an error."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any

@@ -4,8 +4,6 @@ An epoch is cut into segments, which end where an evaluation is due. All ranks t
 no end needs a message.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from interformer_rec.config.run import TrainingConfig

@@ -4,8 +4,6 @@ The trainer knows the order of things: epochs, segments, steps, evaluations and 
 step (counting, logging, measuring) hangs on it as a hook. The pipeline drains at the end of every segment.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Generator, Iterator
 

@@ -1,7 +1,5 @@
 """Options of `interformer tune`. In: a parser; out: the same with them, and what they say. Needs neither torch nor Optuna."""
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import dataclass
 

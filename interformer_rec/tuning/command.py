@@ -1,7 +1,5 @@
 """`interformer tune`. In: a config, a space, a number of trials; out: the trials' runs, and the config that replays the best one."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

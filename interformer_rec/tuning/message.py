@@ -1,7 +1,5 @@
 """What a trial's process says to the one that started it. Loads no torch: the parent needs none."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 EVALUATED = "evaluated"  # a value at a step; the answer says whether to go on

@@ -4,8 +4,6 @@ A trial is a run of the user's config with some keys changed. It never opens the
 in its own folder; the config of the best trial has all of that as the user wrote it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Values come from Optuna's TPE sampler. Its seed is the study's name and the tria
 as it would have, and two workers never draw the same numbers. The first trial is the config as it is.
 """
 
-from __future__ import annotations
-
 import json
 import warnings
 import zlib

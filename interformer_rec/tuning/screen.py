@@ -1,7 +1,5 @@
 """What a worker prints. In: trials; out: one line each: number, value, best so far, seconds, what differs from the config."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

@@ -4,8 +4,6 @@ A journal is a file that is only appended to, under a lock file beside it: it wo
 disk. Databases (PostgreSQL, MySQL) take the most workers.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

@@ -4,8 +4,6 @@ Several workers share a study. What it holds of a trial beside Optuna's own is o
 worker is gone is lost: it counts no longer, and one with the same settings and the same run folder waits in its place.
 """
 
-from __future__ import annotations
-
 import json
 import socket
 import threading

@@ -1,7 +1,5 @@
 """A study as one JSON object. In: a study; out: trials, the best, counts, importance of settings, for study.json and the page."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from typing import Any

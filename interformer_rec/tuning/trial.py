@@ -3,8 +3,6 @@
 The parent is asked after every evaluation whether the trial goes on. A process whose parent is gone saves its run and ends.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import multiprocessing

@@ -4,8 +4,6 @@ Each trial is a process of its own, forked from one that has loaded torch: whate
 begins in an empty process. This process loads no torch.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import pkgutil
 import shutil

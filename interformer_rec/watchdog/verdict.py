@@ -4,8 +4,6 @@ Pure functions, no clocks and no messages: the watchdog gathers, this judges. In
 because each collective waits for the last one to come; the culprit is the one that did not come.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 

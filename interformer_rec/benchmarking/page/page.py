@@ -3,8 +3,6 @@
 The tables are written here; the curves are drawn by benchmark.js from the numbers, which are in the page as one JSON block.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ fixed   every history has `longest` events
 zipf    P(n) ~ n^-a for n = 0.5 .. longest, a chosen so that the mean is fill * longest: many short, few long
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 

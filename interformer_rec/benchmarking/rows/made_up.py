@@ -3,8 +3,6 @@
 Ids are drawn as logged ones are: few are frequent (the logarithm of an id is even). Lengths of histories are those of lengths.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

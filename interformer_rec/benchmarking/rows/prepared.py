@@ -4,8 +4,6 @@ Batches, buffers and row groups of these files are as large as a batch, so that 
 side as a long run does. Files of long histories hold fewer batches, and are read again from their start.
 """
 
-from __future__ import annotations
-
 import pickle
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -3,8 +3,6 @@
 What Arrow types mean as ids is in id_values.py. One chunk is viewed in place; several (row groups of several files) are joined by one copy.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Rows that cannot be used. In: what a check found in a decoded table; out: an InputError, or marks so that rows are skipped."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

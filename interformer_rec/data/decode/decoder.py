@@ -4,8 +4,6 @@ Everything is done here while the row group is in the cache: ids become table ro
 newest events stay. What waits for the shuffle is so small as can be.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Dense features: raw numbers -> what the model reads. In: values and null mask of a column; out: float64 values."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Sequence groups: aligned list columns -> Jagged. In: a group's columns of one row group; out: its newest events, as table rows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -9,8 +9,6 @@
 | strings, binary, dictionaries of these | the bytes, which must be UTF-8 |
 """
 
-from __future__ import annotations
-
 from decimal import Decimal
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 `value_kind` names what a column holds; meaning.py compares the kinds of the files that a model reads with those it was trained on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pyarrow as pa

@@ -4,8 +4,6 @@ A request's own columns are decoded once; those of its candidates are lists, whi
 a cure and a message are those of rows that are impressions. Legend: R requests, C candidates.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,7 +1,5 @@
 """What `interformer data events` takes on the command line. No torch."""
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import dataclass
 from typing import Any

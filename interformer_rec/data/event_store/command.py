@@ -3,8 +3,6 @@
 What was written is read again, as training reads it: of events the same have to be there, of rows with histories each history.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ An event has no number of its own: the same one stands in the histories of many 
 of a user at one moment are taken from one row, the first that has most of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

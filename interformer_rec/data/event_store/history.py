@@ -3,8 +3,6 @@
 Only events strictly before a row's time are its history: what happens at the same moment may be the row's own outcome.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

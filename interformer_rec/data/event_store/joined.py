@@ -3,8 +3,6 @@
 Whoever reads it gets what rows with the lists in them would give: vocabularies, batches and export need not know where histories lie.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields

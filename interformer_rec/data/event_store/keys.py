@@ -1,7 +1,5 @@
 """Users and times as numbers that rows and events are compared by. In: columns of a table; out: int64."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 

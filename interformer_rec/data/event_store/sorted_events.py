@@ -3,8 +3,6 @@
 Events of a user at one time stay in the order in which they come.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path

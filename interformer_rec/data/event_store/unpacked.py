@@ -5,8 +5,6 @@ which all processes of the machine map: what they hold of it is the system's cac
 so a store that changed is another one. A writer makes it under a lock, beside its place, and renames it.
 """
 
-from __future__ import annotations
-
 import fcntl
 import functools
 import hashlib

@@ -4,8 +4,6 @@ A user's events may lie in several files, such as one a day: file after file, by
 side when the store is unpacked.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

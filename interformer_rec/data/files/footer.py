@@ -5,8 +5,6 @@ Sizes of numbers are known from the footer. Strings that repeat others (encoding
 wanted) are not: these are decoded so that only a part of them can be too large.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property

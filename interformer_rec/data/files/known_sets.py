@@ -3,8 +3,6 @@
 The names are those of recipes/catalog.py, which a test compares: reading files loads no recipe.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -3,8 +3,6 @@
 interformer_rec/filesystem.py says which library serves which scheme.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Iterator

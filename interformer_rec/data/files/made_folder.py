@@ -4,8 +4,6 @@ It is written beside its place and renamed. prepared.json in it says what was ma
 be told from other people's and from changed ones, which are never overwritten.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -4,8 +4,6 @@ InputError.
 A file counts as the same however it is named: by a glob, a folder, a link, a relative path or a file:// URI.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qs, urlsplit

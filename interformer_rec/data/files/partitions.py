@@ -4,8 +4,6 @@ Names and values are decoded from URLs' escapes (%2F), `__HIVE_DEFAULT_PARTITION
 that any file has for it is an integer of 64 bits, else of strings.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote

@@ -4,8 +4,6 @@ In: each file's Arrow schema and the keys in its folders' names; out: one schema
 and no folder holds a key, nothing is cast.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Requests to a remote store: per file one to learn its size and one or two for th
 is opened), then per read the column chunks of the row groups asked for, neighbours joined (Arrow's pre-buffering). No request per column.
 """
 
-from __future__ import annotations
-
 import functools
 import threading
 import zlib

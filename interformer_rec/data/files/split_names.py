@@ -1,7 +1,5 @@
 """The split that a file's or folder's name says. In: a name; out: train, valid, test, or nothing."""
 
-from __future__ import annotations
-
 import re
 
 SPLITS = {

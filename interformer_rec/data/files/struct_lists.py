@@ -4,8 +4,6 @@ for each field of the struct.
 Only the fields that are asked for are read. Nothing is copied: the lists share the bounds of the list of structs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 

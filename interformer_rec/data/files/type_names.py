@@ -3,8 +3,6 @@
 How values are stored is left out: a dictionary is written as the type of its values, and lists have no field names.
 """
 
-from __future__ import annotations
-
 import re
 
 import pyarrow as pa

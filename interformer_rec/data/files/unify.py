@@ -4,8 +4,6 @@ What tools differ in without a difference of meaning: "not null", widths of inte
 large_list and fixed_size_list, and a column without any value. What differs in meaning (integer and string, list and scalar) has no type.
 """
 
-from __future__ import annotations
-
 import pyarrow as pa
 import pyarrow.compute as pc
 

@@ -3,8 +3,6 @@
 A row group is bounded as every read is (footer.py); here all of them together are, too.
 """
 
-from __future__ import annotations
-
 import os
 
 import pyarrow as pa

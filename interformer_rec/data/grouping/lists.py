@@ -4,8 +4,6 @@ A table that comes in has FIRST (the number of the request's first row), the col
 a hash of its value; the request's columns have their value in the first row alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 

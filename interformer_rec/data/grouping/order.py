@@ -4,8 +4,6 @@ A request is named by its first row: rows are numbered over all files, in the or
 and of files that are named as different splits, are different requests.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath

@@ -4,8 +4,6 @@ Times become their integers (DuckDB knows fewer units), half floats floats, dict
 the usual ones.
 """
 
-from __future__ import annotations
-
 import pyarrow as pa
 
 from interformer_rec.data.files.unify import bare, is_any_list, is_bytes, is_text

@@ -1,7 +1,5 @@
 """The rows of a data set, a bounded number at a time. In: a Source; out: tables in the files' order, and where a row stands."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterator, Sequence
 

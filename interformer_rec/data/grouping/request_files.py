@@ -1,7 +1,5 @@
 """Request rows -> Parquet files, and Parquet files of request rows -> impressions. What is written says which columns are lists."""
 
-from __future__ import annotations
-
 import functools
 import json
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Are two sets of rows the same, in whatever order? In: tables; out: what two sets that are the same have in common."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Impressions in the order of their requests. In: a Source and its Order; out: tables as lists.py takes them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -5,8 +5,6 @@ Each rank counts its share of the row groups (`count_window`). Their sum decides
 that the other ranks need (`follow`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Arrays of distinct ids, int64 or large_string: where the ones stand among the others. In and out: Arrow arrays, numpy places."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc

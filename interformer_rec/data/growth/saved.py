@@ -4,8 +4,6 @@ NAME.parquet has a line for every row of the table after the special ones: id (n
 a free one; below 0: before the run). NAME.waiting.parquet has the ids that wait for a row, in the same columns.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 

@@ -1,7 +1,5 @@
 """What `interformer inspect` takes on the command line. No torch."""
 
-from __future__ import annotations
-
 import argparse
 
 

@@ -1,7 +1,5 @@
 """What the reader of a draft has to look at, most important first. In: the draft and what its files say of each other; out: sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """What a column's name tells. In: names; out: guesses, which a look at the values has to confirm. For `inspect`."""
 
-from __future__ import annotations
-
 import re
 
 

@@ -4,8 +4,6 @@ feature.
 The draft is meant to be read and corrected: names and values suggest roles, they do not prove them. What was not
 taken as a feature stands at the end, with the reason."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ person to correct.
 Order of the decisions: label and other feedback; columns that cannot or should not be features; sequence groups and
 bags; dense and ids; tables that columns share."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

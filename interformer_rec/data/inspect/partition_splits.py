@@ -4,8 +4,6 @@ The oldest partitions are for training, newer ones for valid, the newest for tes
 a digit of the names changes: `week=[0-3]*`, `week=4*` and `week=5*` of 53 weeks.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import PurePosixPath
 

@@ -4,8 +4,6 @@ bounded size.
 The sample is up to SAMPLE_ROWS rows, spread over up to SAMPLE_GROUPS row groups; of a row group its first rows are
 read, in small batches. Distinct values are counted up to MOST_DISTINCT a column."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field

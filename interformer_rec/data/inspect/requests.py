@@ -5,8 +5,6 @@ many elements as a list of zeros and ones that is named like feedback: a history
 structs is the candidates' if one of the fields is such a column.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple

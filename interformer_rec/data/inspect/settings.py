@@ -4,8 +4,6 @@ Every kind of model gets the same optimizer, epochs and dropout; the reason of e
 docs/decisions/0042-defaults.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations

@@ -1,7 +1,5 @@
 """Do held-out rows come after the training rows? In: files and a profile; out: the share that is older than the newest training row."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any

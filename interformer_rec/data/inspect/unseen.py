@@ -3,8 +3,6 @@
 An id counts as seen where any column that reads the same table has it in training, a history too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import nan

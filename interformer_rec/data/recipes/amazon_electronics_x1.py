@@ -4,8 +4,6 @@ A row: will this user review this product next, given those reviewed so far (all
 and one drawn product per step; rows have no times and are shuffled. test.csv holds each user's last step, so valid holds
 the last step of each user in train.csv: the rows with the user's longest history there."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Options of `interformer data`. In: a parser, or what it has read; out: the same with them, a recipe's options by name. No torch here."""
 
-from __future__ import annotations
-
 import argparse
 
 from interformer_rec.errors import InputError

@@ -1,7 +1,5 @@
 """A table of users, items or products -> its columns at the rows of a log. In: a table with an id column; out: columns by id."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 

@@ -3,8 +3,6 @@ per file.
 
 prepared.json in the folder has name, options, rows, sizes (data/files/made_folder.py)."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ train, the two halves of the last seventh valid and test, as DLRM does. test.txt
 read. There are no histories, which InterFormer needs: the config trains DCNv2; FM, FmFM, xDeepFM, AutoInt+, DLRM, DHEN
 and Wukong run too. Read and written a block at a time."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import Any

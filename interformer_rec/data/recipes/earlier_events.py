@@ -1,8 +1,6 @@
 """A log of users' events -> the histories of some of its rows. In: users and times of a log, which of its places count as
 events and which get a history; out: for each of these the user's newest strictly earlier events, oldest first."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

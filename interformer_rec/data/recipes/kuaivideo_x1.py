@@ -5,8 +5,6 @@ train.csv by `timestamp`, whose unit the owners do not tell; no time is in both.
 row itself and never inputs. Histories are as published: the FIRST 100 events of a user, not the newest, once there are
 more. The visual embeddings (item_visual_emb_dim64.h5) are left out: this package's tables learn their vectors."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import pyarrow as pa

@@ -1,8 +1,6 @@
 """Does a prepared data set let a model see the future? In: written Parquet files in the order of their time; out:
 nothing, or an InputError that names file, row and column."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

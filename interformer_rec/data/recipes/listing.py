@@ -1,7 +1,5 @@
 """The end of `interformer data --help`. In: the recipes; out: each with what it makes, what it needs and its options."""
 
-from __future__ import annotations
-
 import textwrap
 
 from interformer_rec.data.recipes.catalog import RECIPES, Recipe

@@ -9,8 +9,6 @@ movies the user rated at a strictly smaller time (ratings of the same second are
 cut by time, 80/10/10 over everybody: most users of the test rows are new there, so that only the history can tell
 what they like."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

@@ -2,8 +2,6 @@
 batches in the file's order with exactly those columns, a block at a time; or an InputError that says what is wrong and
 where the right file is."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterator

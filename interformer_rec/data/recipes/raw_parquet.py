@@ -1,8 +1,6 @@
 """Parquet files as a data set's owners publish them -> Arrow batches. In: a file and the columns wanted of it; out: record
 batches in the file's order with exactly those columns, some rows at a time; or an InputError that says what is wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """The config.yaml that a recipe writes beside its Parquet files. In: features and settings as plain values; out: a file
 that `interformer train` takes as it is."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -9,8 +9,6 @@ So what is learned of an item is of use while it lives, what is learned of a use
 calibration.
 """
 
-from __future__ import annotations
-
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any

@@ -8,8 +8,6 @@ Not checked by anybody's document: that histories stand oldest first, as their z
 conversion suggests. The conversion dropped zeros from each of the three lists by itself, so that lists may differ in
 length; the newest common part is kept."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import pyarrow as pa

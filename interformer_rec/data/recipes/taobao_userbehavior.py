@@ -11,8 +11,6 @@ Four histories, one a behaviour, of the user's strictly earlier events, oldest f
 before train fill histories only. Rows with a time outside the nine days (a few thousand, as published) are left out.
 The log is divided into buckets of users on disk: 100 million rows (3.5 GB) need about 2 GB of memory."""
 
-from __future__ import annotations
-
 import warnings
 from functools import cached_property
 from pathlib import Path

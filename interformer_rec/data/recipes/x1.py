@@ -5,8 +5,6 @@ Source: https://github.com/reczoo/Datasets, whose conversion scripts define the 
 has a validation file, and the published logs stop early on test.csv. Here valid is cut from the end of train.csv, by a
 rule of each set, and test.csv is only ever scored. Read and written a block at a time."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

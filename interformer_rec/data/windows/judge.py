@@ -4,8 +4,6 @@ A window that was trained on may vanish: old partitions are deleted. What may no
 appears before it, that one is missing, that one has no rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 

@@ -3,8 +3,6 @@
 Only names, sizes and times are listed: the files of a window are opened when its turn has come.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime

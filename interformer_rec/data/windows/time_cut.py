@@ -5,8 +5,6 @@ reads the time column of files that are new. A row group that holds rows of seve
 sorted by time are read once.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

@@ -3,8 +3,6 @@
 Names are ordered as numbers where they hold numbers, so hr=9 comes before hr=10; with numbers of one width that is lexical order.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 import zlib

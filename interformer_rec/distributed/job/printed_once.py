@@ -4,8 +4,6 @@ The ranks agree through the job's store (rendezvous.py). Where it cannot be reac
 never. On every other host one rank prints the error too, with the rank's name, as each host may have a terminal of its own.
 """
 
-from __future__ import annotations
-
 import gc
 import hashlib
 import os

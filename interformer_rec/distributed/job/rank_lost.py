@@ -1,7 +1,5 @@
 """Another rank has gone. In: the error of a collective; out: whether it means that, and a message a reader understands."""
 
-from __future__ import annotations
-
 import torch.distributed as dist
 
 SIGNS = ("gloo", "Connection reset by peer", "Connection closed by peer", "Broken pipe", "NCCL")

@@ -5,8 +5,6 @@ comes back and is copied to its places; in the backward pass the gradients of th
 Legend: F features, B rows of a batch, J ids.
 """
 
-from __future__ import annotations
-
 import itertools
 
 import torch

@@ -5,8 +5,6 @@ not empty, and otherwise calls the GPU's operator, which refuses the CPU's tenso
 table has: no id points there, nothing reads or writes it, and the tables' own shards stay empty.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torchrec.distributed.batched_embedding_kernel import BatchedFusedEmbedding, BatchedFusedEmbeddingBag

@@ -6,8 +6,6 @@ tables of a kernel as one table below the other, as they lie in memory. The same
 state, checkpoints and learning rates are those of TorchRec's module, which stays where it is.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable

@@ -4,8 +4,6 @@ What is (E, ...) in the jagged form is (B, T, ...) here. Recurrence and causal a
 moves a sample's events to the front and `unpad` back; both are gathers. Legend: B samples, T places, W channels.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import torch

@@ -1,7 +1,5 @@
 """AUGRU, a GRU whose update gate is scaled by attention: states and weights of padded events come in, the last state goes out."""
 
-from __future__ import annotations
-
 import math
 
 import torch

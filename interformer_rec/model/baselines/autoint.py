@@ -1,7 +1,5 @@
 """AutoInt+: dense columns and lookups come in, logits go out (Song et al. 2019, CIKM)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

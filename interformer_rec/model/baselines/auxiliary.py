@@ -4,8 +4,6 @@ A model in training mode may return Supervised instead of logits; task.py adds t
 samples, E events, W channels.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """BST: dense columns, fields and histories come in, logits go out (Chen et al. 2019, DLP-KDD)."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """CIN, xDeepFM's compressed interaction network: (B, n, d) field vectors come in, (B, sum of H_k) pooled maps go out."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """DCN V2's cross network: (B, width) comes in, (B, width) goes out (Wang et al. 2021)."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from interformer_rec.model.layers import Linear

@@ -1,7 +1,5 @@
 """DCN V2: dense columns and lookups come in, logits go out (Wang et al. 2021, WWW)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

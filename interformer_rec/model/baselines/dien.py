@@ -1,7 +1,5 @@
 """DIEN: dense columns, fields and histories come in, logits go out, with an auxiliary loss in training (Zhou et al. 2019, AAAI)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """DIN: dense columns, fields and histories come in, logits go out (Zhou et al. 2018, KDD)."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from interformer_rec.config.baselines import DINConfig

@@ -1,7 +1,5 @@
 """DLRM, the paper's DOT: dense columns and lookups come in, logits go out (Naumov et al. 2019)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """DMR: dense columns, fields and histories come in, logits go out, with an auxiliary loss in training (Lyu et al. 2020, AAAI)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -4,8 +4,6 @@ Models that know no events read a history as more fields: the mean of its events
 Nothing is normalised; the papers read raw vectors. Legend: B samples, M dense columns, n fields, F fields of width w, k columns.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -4,8 +4,6 @@ w_i x_i + w_0, where the weight of id i is w_i = <v_i, a_f>, a_f a learned vecto
 also FmFM's. A scalar of its own for each id would be a second table and lookup; FwFM found no difference.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from interformer_rec.model.layers import Linear

@@ -1,7 +1,5 @@
 """FM: dense columns and lookups come in, logits go out (Rendle 2010, ICDM; Eq. 1, summed in linear time as in Lemma 3.1)."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from interformer_rec.config.baselines import FMConfig

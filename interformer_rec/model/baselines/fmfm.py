@@ -1,7 +1,5 @@
 """FmFM: dense columns and lookups come in, logits go out (Sun et al. 2021, WWW; "FM^2: Field-matrixed Factorization Machines")."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -5,8 +5,6 @@ first, zeros behind the newest one. An event is known by its age, 0 for the newe
 Legend: B samples, E events, T slots (the longest history, at least 1), W channels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """Learned vectors by age: the layout of a history comes in, (E, d) goes out."""
 
-from __future__ import annotations
-
 import math
 
 import torch

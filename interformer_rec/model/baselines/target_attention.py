@@ -1,7 +1,5 @@
 """DIN's activation unit: queries and events come in, a score an event goes out; DMIN scores with it too."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

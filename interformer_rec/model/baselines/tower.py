@@ -4,8 +4,6 @@ Beside layers.MLP it knows activations with parameters (PReLU, a slope a unit). 
 the batch, so a logit would depend on other rows, on the number of ranks, and on padding rows. Its paper compares both.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """TransAct: dense columns, fields and histories come in, logits go out (Xia et al. 2023, KDD)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

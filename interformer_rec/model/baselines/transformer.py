@@ -1,7 +1,5 @@
 """Transformer blocks on padded events (BST, TransAct): (B, T, W) and a mask come in, (B, T, W) goes out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """xDeepFM: dense columns and lookups come in, logits go out (Lian et al. 2018, KDD)."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from interformer_rec.config.baselines import XDeepFMConfig

@@ -8,8 +8,6 @@ One wide table instead of several: the same all-to-all, and a plan sees what it 
 S members, w floats of a member.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -4,8 +4,6 @@ Tables that a history reads live in one EmbeddingCollection with every field tha
 EmbeddingBagCollection: the two never share weights. Legend: B samples, F fields, E events, k columns of a group.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any

@@ -5,8 +5,6 @@ begins. Gradients of weights are added up; those of the vectors are put together
 Legend: B samples, E events of a group.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple

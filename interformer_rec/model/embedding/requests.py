@@ -4,8 +4,6 @@ Legend: R requests, C candidates, m dense columns, F fields, E events. The reque
 (interformer_rec/batch.py).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

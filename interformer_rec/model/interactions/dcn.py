@@ -1,7 +1,5 @@
 """DCN: low-rank cross network, version 2 (Wang et al. 2021)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """DHEN: an ensemble of other interactions (Zhang et al. 2022)."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """DOT: pairwise inner products of tokens (Naumov et al. 2019, DLRM)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ Where all candidates of a request read the same tokens (model.split), `shared` w
 R requests with T candidates each, n tokens, s read tokens, d channels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Wukong: one layer of factorisation-machine and linear-compression blocks (Zhang et al. 2024)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -6,8 +6,6 @@ Every token has exactly one slot, so padding and unpadding, and their gradients,
 Legend: B samples, J tokens in all, N slots of the padded form.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any

@@ -6,8 +6,6 @@ Legend: S samples, N tokens, c of them CLS tokens in front, T = N - c events, n 
 C channels a head, K = (2 r + 1) (c + b) keys of a block: each block brings copies of the CLS tokens, of which its own are seen.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -3,8 +3,6 @@
 Both are counted for the run's own ranks, batch size and sizes of its data, so that the difference is one of the plans alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any

@@ -3,8 +3,6 @@
 A device of one kind is not one of another, so jobs without a price are compared with others of their own cluster alone.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ TorchRec cuts a row into the narrowest equal pieces of at least 128 floats, so a
 pieces of at least 64 is an option of its own, and the search takes the one that balances best.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 from torchrec.distributed.planner import ParameterConstraints

@@ -4,8 +4,6 @@ Ids that are sent once cost a sort and save vectors: that is a matter of millise
 is trained, so a planner takes them only where the user allows it: `sharding.communication: auto`, or `communication` in constraints.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

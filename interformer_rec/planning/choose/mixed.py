@@ -4,8 +4,6 @@ All ranks wait for each other in every step, so the slowest group bounds it. Suc
 kinds has: memory, bandwidths, rates. A plan for it is one that each of its nodes can carry out, and its step an upper bound.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

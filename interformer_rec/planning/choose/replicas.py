@@ -4,8 +4,6 @@ As TorchRec's DMPCollection with `use_inter_host_allreduce`: the all-to-all stay
 weights and optimizer state of all groups. `train` has no such form, and the averages make it another training than one with one group.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from interformer_rec.errors import InputError

@@ -1,7 +1,5 @@
 """A sweep on the screen. In: its Outcomes; out: rich tables, the cheapest samples first, jobs of unknown price apart."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rich.console import Console

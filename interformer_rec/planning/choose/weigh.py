@@ -1,7 +1,5 @@
 """Shards with our estimates. In: an option of TorchRec's enumerator, its table, job and cluster; out: Shards with time and memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torchrec.distributed.planner.types import Shard, ShardingOption

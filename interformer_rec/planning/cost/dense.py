@@ -7,8 +7,6 @@ planned. Where rows are candidates of requests, a batch has as many requests as 
 of the operators, length buckets; the kernels for GPUs keep less.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace

@@ -5,8 +5,6 @@ their bytes. A GPU computes while the next operators are started, so a pass take
 after the other. The backward pass has two products for each, an attention's two and a half times as many FLOPs.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from interformer_rec.planning.cost.cluster import BYTES_PER_MS, Cluster

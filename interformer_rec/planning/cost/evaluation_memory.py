@@ -5,8 +5,6 @@ empty when an evaluation begins; tables, gradients, optimizer and what the train
 evaluation with what training gave back, so holes are not counted once more.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What the cost of a table depends on. In: the run config and sizes, through question.py; out: Job and TableLoad."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

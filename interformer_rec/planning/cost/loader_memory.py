@@ -5,8 +5,6 @@ the next one while training goes on. Arrow brings every id as int64. History pre
 (data/history_pretraining.py), which takes several numbers an event.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from interformer_rec.config.features import FeatureSchema, SequenceGroup

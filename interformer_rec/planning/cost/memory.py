@@ -10,8 +10,6 @@ batches lie on the device as they came from the loader (the one after next is be
 keeps int32 lengths and int64 offsets a row and key. Buffers are sized for a batch that 99 of 100 stay below (Lengths.batch_total).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

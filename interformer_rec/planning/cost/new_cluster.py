@@ -3,8 +3,6 @@
 The file loads as soon as its numbers are there: `sources` is written already, and says what the comments say.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -5,8 +5,6 @@ the most frequent ids lie side by side (a vocabulary is ordered by frequency), s
 most of the work. Both grow with the logarithm of the batch more than with the batch, so both are measured, at several sizes.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping

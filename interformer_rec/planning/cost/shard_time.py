@@ -5,8 +5,6 @@ update. Nobody waits for anybody between the end of the dense backward pass and 
 arrived; so these times add up on a rank, and the slowest rank's sum is what tables add to the step. It is what the search minimises.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

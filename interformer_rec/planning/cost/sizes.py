@@ -5,8 +5,6 @@ For every table and list the first of these that knows it: what the user says (`
 config, the files of data.train (fitted and sampled), the schema with a stated assumption.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace

@@ -11,8 +11,6 @@ runs; nothing else overlaps. The host's share are the stretches in which a GPU w
 the device, and where a sharded module prepares its calls.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -7,8 +7,6 @@ receives no ids and sends nothing. Divided by rows, a shard gets the ids of its 
 vocabulary, the others share the rest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ The numbers go into the page as one JSON block and are drawn by plan*.js: bars a
 because a thousand tables on a thousand ranks would be a million elements.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path

@@ -3,8 +3,6 @@
 A latency is no bandwidth: what a stage takes beyond its prediction is a constant, until runs of different sizes say that it grows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ training/measure/recorder.py makes a Measured of a run and writes it; a run that
 step.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from typing import Any, Literal

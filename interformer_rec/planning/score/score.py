@@ -4,8 +4,6 @@ The plan is the one the run really had, its config, batch size, ranks and statis
 Collectives count the time of the rank that came last: the others waited for it, and that is the line "waiting for other ranks".
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any
 

@@ -6,8 +6,6 @@ the search ends. From cheap to dear: move a shard, swap two, move or swap blocks
 candidate; and, to leave a local optimum, empty a few ranks and fill them again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import numpy as np

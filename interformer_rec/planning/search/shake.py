@@ -4,8 +4,6 @@ Large neighbourhood search: the slowest rank and some others, drawn from a seede
 on every rank; those are placed again in another order, some as another candidate, and improved. What is slower is undone.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from interformer_rec.planning.search.improve import LESS, Stop, improve

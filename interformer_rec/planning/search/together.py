@@ -4,8 +4,6 @@ TorchRec's own `dependency` keeps tables on one node at best, and never table-wi
 each, so one shard of them all, with the sum of their memory and time.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from functools import reduce

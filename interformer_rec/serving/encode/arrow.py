@@ -4,8 +4,6 @@ A column may have another width or layout than in the training files, as a file 
 Where few values come in the types of the signature, the reader of JSON takes them: the Decoder costs as much for one row as for hundreds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

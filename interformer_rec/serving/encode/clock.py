@@ -1,7 +1,5 @@
 """Dates and times as text. In: ISO 8601, as JSON has to write them; out: the integers that training makes of dates and timestamps."""
 
-from __future__ import annotations
-
 import re
 from datetime import date, datetime, timedelta, timezone
 from typing import Any

@@ -4,8 +4,6 @@ The steps are those of data/decode/dense.transform, for all features of a row at
 A number is rounded first as the training files rounded it (float32, float16, decimals).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any

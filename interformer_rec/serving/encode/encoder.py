@@ -5,8 +5,6 @@ A request is one user and the candidates to rank, or rows that have nothing to d
 object of lists, or as an Arrow table. Needs no torch.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ A class a kind of id. `one` looks up a single value; `many` a list of them, in n
 one. A value is taken as it is written: 1.0 and true are no integers, "7" is no 7. Raises Wrong.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -3,8 +3,6 @@
 An absent key is no null unless the signature says so, and a key that no input has is refused unless the signature ignores it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import Any

@@ -1,7 +1,5 @@
 """A request that the model cannot read. In: what a reader found; out: an error that says where, what, and what to do."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

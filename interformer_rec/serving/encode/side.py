@@ -1,7 +1,5 @@
 """One side's features of a request. In: parsed values, a list a column; out: serving/request.Rows, or a Refusal with the value's place."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 

@@ -3,8 +3,6 @@
 For golden requests and examples: `Encoder.score` reads such an object as the training Decoder reads the row.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Mapping
 from decimal import Decimal

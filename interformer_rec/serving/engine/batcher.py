@@ -4,8 +4,6 @@ No request waits for a batch to fill: the thread takes what has come while it sc
 taken in the order in which it came, up to `cap` candidates: measured, batches of more win nothing and delay the small requests.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import deque

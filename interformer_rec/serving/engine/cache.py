@@ -4,8 +4,6 @@ A key is a digest of everything that the user's graph reads, of the version with
 one, of its own key. The scoring thread alone reads and writes a cache.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import OrderedDict
 

@@ -3,8 +3,6 @@
 Legend: R users, C candidates, W floats of a state.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Several requests as one, so that one call of the graphs serves them all. In: what the encoder made of each; out: one Inputs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

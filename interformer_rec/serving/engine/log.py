@@ -1,7 +1,5 @@
 """Lines that machines read: one JSON object each, on standard error, without a value of any request. In: what happened; out: a line."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

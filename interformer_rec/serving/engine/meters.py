@@ -3,8 +3,6 @@
 Workers that are processes of their own write to the files of PROMETHEUS_MULTIPROC_DIR, and any of them answers for all.
 """
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A version becomes one that may answer: opened, checked, and asked its golden requests. In: an exported model's folder; out: Served."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

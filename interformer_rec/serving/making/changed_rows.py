@@ -4,8 +4,6 @@ Tables are compared some rows at a time, and what is found goes to the disk, so 
 a checkpoint knows which rows training has touched, only those are compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO

@@ -1,7 +1,5 @@
 """An exported model against `interformer predict`, on rows of the run's own data. In: a trained model, scorers; out: numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass

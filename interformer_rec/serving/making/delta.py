@@ -4,8 +4,6 @@ Rows are compared as they are stored: one whose stored bytes are the same is not
 what a full export of the same weights would, bit for bit.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

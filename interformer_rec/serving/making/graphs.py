@@ -3,8 +3,6 @@
 Compiling takes minutes. A compiled graph takes other weights when it is loaded (runtimes.py), an ONNX graph when it is written.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -4,8 +4,6 @@ A checkpoint alone has its config; metrics, plan and the machine's releases are 
 file that is missing or damaged leaves its facts out.
 """
 
-from __future__ import annotations
-
 import subprocess
 from collections import Counter
 from pathlib import Path

@@ -3,8 +3,6 @@
 The model is predict's own, lookups and all; its tables have the rows alone that these batches read, under other numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

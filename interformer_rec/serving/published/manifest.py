@@ -3,8 +3,6 @@
 Versions and deltas are kept so. What the files say is data: a name in them never leads out of the folder. Needs no torch.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import tempfile

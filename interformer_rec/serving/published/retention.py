@@ -4,8 +4,6 @@ A reader that has just read current.json may still open what it named a moment a
 as long as it takes until `keep` newer ones were published.
 """
 
-from __future__ import annotations
-
 from interformer_rec.checkpoint.checked import MANIFEST, small_file
 from interformer_rec.errors import DamagedError
 from interformer_rec.files import json_object

@@ -3,8 +3,6 @@
 Requests above `queue` are refused before a byte of their body is read, so that overload costs the server next to nothing.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import time

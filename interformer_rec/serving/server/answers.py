@@ -1,7 +1,5 @@
 """What a client gets: scores, or an error that says what, where and what to do. In: results, refusals; out: HTTP responses in JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The routes of a server. In: a Service; out: the ASGI application."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial

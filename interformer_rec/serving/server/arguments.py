@@ -1,7 +1,5 @@
 """Options of `interformer serve`. In: a parser; out: a field of Settings each. Needs neither torch nor pydantic."""
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

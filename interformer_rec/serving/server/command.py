@@ -1,7 +1,5 @@
 """`interformer serve`: an exported model and options come in; requests are answered until a signal; an exit code goes out."""
 
-from __future__ import annotations
-
 import os
 import ssl
 from typing import Any

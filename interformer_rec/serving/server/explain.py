@@ -3,8 +3,6 @@
 An input is left out by null, or by an empty list, where the model takes that; those that it cannot go without are not tried.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

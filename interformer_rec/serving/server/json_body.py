@@ -5,8 +5,6 @@ quote once blanks are gone; where there are as many of them as keys were kept, n
 and slower parser looks at every pair.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from typing import Any

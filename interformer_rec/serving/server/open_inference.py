@@ -4,8 +4,6 @@ Rows are independent. An input of one value a row is a tensor of shape [N]. An i
 `lengths`, a list of N numbers, says how many of each row's T are there, and without it all T are. Text, dates and times are BYTES.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

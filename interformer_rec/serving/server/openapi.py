@@ -3,8 +3,6 @@
 The example requests are golden requests of the export: they work as they stand.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """The page at / for people: model card, versions, live latency and cache, and a request to try. In: the version in use; out: HTML."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

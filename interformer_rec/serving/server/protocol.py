@@ -3,8 +3,6 @@
 A client that sends its headers too slowly, or too much of them, and connections above the limit are ended before a request object exists.
 """
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

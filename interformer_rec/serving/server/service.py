@@ -1,7 +1,5 @@
 """A request's way through the server: read, encoded, queued, scored, answered. In: HTTP requests; out: scores as JSON."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping

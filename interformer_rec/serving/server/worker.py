@@ -4,8 +4,6 @@ SIGTERM: `not ready` first, so that a load balancer looks elsewhere. After drain
 are answered, and the process ends with 0.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import signal

@@ -4,8 +4,6 @@ A worker that dies is replaced, and the others answer meanwhile. A worker that c
 are mapped files, so the workers share their memory.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import shutil

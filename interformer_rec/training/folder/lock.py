@@ -4,8 +4,6 @@ A lock counts as stale when its process is gone (seen from the same machine), or
 another one). An attempt of the same torchrun or Slurm job needs less patience: its predecessor was ended before it began.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -4,8 +4,6 @@ The small files of a run (all but checkpoints, which go to the store by themselv
 sent whole when they have changed. TensorBoard's and the report's are not brought back: each start writes new ones.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -4,8 +4,6 @@ Files of two kinds in one folder would be told apart by their names alone: clean
 as one of the other kind would be read as such.
 """
 
-from __future__ import annotations
-
 import pyarrow as pa
 
 from interformer_rec.checkpoint.checked import MANIFEST

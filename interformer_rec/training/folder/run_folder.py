@@ -4,8 +4,6 @@ runs/NAME/config.yaml  features/  checkpoints/step-*  metrics.jsonl  tensorboard
           data.json  plan.json  environment.json  measured.json  evaluation.json  report.html  complete.json
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

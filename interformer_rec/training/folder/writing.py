@@ -1,7 +1,5 @@
 """A run's own files that cannot be written. In: an OSError in a block that writes; out: one sentence with the file and the reason."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

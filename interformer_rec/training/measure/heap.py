@@ -5,8 +5,6 @@ of its own, from which the training thread never takes. With one arena a CPU ran
 as long (docs/decisions/0010).
 """
 
-from __future__ import annotations
-
 import ctypes
 import platform
 

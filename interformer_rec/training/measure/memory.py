@@ -4,8 +4,6 @@ On a CPU memory is the resident set, of which Linux keeps the highest value; on 
 where the system does not tell.
 """
 
-from __future__ import annotations
-
 import ctypes
 import platform
 from pathlib import Path

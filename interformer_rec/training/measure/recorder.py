@@ -5,8 +5,6 @@ time is taken in a few steps of a run's first segments (stages.py); all other st
 The file's keys are those of `Measured`, which the reader has too.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import asdict
 from typing import Any

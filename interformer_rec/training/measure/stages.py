@@ -17,8 +17,6 @@ found by walking it (that time is left out).
     trainer       everything else: metrics, the log, the pipeline itself
 """
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Callable, Iterator

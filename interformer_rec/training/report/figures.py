@@ -1,7 +1,5 @@
 """Figures of a run's page. In: records of its log; out: {title, about, svg, legend} of a figure, as the page shows it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from markupsafe import Markup

@@ -4,8 +4,6 @@ Text in a plot is axis titles and ticks only; series are named by the page's leg
 Lengths are in the units of the viewBox, which are about points.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

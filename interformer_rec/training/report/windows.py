@@ -1,7 +1,5 @@
 """The windows of a run on its page. In: the records of its log; out: figures over the windows, and a table of the newest."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

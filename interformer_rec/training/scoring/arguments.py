@@ -1,7 +1,5 @@
 """Options of the commands that train and score. In: a parser; out: the same with them. No torch here: the command line starts at once."""
 
-from __future__ import annotations
-
 import argparse
 
 

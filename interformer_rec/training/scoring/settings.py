@@ -3,8 +3,6 @@
 The rest of a config says what the model is, and that is in the checkpoint: a change there would score with another model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from pydantic import ValidationError

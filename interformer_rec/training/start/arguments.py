@@ -1,7 +1,5 @@
 """Options of the command that trains. In: a parser; out: the same with them. No torch here: the command line starts at once."""
 
-from __future__ import annotations
-
 import argparse
 
 from interformer_rec.training.scoring.arguments import add_config_arguments, add_trust_argument

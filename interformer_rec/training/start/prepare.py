@@ -4,8 +4,6 @@ Whatever refuses a start refuses it here, before the first write (`write_start`)
 can simply be started again.
 """
 
-from __future__ import annotations
-
 import platform
 import shlex
 import sys

@@ -3,8 +3,6 @@
 An epoch draws as many events as there are rows, and each event once, so they run out: an epoch without any would train on nothing.
 """
 
-from __future__ import annotations
-
 import torch.distributed as dist
 
 from interformer_rec.config.run import RunConfig

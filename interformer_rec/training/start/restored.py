@@ -3,8 +3,6 @@
 A file that is not what was written is passed over, with a message, for the same file of the next older checkpoint.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from pathlib import Path

@@ -5,8 +5,6 @@ checkpoint, key by key (resume_keys.py), before anything is built or written. Th
 a config.yaml can be edited in its folder.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -5,8 +5,6 @@ docs/guides/resume.md the rules. tests/training/start/test_resume_keys.py fails 
 another one.
 """
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 Change = Literal["may change", "in any order", "at an epoch's end", "needs a new run"]

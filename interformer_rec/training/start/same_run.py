@@ -5,8 +5,6 @@ each other; or nothing is noticed at all, and the gradients of two different run
 hash is exchanged, and only where it differs what is behind it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

@@ -3,8 +3,6 @@
 The bytes have their checksum, so this is for a state that somebody else wrote: nothing of it is used before it fits.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field

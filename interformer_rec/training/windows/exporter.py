@@ -3,8 +3,6 @@
 Neither its memory nor its end is training's. What it is and when it ends by itself: interformer_rec/serving/making/jobs.py.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import select

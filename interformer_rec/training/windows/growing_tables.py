@@ -5,8 +5,6 @@ Then each rank gives those rows of admitted and of freed ids that lie on it thei
 checkpoints. The vocabularies lie in the run folder, from where every checkpoint takes them along.
 """
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

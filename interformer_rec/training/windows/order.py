@@ -4,8 +4,6 @@ Rank 0 looks and decides, all ranks get its answer: they never see different win
 (name, sizes, footers) is compared with what lies there, so that a window that changed or came late is named (data/windows/judge.py).
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ A report is made of the whole log, so one after each window would cost ever more
 writing it takes SHARE of it at most, and by the end of the run in any case (training/ending.py).
 """
 
-from __future__ import annotations
-
 import time
 
 from interformer_rec.training.folder.writing import writing

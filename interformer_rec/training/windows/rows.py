@@ -1,7 +1,5 @@
 """The rows of the window that a run is in. In: the order of the windows; out: the loader that training reads, and state to save."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from interformer_rec.config.run import RunConfig

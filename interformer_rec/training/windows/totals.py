@@ -6,8 +6,6 @@ would need every score of every window, and compare scores of different weights:
 sums of sample weights. The memory does not grow with the windows.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

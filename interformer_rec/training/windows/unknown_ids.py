@@ -1,7 +1,5 @@
 """How many ids of a window no vocabulary knows. In: batches of table rows; out: the share of unknown ids of every id column."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Waiting for what somebody else writes. In: how long; out: nothing, or the signal that ends it. The watchdog sees progress meanwhile."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 The table is written here; the plots are drawn by study.js from the numbers, which are in the page as one JSON block.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -15,8 +15,6 @@ were promoted in that store and week (`promoted`). Nothing of the row's own week
 promoted and which coupons the household held, both known before the week. Held in memory: the promotions (20.9 million,
 10 bytes each, and as much again while they are sorted)."""
 
-from __future__ import annotations
-
 import tempfile
 import warnings
 from collections.abc import Iterator

@@ -1,8 +1,6 @@
 """The features of KuaiRand's rows for a run config. In: history length, how rare an id may be; out: the `features:` part,
 the same inputs as configs/kuairand_pure.yaml plus the events' times."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from interformer_rec.data.recipes import run_config

@@ -13,8 +13,6 @@ the exposure just before may in truth have come a little later than this row.
 The logs are divided into buckets of users on disk, so memory does not grow with them; the video table is held in memory
 (27K: 32 million videos, an estimated 6 GB). Rows are sorted by time within a bucket; Pure is one or two buckets."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import Any

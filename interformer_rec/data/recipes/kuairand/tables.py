@@ -2,8 +2,6 @@
 video_features_basic_*.csv; out: tables that are asked by id. Statistics files are not read: they average over the whole
 month, days after the row included."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pyarrow as pa

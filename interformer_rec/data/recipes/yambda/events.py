@@ -1,8 +1,6 @@
 """Yambda's multi_event.parquet, flat or sequential -> one log of events. In: the file as published; out: Arrow batches of
 events in the file's order, whatever its form, and each track's artist and album."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -13,8 +13,6 @@ Not read: dislikes, unlikes, undislikes, audio embeddings; of the row itself how
 
 The log is divided into buckets of users on disk, so memory does not grow with it; a day has a file a bucket."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ weight comes from where, and what has no counterpart.
 Ids are matched by value, not by row: vocabularies may be sorted otherwise or have free rows. Weights are matched by model/slices.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 

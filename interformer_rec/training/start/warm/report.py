@@ -1,8 +1,6 @@
 """What a warm start kept, started and dropped. In: the matches; out: one table of text, the same as JSON, or an error that names what
 has another shape."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

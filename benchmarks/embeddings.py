@@ -68,9 +68,8 @@ class Case:
         else:
             chances = (1 / torch.arange(1, self.table_rows + 1, dtype=torch.float64)).cumsum(0)
             drawn = torch.rand(self.lookups, generator=generator, dtype=torch.float64) * chances[-1]
-            places = torch.randperm(
-                self.table_rows, generator=torch.Generator().manual_seed(0)
-            )  # frequent rows are no neighbours
+            # frequent rows are no neighbours
+            places = torch.randperm(self.table_rows, generator=torch.Generator().manual_seed(0))
             ids = places[torch.searchsorted(chances, drawn).clamp_(max=self.table_rows - 1)]
         lengths = torch.full((self.lookups // self.pooling,), self.pooling, dtype=torch.int32)
         return KeyedJaggedTensor(["t"], ids[: len(lengths) * self.pooling], lengths=lengths)

@@ -108,9 +108,8 @@ def compare(options: argparse.Namespace, env: Environment) -> dict[str, Any]:
             "bytes": sum(file.stat().st_size for file in Path(getattr(options, form)).glob(options.train)),
         }
     ours, theirs = (results[form]["metrics"] for form in FORMS)
-    differences = {
-        name: abs(ours[name] - value) for name, value in theirs.items()
-    }  # GAUC by request has the one form alone
+    # GAUC by request has the one form alone
+    differences = {name: abs(ours[name] - value) for name, value in theirs.items()}
     losses = zip(forms["requests"].losses, forms["impressions"].losses, strict=True)
     found = {
         **results,

@@ -44,9 +44,8 @@ class Batch(Pipelineable):
     # Rows of the step over all ranks / world size: what the weighted loss sum is divided by. Where bad rows are skipped a rank knows its
     # own number alone (1 for a filler), and the pipeline puts the number of all ranks in its place.
     loss_rows: float
-    skipped: dict[str, tuple[int, str]] = field(
-        default_factory=dict
-    )  # why rows were left out of it -> how many, an example
+    # why rows were left out of it -> how many, an example
+    skipped: dict[str, tuple[int, str]] = field(default_factory=dict)
     # Where rows are candidates (features.request): (B,) int64, the request of each, rising from 0. Keys and dense columns that are the
     # request's fill its first rows, one a request; behind these they have no ids and zeros.
     request_of: torch.Tensor | None = None

@@ -58,9 +58,8 @@ def patiently(work: Callable[[], T]) -> T:
     for pause in PAUSES:
         try:
             return work()
-        except (
-            OSError
-        ) as error:  # pyarrow's and fsspec's errors of remote stores are OSErrors too, mostly without errno
+        # pyarrow's and fsspec's errors of remote stores are OSErrors too, mostly without errno
+        except OSError as error:
             if error.errno in LASTING or isinstance(error, FileNotFoundError):  # fsspec's has no errno
                 raise
         time.sleep(pause)

@@ -43,9 +43,8 @@ class Sent:
 
     statuses: dict[str, int]  # status -> requests; "none": the connection broke, "unsent": the time was over first
     seconds: float  # from the first due time to the last answer
-    ms: dict[str, float] = field(
-        default_factory=dict
-    )  # p50, p90, p99 and most of the answers with 200, from the due time
+    # p50, p90, p99 and most of the answers with 200, from the due time
+    ms: dict[str, float] = field(default_factory=dict)
     refused_ms: dict[str, float] = field(default_factory=dict)  # of those with 429
 
     @property

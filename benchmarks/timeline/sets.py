@@ -32,9 +32,8 @@ class Timeline:
     every: int = 1  # a model is trained from scratch for each window (1), or for every N-th of the last third
     share: float = 1.0  # of the users, all rows of each
     east: int = 0  # what the data set's calendar is ahead of UTC, in `unit`
-    overrides: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # keys of the config; windows do not go with some of its values
+    # keys of the config; windows do not go with some of its values
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 ALONE = {"data.train": None, "data.valid": None, "data.test": None, "training.epochs": 1, "training.patience": None}

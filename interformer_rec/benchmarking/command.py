@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -34,8 +34,6 @@ from interformer_rec.files import write_whole
 from interformer_rec.planning.command import hush
 from interformer_rec.redaction import redact
 from interformer_rec.text import milliseconds
-
-T = TypeVar("T")
 
 
 def benchmark(config: str, changes: Sequence[str], options: Options) -> int:
@@ -66,10 +64,6 @@ def _shared_folder(env: Any) -> Iterator[Path]:
                 place.unlink()
 
 
-def _call(function: Callable[[], T]) -> T:
-    return function()
-
-
 class _Benchmark:
     """One run of the command. On ranks other than the first it takes its part of every turn and says nothing."""
 
@@ -80,7 +74,7 @@ class _Benchmark:
         ranks: Ranks,
         is_main: bool = True,
         first_of_host: bool = True,
-        on_main: Callable[[Callable[[], Any]], Any] = _call,
+        on_main: Callable[[Callable[[], Any]], Any] = lambda function: function(),
     ) -> None:
         self._question, self._folder, self._ranks = question, folder, ranks
         self._is_main, self._first_of_host, self._on_main = is_main, first_of_host, on_main

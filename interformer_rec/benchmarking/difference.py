@@ -44,17 +44,13 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any], noise: float
             raise InputError(
                 f"one result has {key} {before[key]!r}, the other {after[key]!r}: they are not of the same points"
             )
-    old, new = ({_point(case): case for case in found["cases"]} for found in (before, after))
+    old, new = ({tuple(case[key] for key in POINT): case for case in found["cases"]} for found in (before, after))
     return {
         "differs": {key: [before.get(key), after.get(key)] for key in SAME if before.get(key) != after.get(key)},
         "points": [_compared(old[point], new[point], noise) for point in old if point in new],
         "only_before": [dict(zip(POINT, point, strict=True)) for point in old if point not in new],
         "only_after": [dict(zip(POINT, point, strict=True)) for point in new if point not in old],
     }
-
-
-def _point(case: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(case[key] for key in POINT)
 
 
 def _compared(old: Mapping[str, Any], new: Mapping[str, Any], noise: float) -> dict[str, Any]:

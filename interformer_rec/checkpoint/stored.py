@@ -26,9 +26,8 @@ class StoredTables:
             name: (rows, width) for name, (rows, width) in state["tables"].items()
         }
         self.step: int = state.get("step", 0)
-        self.full = (
-            manifest.sha256 if manifest.base is None else manifest.base.sha256
-        )  # of the full checkpoint behind it
+        # of the full checkpoint behind it
+        self.full = manifest.sha256 if manifest.base is None else manifest.base.sha256
         self._incremental = manifest.base is not None
         self._where = manifest.storage.location
         self._parts = {table: parts for (table, name), parts in rectangles(manifest).items() if name == "weight"}

@@ -285,8 +285,7 @@ def _named(item: object, has_table: bool) -> object:
         item = {"name": item}
     if not isinstance(item, dict) or "name" not in item:
         return item
-    item = {
-        "null" if key is None else key: value for key, value in item.items()
-    }  # YAML reads a bare `null:` key as None
+    # YAML reads a bare `null:` key as None
+    item = {"null" if key is None else key: value for key, value in item.items()}
     item = {"column": item["name"], **item}
     return {"table": item["name"], **item} if has_table else item

@@ -37,9 +37,8 @@ def spread(events_R: np.ndarray, random: np.random.Generator) -> np.ndarray:
     first = random.permutation(rows)  # decides between rows of as many events
     stratum_R = np.empty(rows, np.uint8)
     stratum_R[first[_sorted(events_R[first])]] = np.arange(rows) * strata // max(rows, 1)
-    second = random.permutation(
-        rows
-    )  # decides when a stratum's row is read; not `first`, which has sorted within the strata
+    # decides when a stratum's row is read; not `first`, which has sorted within the strata
+    second = random.permutation(rows)
     inside = second[_sorted(stratum_R[second])]
     sizes = np.bincount(stratum_R, minlength=strata)  # they differ by one at most
     rounds = np.full((strata, sizes.max()), -1)

@@ -45,18 +45,15 @@ class Fitted:
     """Everything the data path knows beyond the schema; saved with a run."""
 
     table_rows: dict[str, int]  # rows of every table, special rows included
-    vocabularies: dict[str, pa.Array] = field(
-        default_factory=dict
-    )  # vocab table -> ids; the k-th has row special_rows + k; null: that row of a growing table is free
+    # vocab table -> ids; the k-th has row special_rows + k; null: that row of a growing table is free
+    vocabularies: dict[str, pa.Array] = field(default_factory=dict)
     counts: dict[str, np.ndarray] = field(default_factory=dict)  # vocab table -> how often each was seen in training
     moments: dict[str, Moments] = field(default_factory=dict)  # standardised dense feature -> moments
     meaning: Meaning | None = None  # of the columns, which other files are compared with; `fit` always has it
-    growing: dict[str, GrowingVocabulary] = field(
-        default_factory=dict
-    )  # table with `grow` -> what its next window needs to know; its ids and counts stand above as well
-    maps: dict[str, tuple[Table, pa.Array | None, RowMap]] = field(
-        default_factory=dict, compare=False, repr=False
-    )  # of tables whose ids were looked up (decode/decoder.py, `row_maps`): made once, as that takes long for many ids
+    # table with `grow` -> what its next window needs to know; its ids and counts stand above as well
+    growing: dict[str, GrowingVocabulary] = field(default_factory=dict)
+    # of tables whose ids were looked up (decode/decoder.py, `row_maps`): made once, as that takes long for many ids
+    maps: dict[str, tuple[Table, pa.Array | None, RowMap]] = field(default_factory=dict, compare=False, repr=False)
 
     def save(self, directory: str | os.PathLike[str], tables: Collection[str] | None = None) -> None:
         """Write fitted.json and a Parquet file per vocabulary (columns id and count) into a folder, which is made.

@@ -59,7 +59,7 @@ def explain(asked: Asked) -> tuple[dict[str, Any], list[str]]:
     groups = groups_of(config.features, asked.groups)
     files = data_to_evaluate(asked.path, config, asked.trust) if asked.data is None else asked.data
     with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
-        tell = say if env.is_main else _nothing
+        tell = say if env.is_main else lambda line: None
         machines = Machines.of(asked.cluster, asked.nodes or 1, env)
         source = open_source(files, config.data.max_decoded_bytes)
         check_columns(source.require(columns))
@@ -83,10 +83,6 @@ def explain(asked: Asked) -> tuple[dict[str, Any], list[str]]:
         content = finite(content)
         written = env.on_main(lambda: write(place, content))
     return (content, written) if env.is_main else ({}, [])
-
-
-def _nothing(line: str) -> None:
-    """The first rank prints."""
 
 
 def _kept(config: RunConfig, loader: Loader, asked: Asked, columns: Sequence[str], env: Environment) -> KeptRows:

@@ -73,9 +73,8 @@ class Importance:
     def _summary(self, before: dict[str, np.ndarray], after: list[dict[str, np.ndarray]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name in self._names:
-            worse = SIGNS[name] * np.stack(
-                [before[name] - values[name] for values in after]
-            )  # (repeats, 1 + resamples)
+            # (repeats, 1 + resamples)
+            worse = SIGNS[name] * np.stack([before[name] - values[name] for values in after])
             mean = worse.mean(axis=0)
             std = float(worse[:, 0].std(ddof=1)) if len(worse) > 1 else None
             found[name] = {"mean": float(mean[0]), "interval": percentiles(mean[1:]), "std": std}

@@ -123,9 +123,8 @@ def _by_number(values: pa.Array, null: np.ndarray) -> list[Slice]:
     edges, times = np.unique(
         np.quantile(numbers[~null], np.arange(1, BUCKETS) / BUCKETS, method="lower"), return_counts=True
     )
-    below = (
-        np.searchsorted(distinct, edges[times > 1]) - 1
-    )  # of values that are frequent enough for a slice of their own
+    # of values that are frequent enough for a slice of their own
+    below = np.searchsorted(distinct, edges[times > 1]) - 1
     edges = np.union1d(edges, distinct[below[below >= 0]])
     bucket = np.searchsorted(edges, numbers, side="left")  # an edge is the last value of its bucket
     found = []

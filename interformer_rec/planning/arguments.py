@@ -96,14 +96,10 @@ def add_score_arguments(one: argparse.ArgumentParser) -> None:
 
 def add_improve_arguments(one: argparse.ArgumentParser) -> None:
     """A run."""
-    _add_run(one)
-    one.add_argument("--out", metavar="FILE", help="write the better plan, for sharding.plan")
-    add_json(one)
-
-
-def _add_run(one: argparse.ArgumentParser) -> None:
     one.add_argument("run_folder", metavar="RUN", help="what `interformer train` has written")
     one.add_argument("--cluster", metavar="NAME_OR_FILE", help="the machine of the run; needed for one on GPUs")
+    one.add_argument("--out", metavar="FILE", help="write the better plan, for sharding.plan")
+    add_json(one)
 
 
 def given(kind: type[T], args: argparse.Namespace) -> T:

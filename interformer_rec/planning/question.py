@@ -287,9 +287,8 @@ class Problem:
         table_sharders = sharders(fused_params(self.config.optimizer.embedding, device))
         topology = topology or self.topology(exchange)
         options = enumerate_grouped(self.model, table_sharders, topology, self.batch_size, constraints, estimates=False)
-        known: dict[
-            object, Sequence[Shard]
-        ] = {}  # options of tables that are alike share their shards, before and after
+        # options of tables that are alike share their shards, before and after
+        known: dict[object, Sequence[Shard]] = {}
         for option in options:
             key = (id(option.shards), self.alike[option.name], option.compute_kernel)
             if key not in known:

@@ -18,9 +18,8 @@ from interformer_rec.serving.lookup import GraphLookup, Tables, lookups_of
 from interformer_rec.serving.rectangle import Reads
 from interformer_rec.serving.request import Inputs, Rows, Side, check_rows
 
-Graph = Callable[
-    [Sequence[np.ndarray]], np.ndarray
-]  # of a runtime (runtimes.py): its inputs in order -> its one output
+# of a runtime (runtimes.py): its inputs in order -> its one output
+Graph = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 class Scorer:

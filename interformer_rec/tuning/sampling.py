@@ -50,9 +50,8 @@ class Sampler(BaseSampler):
             return self.own[param_name]
         if self._tpe is None or self._tpe[0] != place:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", ExperimentalWarning
-                )  # constant_liar: other workers' trials count as bad
+                # constant_liar: other workers' trials count as bad
+                warnings.simplefilter("ignore", ExperimentalWarning)
                 seed = zlib.crc32(f"{self.name}/{place}".encode())
                 self._tpe = place, TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed, constant_liar=True)
         return self._tpe[1].sample_independent(study, trial, param_name, param_distribution)

@@ -27,16 +27,10 @@ from interformer_rec.data.chunks import (
 from interformer_rec.data.files.unify import is_any_list, leaves
 
 MOST = 1 << 34  # bytes that columns may decode to in one go
-OUT_OF_PROPORTION, SUSPICIOUS = (
-    1000,
-    1 << 31,
-)  # more times its stored size, and more bytes, is what no data set of events has
-WIDTHS = {
-    "BOOLEAN": 1,
-    "INT32": 4,
-    "FLOAT": 4,
-    "BYTE_ARRAY": 4,
-}  # bytes a value in Arrow, the bytes of strings left out; others: 8
+# more times its stored size, and more bytes, is what no data set of events has
+OUT_OF_PROPORTION, SUSPICIOUS = 1000, 1 << 31
+# bytes a value in Arrow, the bytes of strings left out; others: 8
+WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "BYTE_ARRAY": 4}
 TEXTS = ("NONE", "STRING", "ENUM", "JSON", "BSON")  # logical types that Arrow reads as strings or bytes
 LEVELS = 4  # bytes a value of a list for where it begins and whether it is there
 

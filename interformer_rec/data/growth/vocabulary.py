@@ -63,9 +63,8 @@ class GrowingVocabulary:
 
     ids: pa.Array  # (rows,) of each row, int64 or large_string
     counts: np.ndarray  # (rows,) int64: how often it was seen, the times before it was admitted too; 0 of a free row
-    seen: (
-        np.ndarray
-    )  # (rows,) int64: the last window that had it; below 0: one of the run that this one began with, -1 its last
+    # (rows,) int64: the last window that had it; below 0: one of the run that this one began with, -1 its last
+    seen: np.ndarray
     waiting: Waiting  # its windows are counted in the same way
     windows: int = 0  # that were counted; the next one has this number
 

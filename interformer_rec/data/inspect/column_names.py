@@ -21,9 +21,8 @@ OUTCOMES = set(_listed("rating stars dwell playtime"))
 HISTORY = set(
     _listed("hist history histories seq sequence sequences past prev previous recent last behavior behaviour")
 )
-USER = _listed(
-    "user uid userid member customer visitor viewer account buyer household device session"
-)  # likeliest first
+# likeliest first
+USER = _listed("user uid userid member customer visitor viewer account buyer household device session")
 NUMERIC = set(
     _listed(
         """num count counts cnt number nb price amount cost days hours minutes seconds ms duration length len size width

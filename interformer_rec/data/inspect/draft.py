@@ -57,9 +57,8 @@ class Draft:
     left_out: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)  # column -> why it has its role, where that is not plain
     warnings: list[str] = field(default_factory=list)
-    candidates: dict[str, str] = field(
-        default_factory=dict
-    )  # without a label: columns that could become one, and what they hold
+    # without a label: columns that could become one, and what they hold
+    candidates: dict[str, str] = field(default_factory=dict)
 
 
 def draft(profile: Profile) -> Draft:

@@ -15,9 +15,8 @@ import pyarrow.csv as csv
 from interformer_rec.errors import InputError
 
 BLOCK_BYTES = 16 << 20  # of CSV text parsed at a time: what bounds the memory
-CHECK: dict[str, int | str] = {
-    "check": "md5"
-}  # the option of recipes whose files have known checksums; `none` takes a sample of them
+# the option of recipes whose files have known checksums; `none` takes a sample of them
+CHECK: dict[str, int | str] = {"check": "md5"}
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from interformer_rec.model.baselines.tower import Tower
 from interformer_rec.model.baselines.transformer import TransformerBlocks
 from interformer_rec.model.embedding.embedded import Events
 
-MOST_WIDE = (
-    1 << 18
-)  # numbers that `concat` may lay side by side: the first layer of the head has 1,024 weights for each
+# numbers that `concat` may lay side by side: the first layer of the head has 1,024 weights for each
+MOST_WIDE = 1 << 18
 
 
 class BehaviorTransformer(nn.Module):

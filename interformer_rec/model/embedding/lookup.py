@@ -82,9 +82,8 @@ class Embeddings(nn.Module):
             pooled = [lookup for lookup in features.pooled_lookups if lookup.table == name]
             jagged = [lookup for lookup in features.jagged_lookups if lookup.table == name]
             if pooled:
-                mean = any(
-                    lookup.pooling == "mean" for lookup in pooled
-                )  # of an id's one row, sum and mean are the same
+                # of an id's one row, sum and mean are the same
+                mean = any(lookup.pooling == "mean" for lookup in pooled)
                 pooling = PoolingType.MEAN if mean else PoolingType.SUM
                 bags.append(
                     EmbeddingBagConfig(**base, feature_names=[lookup.key for lookup in pooled], pooling=pooling)
@@ -111,9 +110,8 @@ class Assemble(nn.Module):
         self.trained: dict[tuple[int, ...], Tensor] = {}  # widths of rows -> 1 at the columns this epoch trains
         self.groups = field_groups(features, embedding_dim, members)
         self.dims = {lookup.key: dim for dim, lookups in self.groups.items() for lookup in lookups}
-        self.shown = (
-            set(features.candidate) if features.request else None
-        )  # keys of candidates; the others are requests'
+        # keys of candidates; the others are requests'
+        self.shown = set(features.candidate) if features.request else None
         self.events = {
             group.name: [f"{group.name}.{column.name}" for column in group.columns] for group in features.sequences
         }

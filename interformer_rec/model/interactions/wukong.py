@@ -56,9 +56,8 @@ class Wukong(Interaction):
         own, sizes = own_RTND.flatten(0, 1), own_RTND.shape[:2]
         mixed = mix_tokens(own, self.y[: self.sizes[1]].t()).unflatten(0, sizes) + factors[:, None]  # (R, T, rank, d)
         of_own = torch.bmm(own, mixed.flatten(0, 1).transpose(1, 2))
-        of_read = torch.bmm(mixed.flatten(1, 2), read.transpose(1, 2)).view(
-            *sizes, -1, read.shape[1]
-        )  # (R, T, rank, s)
+        # (R, T, rank, s)
+        of_read = torch.bmm(mixed.flatten(1, 2), read.transpose(1, 2)).view(*sizes, -1, read.shape[1])
         products = torch.cat([of_own, of_read.flatten(0, 1).transpose(1, 2)], dim=1)
         blocks = None if self.lcb is None else self.lcb.folded(own_RTND, lcb[0]).flatten(0, 1)
         return self._of(products, blocks, self.shortcut.folded(own_RTND, shortcut).flatten(0, 1)).unflatten(

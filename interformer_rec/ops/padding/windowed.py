@@ -12,10 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SMALLEST, LARGEST = (
-    32,
-    64,
-)  # events of a block, measured on a CPU: smaller ones multiply badly, larger ones see too much
+# events of a block, measured on a CPU: smaller ones multiply badly, larger ones see too much
+SMALLEST, LARGEST = 32, 64
 DENSE = 4  # blocks; samples of fewer events attend in one product with a mask, which costs less
 
 

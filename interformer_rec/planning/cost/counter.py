@@ -278,9 +278,8 @@ def alive_again(kept: Mapping[str, int], whole: Mapping[str, int]) -> int:
         until[path] = total
     of_arch = sequence_parts(whole)
     first, *later = of_arch.values() or (0,)
-    once = max(
-        0, first - max(later, default=first)
-    )  # made for all layers by the first, as what a window hides: never gone
+    # made for all layers by the first, as what a window hides: never gone
+    once = max(0, first - max(later, default=first))
     # a layer keeps its Sequence Archs' inputs itself, under its own path
     peaks = [until.get(_layer(arch), total) + round((1 + GRADIENTS) * count) for arch, count in of_arch.items()]
     return max(0, once + max(peaks, default=0) - total)

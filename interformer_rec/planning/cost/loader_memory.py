@@ -16,9 +16,8 @@ from interformer_rec.planning.cost.sizes import Sizes
 
 LONG, SINGLE, LIST = 8, 4, 16  # bytes of an int64 and a float32; of a row's length and offset of a list
 WORK = 1.5  # a portion as Arrow brings it, and columns of it under way
-DRAWING = (
-    5 * LONG
-)  # bytes an event of the history that is drawn from, while events of one user are found and sorted; measured
+# bytes an event of the history that is drawn from, while events of one user are found and sorted; measured
+DRAWING = 5 * LONG
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ class Refused(Exception):
 
 def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """`content` as JSON; numpy arrays are lists of numbers."""
-    body = orjson.dumps(
-        content, np.ndarray.tolist, orjson.OPT_SERIALIZE_NUMPY
-    )  # the list of an array that is no whole piece
+    # the list of an array that is no whole piece
+    body = orjson.dumps(content, np.ndarray.tolist, orjson.OPT_SERIALIZE_NUMPY)
     return Response(body, status, headers=dict(headers or {}), media_type="application/json")

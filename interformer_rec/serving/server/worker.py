@@ -25,9 +25,8 @@ from interformer_rec.serving.server.protocol import limited
 from interformer_rec.serving.server.service import Service
 from interformer_rec.serving.server.settings import Settings
 
-Opened = Callable[
-    [str], tuple[Callable[[], Current], Callable[[Current, Served | None], Served]]
-]  # `named` and `load` of Versions
+# `named` and `load` of Versions
+Opened = Callable[[str], tuple[Callable[[], Current], Callable[[Current, Served | None], Served]]]
 KEEP_ALIVE = 30  # seconds that an idle connection stays open
 
 

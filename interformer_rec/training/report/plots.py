@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Literal
 
 SERIES = 6  # colours of the page, --s1 to --s6; further series begin again
@@ -71,7 +72,11 @@ class _Plot:
         drawn: list[Point] = []
         for _, column in groupby(map(self.place, points), key=lambda place: round(place[0] * 2)):
             same = list(column)
-            drawn += same if len(same) < 5 else [same[0], min(same, key=_height), max(same, key=_height), same[-1]]
+            drawn += (
+                same
+                if len(same) < 5
+                else [same[0], min(same, key=itemgetter(1)), max(same, key=itemgetter(1)), same[-1]]
+            )
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
         return f'<polyline points="{path}" style="stroke:var({colour})"{more}/>'
 
@@ -104,10 +109,6 @@ class _Plot:
 
 def _text(x: float, y: float, text: str, anchor: str = "middle", more: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" style="fill:var(--soft)"{more}>{text}</text>'
-
-
-def _height(place: Point) -> float:
-    return place[1]
 
 
 def _within(value: float) -> float:

@@ -65,9 +65,8 @@ class Start:
     recorder: Recorder
     trainer: Trainer
     resumed: bool  # from a checkpoint
-    features_from: (
-        str | None
-    )  # the checkpoint to copy the vocabularies from: the run folder has not the ones that are used
+    # the checkpoint to copy the vocabularies from: the run folder has not the ones that are used
+    features_from: str | None
     begun: Report | None  # with another run's weights (`--from`)
 
 

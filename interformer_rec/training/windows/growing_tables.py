@@ -29,9 +29,8 @@ from interformer_rec.training.scoring.trained import fitted_of
 from interformer_rec.training.windows.order import Present
 from interformer_rec.training.windows.rows import WindowRows
 
-Share = tuple[
-    dict[str, Counts], tuple[bool, str] | None
-]  # of one rank: its counts, and whether and why it could not count
+# of one rank: its counts, and whether and why it could not count
+Share = tuple[dict[str, Counts], tuple[bool, str] | None]
 
 
 class GrowingTables(Hook):

@@ -14,8 +14,6 @@ that is rows read, vectors written, their gradients read, distinct rows read and
 above that of a copy. With --ranks over 1 each rank reads its own ids (V counts what it gets), and the rate is that of a rank.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

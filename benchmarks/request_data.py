@@ -9,8 +9,6 @@ dropout. So both forms take the same steps, and their losses and metrics have to
 CPU seconds of the process, loader threads included, of one thread of torch.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import sys

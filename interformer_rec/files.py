@@ -4,8 +4,6 @@ A run folder or a checkpoint may come from someone else. What its files say is d
 and what cannot be read is a DamagedError that says where, whatever is wrong with it.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """How values are written. In: numbers, for the report what JSON holds, None and NaN included; out: text, – where there is no number."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterable
 from typing import Any

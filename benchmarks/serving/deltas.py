@@ -8,8 +8,6 @@ does from current.json to the state that may answer: files read and checked, row
 scoring thread, which assigns one pointer. --quick: a tiny model, to see that it works; its numbers mean nothing.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import tempfile

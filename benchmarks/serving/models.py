@@ -4,8 +4,6 @@ The split model's graphs are made once; its fp16 and int8 tables are exports of 
 history has as many as are asked for, `long_watch` and `like` are parts of it, as in the data set.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One training of a system. In: its config; out: what each window cost, its metrics and its scores."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -5,8 +5,6 @@ on single rows (one request where rows are requests), in which nothing is padded
 one with fewest events and the one with most, with lines in between. The backward pass has twice the forward's products.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -4,8 +4,6 @@ The plan is the search's, as of `interformer plan`. Without --cluster the cluste
 bandwidth that were measured here in the place of a datasheet's.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

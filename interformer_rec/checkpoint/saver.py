@@ -6,8 +6,6 @@ is slower than the saves makes the next save wait. Where the host has no room fo
 the same code writes straight from the live memory while training waits; then a few pieces of 16 MiB are all it holds.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Mapping

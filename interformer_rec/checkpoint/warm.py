@@ -3,8 +3,6 @@
 Like read.load, for any plan and world size on both sides, streamed in pieces; what has no counterpart keeps its first weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Rows of decoded columns -> Batch. In: pieces (Columns, rows); out: a Batch; its KeyedJaggedTensors are written in place."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The demo's model answers a request. In: a finished run; out: an exported model in the run's folder, scores of one user's candidates."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 In: Parquet paths and the run's FeatureSchema. Out: {"auc", "logloss"} on the test rows. Read whole, in memory: meant
 for data of a size where such a baseline is what one tries first."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc

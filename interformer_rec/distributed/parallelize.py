@@ -6,8 +6,6 @@ tables get their first weights, by row, in the memory that is really used, and a
 the optimizers, which need the parameters that sharding has made.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import torch

@@ -7,8 +7,6 @@ nothing, and a replicated table's Adam is another optimizer. `sharding.tables.X:
 `sharding.default: T` holds for the tables that may have it, and the others, named, are planned as with auto.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 

@@ -4,8 +4,6 @@ Templates extend frame.html.j2, which has the style that all pages share (frame.
 functions of text.py, as filters.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 from collections.abc import Mapping

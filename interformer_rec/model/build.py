@@ -4,8 +4,6 @@ Every kind is a class (features, options) with forward(dense (B, M), Embedded) -
 baselines.auxiliary.Supervised instead: logits and what it adds to the loss.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn

@@ -3,8 +3,6 @@
 Legend: B samples, n non-sequence tokens, c = n_sum tokens of X_sum, P PMA tokens, K recent events of each of G groups, d channels.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

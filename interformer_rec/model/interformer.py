@@ -4,8 +4,6 @@ In: dense columns and an Embedded; out: logits. Legend: B samples (R requests, C
 tokens, c tokens of X_sum, d channels.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint

@@ -3,8 +3,6 @@
 Legend: B samples, c tokens of X_sum, J sequence tokens, d channels.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from interformer_rec.config.model import ModelConfig

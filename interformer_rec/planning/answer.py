@@ -1,7 +1,5 @@
 """The answer: options with ranks. In: a Problem; out: Placed, which fits at both moments of high memory, or DoesNotFit with what lacks."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

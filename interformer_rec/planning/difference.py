@@ -3,8 +3,6 @@
 A run folder stands for the plan that the run had, with the step and the peak that it measured.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from interformer_rec.planning.plan_file import PlanFile, TablePrint, read_plan

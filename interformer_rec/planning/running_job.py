@@ -5,8 +5,6 @@ is estimated: the dense part is not run, and a fixed share of the memory is kept
 ranks, device and memory as they are here, bandwidths of a known cluster that is like it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cached_property
 

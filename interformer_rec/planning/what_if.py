@@ -1,7 +1,5 @@
 """The same model on other jobs. In: a Problem and what to vary; out: a row for each, the fewest nodes that fit."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace

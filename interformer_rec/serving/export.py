@@ -3,8 +3,6 @@
 Nothing is published before that comparison: current.json changes last, and what was written of a version that failed is removed.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

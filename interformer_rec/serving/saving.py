@@ -1,7 +1,5 @@
 """What model.split would save a model that is exported without it. In: its schema and options; out: a sentence with numbers, or None."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

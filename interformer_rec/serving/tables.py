@@ -5,8 +5,6 @@ the pages of rows that are asked for are read, so tables may be larger than memo
 read serves many features. Legend: w floats a row.
 """
 
-from __future__ import annotations
-
 import json
 import mmap
 import struct

@@ -1,7 +1,5 @@
 """A config becomes things that run. In: RunConfig, Environment, fitted features; out: the parallel model and the loaders."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -3,8 +3,6 @@
 The test comes last, and whatever does not need it is written before: one bad row among the test's files loses nothing.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from interformer_rec.checkpoint.write import SaveError

@@ -5,8 +5,6 @@ While batch i is computed, batch i+1's ids are on their way between ranks and ba
 CUDA half has never run). The pipeline is drained at the end of every iterator, so training and evaluation can take turns.
 """
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections import deque

@@ -1,7 +1,5 @@
 """A run's checkpoints. In: a run that stands somewhere; out: its state saved, where it is due in mid-training and when the trainer asks."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -3,8 +3,6 @@
 The state of all this is saved before an evaluation, with the checkpoint, and added to the checkpoint after it (checkpoint/evaluated.py).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

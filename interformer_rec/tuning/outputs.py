@@ -1,7 +1,5 @@
 """The files of a study. In: a study; out: best.yaml, study.json and study.html in its folder, each whole at any time."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

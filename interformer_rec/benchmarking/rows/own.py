@@ -5,8 +5,6 @@ of the sample, every history is stretched by their ratio: its own events stay th
 sample and have the time of its first one.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 

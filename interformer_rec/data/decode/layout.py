@@ -1,7 +1,5 @@
 """Which decoded columns make which keys of a Batch. In: the feature schema; out: the order that decode fills and collate reads."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

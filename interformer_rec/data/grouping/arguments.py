@@ -1,7 +1,5 @@
 """What `interformer data group` and `data ungroup` take on the command line. No torch."""
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ A request stands in the file in which its first row stood, requests in the order
 rows. So partitions, splits and time order stay as they are. What was written is read again and compared with what was there.
 """
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path, PurePosixPath
 from typing import Any

@@ -3,8 +3,6 @@
 DuckDB sorts and hashes: what does not fit into the memory it may take goes to files in a folder. docs/decisions/0043 has the reasons.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterable, Iterator

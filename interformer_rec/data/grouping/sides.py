@@ -1,7 +1,5 @@
 """Which columns are the candidate's, and which are the request's. In: names of columns, the user's options; out: each column's side."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Collection, Sequence

@@ -3,8 +3,6 @@
 First weights depend on (seed, table, row) alone: whatever the plan and the world size, a row starts the same.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass

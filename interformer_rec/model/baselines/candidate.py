@@ -4,8 +4,6 @@ A history's column and the candidate's field of the same meaning read one table 
 is how they are matched. Legend: B samples, k columns of width w.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@ They differ in how one history is read: a reader, a module (events, candidate (B
 Histories do not see each other. Legend: B samples, W channels of an event.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

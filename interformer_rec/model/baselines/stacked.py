@@ -4,8 +4,6 @@ Both papers stack one block, Norm(Interaction(X) + shortcut(X)): interactions/dh
 the fields. All dense columns are one token (a linear map), as in both papers.
 """
 
-from __future__ import annotations
-
 import itertools
 
 import torch

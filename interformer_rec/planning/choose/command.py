@@ -1,7 +1,5 @@
 """`interformer plan improve`: a run folder comes in; a better plan for it, its gain and its price go out. No GPU, no process group."""
 
-from __future__ import annotations
-
 import json
 import sys
 

@@ -4,8 +4,6 @@ Each is planned or counted for real. The price is in milliseconds for as many sa
 pays for the steps that it adds. A lever that `train` has carries its setting; the others say that it has none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 

@@ -5,8 +5,6 @@ torch.utils.flop_counter; its mode is not used, because it tracks modules in a w
 input, and does not know the attention kernel of a CPU.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import weakref

@@ -5,8 +5,6 @@ fit.py tells them apart by runs of different batch sizes. A published number tha
 so the file is good for this machine, and best for jobs like the runs.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """`interformer plan score`: run folders come in; tables on the screen or JSON go out, and a calibrated cluster file if asked for."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

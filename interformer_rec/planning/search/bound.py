@@ -6,8 +6,6 @@ every rank beside a table's longest shard, and dual feasible functions of bin pa
 All of it for all ranks, and for every group of ranks with what may not leave it.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, hstack, vstack

@@ -3,8 +3,6 @@
 Legend as in space.py: W ranks, L ranks of a host, H hosts, R resources.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property

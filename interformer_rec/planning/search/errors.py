@@ -1,7 +1,5 @@
 """Why there is no plan. In: what was needed and what there is; out: NoPlan, whose message has the numbers that explain it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

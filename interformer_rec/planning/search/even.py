@@ -5,8 +5,6 @@ shards, which are placed again below that level, cut smaller if need be; then th
 level is found by bisection between the mean and the fullest rank.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -4,8 +4,6 @@ A mixed integer program for HiGHS: which candidate, on which rank or host, and t
 for some hundred binary variables, and for a number of nodes rather than seconds, so that the answer is always the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

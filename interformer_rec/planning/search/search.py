@@ -7,8 +7,6 @@ because the cheapest options may be too coarse to balance. Last, memory is sprea
 `budget_seconds` cuts it short.
 """
 
-from __future__ import annotations
-
 import copy
 import itertools
 import time

@@ -5,8 +5,6 @@ rows (and three more for each group of ranks that tables are kept on), so at mos
 rounded. Without scarce memory every table takes its cheapest option.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

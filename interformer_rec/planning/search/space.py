@@ -6,8 +6,6 @@ placing, local search and solver need no rule of their own for groups. Tables wi
 another one beats in everything are dropped here, never later.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The same local search, with bytes of the scarce memory as the cost: the fullest 
 capacity. Time is looked at afterwards.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

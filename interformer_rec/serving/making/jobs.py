@@ -5,8 +5,6 @@ Loading torch and the version that is published takes far longer than a delta, s
 with stdin, after IDLE seconds without work, and after MOST exports: torch unloads no compiled graph.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import select

@@ -4,8 +4,6 @@ Every file but config.yaml may be missing: its section then says so, and a repor
 The same files give the same bytes.
 """
 
-from __future__ import annotations
-
 import json
 from itertools import accumulate
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A data set becomes metrics. In: a Pipeline and rows; out: one flat dict, the same on every rank."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """What one does with a trained run: evaluate it, score rows with it. In: a run folder or a checkpoint; out: metrics and files."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path

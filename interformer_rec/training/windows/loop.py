@@ -12,8 +12,6 @@ The order of things, on all ranks at the same places:
 Nothing of a window but its files' names and sizes (cut by time: the time column) is read before it is entered.
 """
 
-from __future__ import annotations
-
 from interformer_rec.checkpoint.evaluated import Evaluated
 from interformer_rec.errors import InputError
 from interformer_rec.training.hooks import Hooks

@@ -5,8 +5,6 @@ its end is training's. While one publication is at work the next checkpoint wait
 is named, and the next one holds what it would have held. One that a kill cut short is made again: `end_window` comes again.
 """
 
-from __future__ import annotations
-
 import time
 from typing import Any, NamedTuple
 

@@ -50,9 +50,8 @@ class Batch(Pipelineable):
     # request's fill its first rows, one a request; behind these they have no ids and zeros.
     request_of: torch.Tensor | None = None
     requests: int = 0  # how many
-    request_numbers: torch.Tensor | None = (
-        None  # (B,) int64: the same number for the candidates of a request in all batches and ranks
-    )
+    # (B,) int64: the same number for the candidates of a request in all batches and ranks
+    request_numbers: torch.Tensor | None = None
 
     @property
     def batch_size(self) -> int:

@@ -148,6 +148,24 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def json_by_lines(content: Mapping[str, Any]) -> str:
+    """JSON of a benchmark's result: a line for each fact, and for each case in a list, so that a difference shows what changed."""
+    facts = (f" {json.dumps(name)}: {_lines(value)}" for name, value in finite(content).items())
+    return "{\n" + ",\n".join(facts) + "\n}\n"
+
+
+def _lines(value: Any) -> str:
+    """A collection that holds collections has a line for each of them; everything else is one line."""
+    parts = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(parts, list) or not any(isinstance(part, dict | list) for part in parts):
+        return json.dumps(value)
+    if isinstance(value, dict):
+        lines, ends = [f"{json.dumps(name)}: {json.dumps(part)}" for name, part in value.items()], "{}"
+    else:
+        lines, ends = [json.dumps(part) for part in value], "[]"
+    return ends[0] + "\n  " + ",\n  ".join(lines) + "\n " + ends[1]
+
+
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):

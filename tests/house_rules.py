@@ -17,7 +17,7 @@ PACKAGE = "interformer_rec"
 ORDER = [
     ["redaction"],
     ["errors", "text"],
-    ["filesystem", "files", "host_memory", "strict_yaml", "html"],
+    ["filesystem", "files", "host", "strict_yaml", "html"],
     ["storage", "install", "result_table"],
     ["config"],
     ["batch"],

@@ -10,10 +10,11 @@ Row = dict[str, Any]
 # kernel alone reaches 27% at T = 1,024 (recsys-examples, H100).
 MFU_WIDTH, MFU = 256, {1024: 0.30, 4096: 0.40}
 KERNEL_SHARE, OVER_PADDED, TABLE_SHARE = 0.60, 1.5, 0.70
+# candidates a request: times as fast as the same candidates as impressions, T about 1,000
 REQUESTS = {
     8: 5.0,
     64: 15.0,
-}  # candidates a request: times as fast as the same candidates as impressions, T about 1,000
+}
 FROM_WIDTH = 128  # channels from which the kernels' targets hold
 PADDED = {
     "attention": "SDPA padded, compiled",

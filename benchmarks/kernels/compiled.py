@@ -39,9 +39,8 @@ class Facts(NamedTuple):
     registers: int
     shared: int
     spilled: int
-    tensor_core: (
-        str  # the matrix instruction of its SASS: UTCHMMA (Blackwell's), HGMMA (Hopper's), HMMA (older), or none
-    )
+    # the matrix instruction of its SASS: UTCHMMA (Blackwell's), HGMMA (Hopper's), HMMA (older), or none
+    tensor_core: str
 
 
 def _signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int, ...], Any]]:

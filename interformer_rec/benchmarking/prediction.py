@@ -14,7 +14,7 @@ from interformer_rec.data.decode.arrays import lists
 from interformer_rec.data.files.source import open_source
 from interformer_rec.data.fit import Fitted
 from interformer_rec.errors import InputError
-from interformer_rec.host_memory import total_memory
+from interformer_rec.host import total_memory
 from interformer_rec.planning.answer import place
 from interformer_rec.planning.command import wishes_of
 from interformer_rec.planning.cost.cluster import Cluster, known, load_cluster

@@ -4,7 +4,6 @@ benchmark.json has a line for each case, so that a difference of two files shows
 mean.
 """
 
-import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from interformer_rec.benchmarking.prediction import Prediction, price_of
 from interformer_rec.benchmarking.rows.prepared import Written
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.errors import DamagedError, InputError
-from interformer_rec.files import finite, json_object, write_whole
+from interformer_rec.files import json_by_lines, json_object, write_whole
 from interformer_rec.redaction import redact
 
 FORMAT = 1
@@ -103,22 +102,10 @@ def _mean_stages(turns: list[Mapping[str, Any]]) -> dict[str, float] | None:
     return {name: round(statistics.median(one[name] for one in stages), 4) for name in stages[0]}
 
 
-def result_text(result: Mapping[str, Any]) -> str:
-    """JSON with a line for each fact and each case."""
-    facts = [f" {json.dumps(name)}: {_value(value)}" for name, value in finite(dict(result)).items()]
-    return "{\n" + ",\n".join(facts) + "\n}\n"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list) and any(isinstance(part, dict) for part in value):
-        return "[\n  " + ",\n  ".join(json.dumps(part) for part in value) + "\n ]"
-    return json.dumps(value)
-
-
 def write(out: Path, result: Mapping[str, Any]) -> None:
     """benchmark.json, whole at any time."""
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / JSON, result_text(result))
+    write_whole(out / JSON, json_by_lines(result))
 
 
 def read(path: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from interformer_rec.config.run import CheckpointConfig
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
 from interformer_rec.errors import DamagedError
-from interformer_rec.host_memory import free_memory
+from interformer_rec.host import free_memory
 from interformer_rec.storage import Storage
 
 HEADROOM = 1 << 30  # bytes of host memory that a copy leaves free

@@ -59,8 +59,7 @@ Depth = Annotated[int, Field(ge=1, le=1_000)]  # layers, heads
 Widths = Annotated[tuple[Width, ...], Field(max_length=100)]  # of the hidden layers of an MLP
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
 Weight = Annotated[float, Field(ge=0, le=1e9)]
-Name = Annotated[
-    str, Field(min_length=1, max_length=1_000), AfterValidator(_without_nul)
-]  # of a feature, column, table
+# of a feature, column, table
+Name = Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(_without_nul)]
 RunName = Annotated[str, Field(min_length=1), AfterValidator(_one_component)]
 Location = Annotated[str, Field(min_length=1, max_length=16_384), AfterValidator(_without_nul)]  # a path or URI

@@ -53,9 +53,8 @@ class Cursor:
     intervals: tuple[Interval, ...]  # what the plan divided over the ranks: everything, or what an earlier plan left
     seed: int
     shuffle_rows: int
-    layout: (
-        int  # checksum of the row groups' sizes and the files' footers: another data set would silently give other rows
-    )
+    # checksum of the row groups' sizes and the files' footers: another data set would silently give other rows
+    layout: int
     balance: str = "none"
 
     def to_dict(self) -> dict[str, Any]:

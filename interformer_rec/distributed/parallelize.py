@@ -7,6 +7,7 @@ the optimizers, which need the parameters that sharding has made.
 """
 
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -22,6 +23,24 @@ from interformer_rec.distributed.lookup.event_bags import read_events_as_bags
 from interformer_rec.distributed.lookup.tables import FirstWeights, initialise_tables
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
 from interformer_rec.distributed.sharding import ShardedTable, cached, describe, sharders, tables_of
+
+
+@runtime_checkable
+class BeginsEpochs(Protocol):
+    """A part of a model whose epochs differ."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """The next steps are of this epoch."""
+
+
+@runtime_checkable
+class TrainsInTurn(BeginsEpochs, Protocol):
+    """An embedding ensemble: each epoch trains one of its members."""
+
+    members_before: int  # trained before the run's first epoch
+
+    def frozen_weights(self) -> list[nn.Parameter]:
+        """Weights that this epoch does not train."""
 
 
 @dataclass
@@ -40,11 +59,11 @@ class Parallel:
     def begin_epoch(self, epoch: int) -> None:
         """Choose what this epoch trains (one member of an embedding ensemble), and freeze the weights of the others."""
         for module in self.model.modules():
-            if hasattr(module, "members_before"):
+            if isinstance(module, TrainsInTurn):
                 module.members_before = self.members_before
-            if hasattr(module, "begin_epoch"):
+            if isinstance(module, BeginsEpochs):
                 module.begin_epoch(epoch)
-            if hasattr(module, "frozen_weights"):
+            if isinstance(module, TrainsInTurn):
                 self.optimizer.frozen = set(module.frozen_weights())
 
 

@@ -8,10 +8,7 @@ import os
 
 import torch
 
-
-def usable_cores() -> int:
-    """Cores this process may run on, which a container or a scheduler may have limited."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from interformer_rec.host import usable_cores
 
 
 def share_cores(local_ranks: int) -> None:

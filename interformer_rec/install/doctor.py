@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from interformer_rec import __version__, host_memory
+from interformer_rec import __version__, host
 from interformer_rec.install import fbgemm, graphs, stack
 from interformer_rec.install.probe import STEPS
 from interformer_rec.text import size
@@ -105,9 +105,9 @@ def machine(found: stack.Installed) -> dict[str, Any]:
     """What the run would have without a GPU: cores that this process may use, memory (a container's where that has less), the platform."""
     return {
         "platform": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_bytes": host_memory.total_memory(),
-        "memory_free_bytes": host_memory.free_memory(),
+        "cores": host.usable_cores(),
+        "memory_bytes": host.total_memory(),
+        "memory_free_bytes": host.free_memory(),
         "nvidia_driver": found.gpu,
         "export_runtimes": list(graphs.automatic()),
     }

@@ -34,9 +34,8 @@ class Runs(NamedTuple):
 
     plain: bool = True  # in plain torch, on any device
     kernel: bool = False  # in Triton kernels, on CUDA
-    compiled: Form | None = (
-        None  # which form torch.compile makes one graph of, for all lengths; None: it breaks the graph
-    )
+    # which form torch.compile makes one graph of, for all lengths; None: it breaks the graph
+    compiled: Form | None = None
     exported: Form | None = None  # the same for torch.export
 
 

@@ -25,7 +25,7 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.lookup.communication import Exchange
 from interformer_rec.distributed.sharding import TableInfo, sharders, tables_of
 from interformer_rec.errors import InputError
-from interformer_rec.host_memory import total_memory
+from interformer_rec.host import total_memory
 from interformer_rec.planning.constraints import TableKind, allowed, kinds_of, load_wishes
 from interformer_rec.text import size
 

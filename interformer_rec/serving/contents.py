@@ -47,9 +47,8 @@ class Contents(_Written):
     version: str
     kind: str  # of the model
     split: bool  # graphs user and candidate, or whole
-    runtimes: tuple[
-        Runtime, ...
-    ]  # that graphs are there for, the preferred one first; the modules themselves always run
+    # that graphs are there for, the preferred one first; the modules themselves always run
+    runtimes: tuple[Runtime, ...]
     isa: Isa | None  # instruction set of compiled graphs
     graphs: Sha256 | None  # what they were made of but the weights: another version of the same may take them over
     members: Size  # of an ensemble: how many have been trained

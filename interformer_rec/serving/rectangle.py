@@ -11,6 +11,7 @@ import numpy as np
 
 from interformer_rec.config.baselines import AnyModelConfig
 from interformer_rec.config.features import FeatureSchema, Lookup, SequenceGroup
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.model.embedding.embedded import field_groups, table_dims
 
 FEWEST_PLACES = 2  # a graph is traced with more than one, so that it does not take one for a special case
@@ -62,14 +63,14 @@ class Reads:
 
 def is_split(model: AnyModelConfig) -> bool:
     """Whether one user's work serves all candidates of a request (model.split)."""
-    return bool(getattr(model, "split", False))
+    return isinstance(model, ModelConfig) and model.split
 
 
 def reads_of(features: FeatureSchema, model: AnyModelConfig) -> tuple[Reads, ...]:
     """Of the user's graph and the candidate's, where the model is split; else of its one graph."""
-    members = getattr(model, "ensemble_members", 1)
+    members = model.ensemble_members
     groups = field_groups(features, model.embedding_dim, members)
-    merge = model.sequence.merge if hasattr(model, "sequence") and len(features.sequences) > 1 else "separate"
+    merge = model.sequence.merge if isinstance(model, ModelConfig) and len(features.sequences) > 1 else "separate"
 
     dims = table_dims(features, model.embedding_dim, members)
     widths = tuple(sum(dims[column.table] for column in group.columns) for group in features.sequences)

@@ -51,9 +51,8 @@ class Hooks:
         grows = windows is not None and growing_tables(run.config.features)
         self.growing = GrowingTables(run, parallel, self.saving, windows) if windows is not None and grows else None
         self.all: list[Hook] = [
-            *(
-                [self.growing] if self.growing is not None else []
-            ),  # the first one: others read a window by its vocabularies
+            # the first one: others read a window by its vocabularies
+            *([self.growing] if self.growing is not None else []),
             self.lengths,
             FiniteLoss(run),
             self.log,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -40,7 +39,3 @@ def test_share_of_sixteen_cores(
     monkeypatch.setattr(threads, "usable_cores", lambda: 16)
     threads.share_cores(ranks)
     assert torch.get_num_threads() == expected
-
-
-def test_usable_cores_are_those_of_the_process() -> None:
-    assert threads.usable_cores() <= (os.cpu_count() or 1)

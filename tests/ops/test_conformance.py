@@ -30,9 +30,8 @@ class Backend(NamedTuple):
     has: Callable[[Runs], bool]
     check: Callable[..., None]
     options: tuple[Any, ...] = ()
-    interpreted: bool = (
-        False  # in the process in which Triton interprets; what traces too, so that one process alone loads Dynamo
-    )
+    # in the process in which Triton interprets; what traces too, so that one process alone loads Dynamo
+    interpreted: bool = False
     gpu: bool = False
 
 

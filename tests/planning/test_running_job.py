@@ -19,7 +19,7 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.sharding import ShardedTable, cached, describe, tables_of
 from interformer_rec.distributed.sharding_types import SHARDING_TYPES, check_wish, not_automatic, not_possible
 from interformer_rec.errors import InputError
-from interformer_rec.host_memory import total_memory
+from interformer_rec.host import total_memory
 from interformer_rec.model.task import build_task
 from interformer_rec.planning import torchrec_plan
 from interformer_rec.planning.answer import place

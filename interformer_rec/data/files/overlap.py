@@ -80,9 +80,5 @@ def _identity(filesystem: fs.FileSystem, file: str, path: str) -> Identity:
     address, name = urlsplit(path), os.path.normpath(file)
     endpoint = parse_qs(address.query).get("endpoint_override", [""])[0]  # the store behind an s3:// URI
     host = address.hostname or ""
-    return (
-        filesystem.type_name,
-        endpoint,
-        "" if host in name.split("/") else host,
-        name,
-    )  # a bucket is in the name already
+    host = "" if host in name.split("/") else host  # a bucket is in the name already
+    return filesystem.type_name, endpoint, host, name

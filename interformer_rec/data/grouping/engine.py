@@ -3,7 +3,6 @@
 DuckDB sorts and hashes: what does not fit into the memory it may take goes to files in a folder. docs/decisions/0043 has the reasons.
 """
 
-import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from interformer_rec.errors import InputError
+from interformer_rec.host import usable_cores
 
 ROWS = 16_384  # of a table handed over at once
 
@@ -69,7 +69,11 @@ def engine(beside: Path, memory: float) -> Iterator[Engine]:
 
     beside.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{beside.name}-sorting-", dir=beside.parent) as folder:
-        options: dict[str, Any] = {"memory_limit": f"{memory:.3f}GiB", "temp_directory": folder, "threads": _threads()}
+        options: dict[str, Any] = {
+            "memory_limit": f"{memory:.3f}GiB",
+            "temp_directory": folder,
+            "threads": usable_cores(),
+        }
         connection = duckdb.connect(config=options)
         made = Engine(connection, Path(folder))
         try:
@@ -83,10 +87,6 @@ def _reader(result: Any) -> pa.RecordBatchReader:
     """DuckDB 2 has another name for it than DuckDB 1, the last for Python 3.10."""
     read = getattr(result, "to_arrow_reader", None) or result.fetch_arrow_reader
     return read(ROWS)
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require() -> None:

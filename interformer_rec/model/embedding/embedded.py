@@ -30,9 +30,8 @@ class Events:
 
     values: Tensor  # (E, k * dim) or (B, T, k * dim)
     lengths: Tensor  # (B,) int64
-    ids: Tensor | None = (
-        None  # (E,) int64, the first column's table rows: equal ids are the same event (merge: union needs them)
-    )
+    # (E,) int64, the first column's table rows: equal ids are the same event (merge: union needs them)
+    ids: Tensor | None = None
 
 
 @dataclass
@@ -50,9 +49,8 @@ class Embedded:
 
     fields: dict[int, Tensor]  # embedding dim -> (B, F, dim), fields in the order of `field_groups`
     events: dict[str, Events]  # by sequence group
-    united: United | None = (
-        None  # for merge: union in the rectangle, made from ids before the model; of `events` the lengths alone are read then
-    )
+    # for merge: union in the rectangle, made from ids before the model; of `events` the lengths alone are read then
+    united: United | None = None
 
 
 def table_dims(features: FeatureSchema, embedding_dim: int, members: int = 1) -> dict[str, int]:

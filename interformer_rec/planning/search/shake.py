@@ -53,9 +53,8 @@ def _refill(placement: Placement, draw: np.random.Generator) -> bool:
         candidates, number = placement.problem.candidates(bundle), placement.chosen[bundle]
         if len(candidates) > 1 and draw.random() < CHANGED:
             # Cheap ones more often: an option that takes twice the time is drawn half as often.
-            work = np.maximum(
-                [c.total[placement.resource] for c in candidates], 1e-30
-            )  # a table that no row reads takes no time
+            # a table that no row reads takes no time
+            work = np.maximum([c.total[placement.resource] for c in candidates], 1e-30)
             chance = work.min() / work
             number = int(draw.choice(len(candidates), p=chance / chance.sum()))
         noise = draw.uniform(0.7, 1.3)

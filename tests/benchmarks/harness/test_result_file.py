@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness.result_file import read_result, result_text, write_result
+from benchmarks.harness.result_file import read_result, write_result
+from interformer_rec.files import json_by_lines
 
 KEPT = sorted(
     path
@@ -25,7 +26,7 @@ def test_a_case_is_a_line(tmp_path):
         "by_name": {"x": {"ms": 1e-05}, "y": {"ms": 2}},
         "none": [],
     }
-    text = result_text(result)
+    text = json_by_lines(result)
     assert text.splitlines() == [
         "{",
         ' "benchmark": "data",',
@@ -51,4 +52,4 @@ def test_a_case_is_a_line(tmp_path):
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.name)
 def test_kept_results_have_this_form(path):
-    assert path.read_text(encoding="utf-8") == result_text(json.loads(path.read_text(encoding="utf-8")))
+    assert path.read_text(encoding="utf-8") == json_by_lines(json.loads(path.read_text(encoding="utf-8")))

@@ -15,6 +15,7 @@ from interformer_rec.checkpoint.manifest import Manifest
 from interformer_rec.checkpoint.read import last_epoch, on_all_ranks, state_of
 from interformer_rec.checkpoint.warm import fill_dense, fill_tables
 from interformer_rec.config.features import FeatureSchema
+from interformer_rec.config.model import ModelConfig
 from interformer_rec.config.run import RunConfig
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.growth.vocabulary import GrowingVocabulary
@@ -72,7 +73,7 @@ class WarmSource:
         before, fitted, state = env.on_main(lambda: located.read(all_of))
         located.agree(env)
         located.warn(env)
-        there, here = (getattr(one.model, "ensemble_members", 1) for one in (before, config))
+        there, here = (one.model.ensemble_members for one in (before, config))
         if there != here:
             raise InputError(
                 f"--from {asked.path}: model.ensemble_members is {there} there and {here} here. A row of a table holds a vector for each "
@@ -107,8 +108,7 @@ class WarmSource:
     def fill(self, config: RunConfig, fitted: Fitted, parallel: Parallel, env: Environment) -> Report:
         """Copy what means the same (collective). Raises InputError for a table or layer of another shape, unless `partial`."""
         states = self.config.optimizer.embedding.kind == config.optimizer.embedding.kind
-        members = getattr(config.model, "ensemble_members", 1)
-        dims = table_dims(config.features, config.model.embedding_dim, members)
+        dims = table_dims(config.features, config.model.embedding_dim, config.model.ensemble_members)
         tables = match_tables(self.fitted, fitted, self.state["tables"], dims, states)
         manifest = Manifest.read(self.checkpoint)
         file = manifest.tensor_file("dense.safetensors")
@@ -131,7 +131,7 @@ class WarmSource:
             not_silent(
                 self.config.features,
                 config.features,
-                getattr(getattr(config.model, "sequence", None), "merge", "separate"),
+                config.model.sequence.merge if isinstance(config.model, ModelConfig) else "separate",
             ),
         )
         report.require(self.partial)
@@ -148,7 +148,7 @@ class WarmSource:
 
         on_all_ranks(env, copy)
         trained = max(self.state.get("members_before", 0), last_epoch(self.state) + 1) if "epoch" in self.state else 0
-        parallel.members_before = min(members, trained)
+        parallel.members_before = min(config.model.ensemble_members, trained)
         if parallel.optimizer.average is not None:
             parallel.optimizer.average.steps = self.state["averaged_steps"]
         return report

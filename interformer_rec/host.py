@@ -1,9 +1,10 @@
-"""Memory of this host, or of the container it runs in. In: the kernel's files; out: bytes in all, and bytes that can still be given.
+"""This host, or the container it runs in. In: what the kernel says; out: its memory and what is left of it in bytes, the usable cores.
 
 Both versions of control groups count, and every group above this process's own: the tightest one decides. Version 1 writes about 2^63
 where there is no limit, which is more than any host has.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -31,6 +32,11 @@ class Limit(NamedTuple):
 
     total: int
     free: int
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, which a container or a scheduler may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def total_memory(root: Path = CGROUP, own: Path = OWN) -> int:

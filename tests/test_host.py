@@ -1,12 +1,13 @@
 """Memory limits of containers, from trees of files like the kernel's: version 1, version 2, both, nested groups."""
 
+import os
 from pathlib import Path
 
 import psutil
 import pytest
 
-from interformer_rec import host_memory
-from interformer_rec.host_memory import Limit, free_memory, limits, total_memory
+from interformer_rec import host
+from interformer_rec.host import Limit, free_memory, limits, total_memory
 
 MIB = 1 << 20
 NO_LIMIT_V1 = "9223372036854771712"
@@ -83,4 +84,5 @@ def test_hosts_without_control_groups(tmp_path):
 
 
 def test_this_process_can_ask(monkeypatch):
-    assert 0 < host_memory.free_memory() <= host_memory.total_memory() <= psutil.virtual_memory().total
+    assert 1 <= host.usable_cores() <= (os.cpu_count() or 1)
+    assert 0 < host.free_memory() <= host.total_memory() <= psutil.virtual_memory().total

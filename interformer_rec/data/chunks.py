@@ -4,7 +4,8 @@ pyarrow's own `row_group(i).column(j)` ends the process where a footer is damage
 catches), so the footer's bytes are read here (Thrift's compact protocol; field ids as in parquet.thrift).
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 PLAIN_DICTIONARY, DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY, RLE_DICTIONARY = 2, 6, 7, 8  # of parquet.thrift's Encoding
 _BOOLEANS, _BYTE, _DOUBLE, _BINARY, _LISTS, _STRUCT, _UUID = (1, 2), 3, 7, 8, (9, 10), 12, 13
 
+T = TypeVar("T")
 MAGIC, TAIL = b"PAR1", 1 << 16  # at both ends of a file; bytes that are read of its end at once
 
 
@@ -58,32 +60,24 @@ class _Reader:
         self._data, self._at = data, 0
 
     def file(self) -> list[list[Chunk]]:
-        found: list[list[Chunk]] = []
-        field = 0
-        while (head := self._field(field)) is not None:
-            field, kind = head
-            if field == 4 and kind in _LISTS:
-                found = [self._row_group() for _ in range(self._list()[0])]
-            else:
-                self._skip(kind)
-        return found
+        return self._listed(4, self._row_group)
 
     def _row_group(self) -> list[Chunk]:
-        found: list[Chunk] = []
-        field = 0
-        while (head := self._field(field)) is not None:
-            field, kind = head
-            if field == 1 and kind in _LISTS:
-                found = [self._chunk() for _ in range(self._list()[0])]
+        return self._listed(1, self._chunk)
+
+    def _listed(self, wanted: int, read: Callable[[], T]) -> list[T]:
+        """The elements of the one field, a list, of a struct."""
+        found: list[T] = []
+        for field, kind in self._fields():
+            if field == wanted and kind in _LISTS:
+                found = [read() for _ in range(self._list()[0])]
             else:
                 self._skip(kind)
         return found
 
     def _chunk(self) -> Chunk:
         found = Chunk(0, 0, 0, ())
-        field = 0
-        while (head := self._field(field)) is not None:
-            field, kind = head
+        for field, kind in self._fields():
             if field == 3 and kind == _STRUCT:
                 found = self._metadata()
             else:
@@ -93,9 +87,7 @@ class _Reader:
     def _metadata(self) -> Chunk:
         numbers: dict[int, int] = {5: 0, 6: 0, 7: 0}
         encodings: tuple[int, ...] = ()
-        field = 0
-        while (head := self._field(field)) is not None:
-            field, kind = head
+        for field, kind in self._fields():
             if field in numbers:
                 numbers[field] = self._integer()
             elif field == 2 and kind in _LISTS:
@@ -104,14 +96,15 @@ class _Reader:
                 self._skip(kind)
         return Chunk(numbers[5], numbers[6], numbers[7], encodings)
 
-    def _field(self, before: int) -> tuple[int, int] | None:
-        """(id, type) of the next field of a struct; None: it ends."""
-        head = self._data[self._at]
+    def _fields(self) -> Iterator[tuple[int, int]]:
+        """(id, type) of the fields of a struct; who takes one reads it before the next."""
+        field = 0
+        while head := self._data[self._at]:
+            self._at += 1
+            step = head >> 4
+            field = field + step if step else self._integer()
+            yield field, head & 15
         self._at += 1
-        if head == 0:
-            return None
-        step = head >> 4
-        return before + step if step else self._integer(), head & 15
 
     def _list(self) -> tuple[int, int]:
         """(count, type of the elements)."""
@@ -142,10 +135,8 @@ class _Reader:
 
     def _skip(self, kind: int) -> None:
         if kind == _STRUCT:
-            field = 0
-            while (head := self._field(field)) is not None:
-                field = head[0]
-                self._skip(head[1])
+            for _, inner in self._fields():
+                self._skip(inner)
         elif kind == _BINARY:
             size = self._varint()
             self._at += size

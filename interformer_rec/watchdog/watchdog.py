@@ -23,6 +23,7 @@ from types import TracebackType
 
 import psutil
 
+from interformer_rec import errors
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.text import seconds
 from interformer_rec.watchdog.heartbeat import LEAVE_SECONDS, Beat, Channel
@@ -61,7 +62,7 @@ class Watchdog:
         end: Callable[[int], None] = os._exit,
     ) -> None:
         self.env, self.patience, self._end = env, patience, end
-        self._say = say or _print
+        self._say = say or errors.say
         self.interval = min(max(patience / 20, SHORTEST), LONGEST * max(1.0, env.world_size / MANY))
         self.silent_after = SILENT_BEATS * self.interval
         self._place = (0, "starting")
@@ -257,7 +258,7 @@ class Watchdog:
         timer.start()
         sys.stdout.flush()
         why = f"{words[0].upper()}{words[1:]}" if said_by is None else f"Rank {said_by} says why."
-        _print(
+        errors.say(
             f"watchdog: no progress for {seconds(self.patience)} (training.hang_seconds), so rank {self.env.rank} ends. {why} "
             "Python stacks of this process:"
         )
@@ -266,7 +267,3 @@ class Watchdog:
             time.sleep(2.5 * self.interval)  # the others read the verdict meanwhile
         timer.cancel()
         self._end(1)
-
-
-def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -10,9 +10,8 @@ from interformer_rec.config.baselines import BSTConfig
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.errors import InputError
 from interformer_rec.model.baselines.aligned import layout_of
-from interformer_rec.model.baselines.histories import Histories, HistoryModel
+from interformer_rec.model.baselines.histories import HistoryModel
 from interformer_rec.model.baselines.positions import Positions
-from interformer_rec.model.baselines.tower import Tower
 from interformer_rec.model.baselines.transformer import TransformerBlocks
 from interformer_rec.model.embedding.embedded import Events
 
@@ -60,11 +59,4 @@ class BST(HistoryModel):
     """MLP 1024-512-256 of the transformers' outputs and all fields. Paper: 1 block, 8 heads, LeakyReLU."""
 
     def __init__(self, features: FeatureSchema, options: BSTConfig) -> None:
-        inputs = Histories(
-            features,
-            options.embedding_dim,
-            options.kind,
-            lambda width, longest: BehaviorTransformer(width, longest, options),
-        )
-        tasks = len(features.labels)
-        super().__init__(inputs, Tower(inputs.width, options.hidden, tasks, options.activation, options.dropout))
+        super().__init__(features, options, lambda width, longest: BehaviorTransformer(width, longest, options))

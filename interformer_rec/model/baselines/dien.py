@@ -9,8 +9,7 @@ from interformer_rec.config.baselines import DIENConfig
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.aligned import layout_of
 from interformer_rec.model.baselines.auxiliary import next_event_loss
-from interformer_rec.model.baselines.histories import Histories, HistoryModel
-from interformer_rec.model.baselines.tower import Tower
+from interformer_rec.model.baselines.histories import HistoryModel
 from interformer_rec.model.embedding.embedded import Events
 from interformer_rec.model.layers import fan_in_
 
@@ -71,11 +70,4 @@ class DIEN(HistoryModel):
     """[h'_T of each history ; fields] -> MLP 200-80, PReLU; L = L_target + alpha L_aux, alpha 1 (Eq. 6-7)."""
 
     def __init__(self, features: FeatureSchema, options: DIENConfig) -> None:
-        inputs = Histories(
-            features,
-            options.embedding_dim,
-            options.kind,
-            lambda width, longest: InterestEvolution(width, options.auxiliary),
-        )
-        tasks = len(features.labels)
-        super().__init__(inputs, Tower(inputs.width, options.hidden, tasks, options.activation, options.dropout))
+        super().__init__(features, options, lambda width, longest: InterestEvolution(width, options.auxiliary))

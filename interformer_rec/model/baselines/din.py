@@ -5,9 +5,8 @@ from torch import Tensor, nn
 from interformer_rec.config.baselines import DINConfig
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.aligned import layout_of
-from interformer_rec.model.baselines.histories import Histories, HistoryModel
+from interformer_rec.model.baselines.histories import HistoryModel
 from interformer_rec.model.baselines.target_attention import ActivationUnit
-from interformer_rec.model.baselines.tower import Tower
 from interformer_rec.model.embedding.embedded import Events
 
 
@@ -30,8 +29,4 @@ class DIN(HistoryModel):
     """MLP 200-80 of the weighted sums and all fields. Unit 80-40, PReLU."""
 
     def __init__(self, features: FeatureSchema, options: DINConfig) -> None:
-        inputs = Histories(
-            features, options.embedding_dim, options.kind, lambda width, longest: WeightedSum(width, options)
-        )
-        tasks = len(features.labels)
-        super().__init__(inputs, Tower(inputs.width, options.hidden, tasks, options.activation, options.dropout))
+        super().__init__(features, options, lambda width, longest: WeightedSum(width, options))

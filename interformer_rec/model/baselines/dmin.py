@@ -8,7 +8,7 @@ from interformer_rec.config.baselines import DMINConfig
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.aligned import layout_of
 from interformer_rec.model.baselines.auxiliary import next_event_loss
-from interformer_rec.model.baselines.histories import Histories, HistoryModel
+from interformer_rec.model.baselines.histories import HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout, by_length
 from interformer_rec.model.baselines.positions import Positions
 from interformer_rec.model.baselines.target_attention import ActivationUnit
@@ -110,8 +110,4 @@ class DMIN(HistoryModel):
     """
 
     def __init__(self, features: FeatureSchema, options: DMINConfig) -> None:
-        inputs = Histories(
-            features, options.embedding_dim, options.kind, lambda width, longest: MultiInterest(width, longest, options)
-        )
-        tasks = len(features.labels)
-        super().__init__(inputs, Tower(inputs.width, options.hidden, tasks, options.activation, options.dropout))
+        super().__init__(features, options, lambda width, longest: MultiInterest(width, longest, options))

@@ -8,10 +8,9 @@ from interformer_rec.config.baselines import DMRConfig
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.aligned import layout_of
 from interformer_rec.model.baselines.auxiliary import drawn_events
-from interformer_rec.model.baselines.histories import Histories, HistoryModel
+from interformer_rec.model.baselines.histories import HistoryModel
 from interformer_rec.model.baselines.padded import PaddedLayout
 from interformer_rec.model.baselines.positions import Positions
-from interformer_rec.model.baselines.tower import Tower
 from interformer_rec.model.embedding.embedded import Events
 from interformer_rec.model.layers import Linear
 
@@ -95,8 +94,4 @@ class DMR(HistoryModel):
     """[interest ; r_i2i ; r_u2i of each history ; fields] -> MLP 512-256-128, PReLU; L = L_target + 0.1 L_match."""
 
     def __init__(self, features: FeatureSchema, options: DMRConfig) -> None:
-        inputs = Histories(
-            features, options.embedding_dim, options.kind, lambda width, longest: MatchToRank(width, longest, options)
-        )
-        tasks = len(features.labels)
-        super().__init__(inputs, Tower(inputs.width, options.hidden, tasks, options.activation, options.dropout))
+        super().__init__(features, options, lambda width, longest: MatchToRank(width, longest, options))

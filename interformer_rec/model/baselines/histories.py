@@ -5,6 +5,7 @@ Histories do not see each other. Legend: B samples, W channels of an event.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.auxiliary import Supervised
 from interformer_rec.model.baselines.candidate import CandidateEvent
 from interformer_rec.model.baselines.fields import FlatFields
+from interformer_rec.model.baselines.tower import Tower
 from interformer_rec.model.embedding.embedded import Embedded
 
 
@@ -44,12 +46,27 @@ class Histories(nn.Module):
         return torch.cat(parts, dim=1), torch.stack(losses).sum(0) if losses else None
 
 
-class HistoryModel(nn.Module):
-    """Histories, then a head (B, width) -> (B, tasks)."""
+def mlp(width: int, tasks: int, options: Any) -> nn.Module:
+    """The head of most of them."""
+    return Tower(width, options.hidden, tasks, options.activation, options.dropout)
 
-    def __init__(self, inputs: Histories, head: nn.Module) -> None:
+
+class HistoryModel(nn.Module):
+    """Histories, then a head (B, width) -> (B, tasks).
+
+    `options`: the kind's; `reader(W, longest)` makes a history's reader, `head(width, tasks, options)` the head.
+    """
+
+    def __init__(
+        self,
+        features: FeatureSchema,
+        options: Any,
+        reader: Callable[[int, int], nn.Module],
+        head: Callable[[int, int, Any], nn.Module] = mlp,
+    ) -> None:
         super().__init__()
-        self.inputs, self.head = inputs, head
+        self.inputs = Histories(features, options.embedding_dim, options.kind, reader)
+        self.head = head(self.inputs.width, len(features.labels), options)
 
     def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor | Supervised:
         """(B, M) and Embedded -> (B, tasks) logits, with what the readers add to the loss."""

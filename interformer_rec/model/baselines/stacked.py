@@ -40,21 +40,26 @@ def _interaction_activation(name: TowerActivation) -> Activation:
     return name if name in ("silu", "gelu") else "relu"  # type: ignore[return-value]
 
 
-class DHENModel(nn.Module):
-    """X^(l+1) = Norm(sum or concat of interactions(X^l) + shortcut(X^l)), then an MLP (Zhang et al. 2022, Sec. 3).
+class Stacked(nn.Module):
+    """Layers of one interaction on the tokens, then an MLP of all tokens. `width`: tokens after each layer; None: as many as before."""
 
-    Members by default DOT and DCN, as in InterFormer's table; norm: RMSNorm.
-    """
-
-    def __init__(self, features: FeatureSchema, options: DHENConfig) -> None:
+    def __init__(
+        self,
+        features: FeatureSchema,
+        options: DHENConfig | WukongConfig,
+        interaction: InteractionConfig,
+        width: int | None = None,
+    ) -> None:
         super().__init__()
         d = options.embedding_dim
         self.tokens = AllTokens(features, d)
-        n, activation = self.tokens.count, _interaction_activation(options.activation)
+        counts = [self.tokens.count, *[width or self.tokens.count] * options.layers]
+        activation = _interaction_activation(options.activation)
         self.layers = nn.ModuleList(
-            build_interaction(n, n, d, options.interaction, activation, options.dropout) for _ in range(options.layers)
+            build_interaction(before, after, d, interaction, activation, options.dropout)
+            for before, after in itertools.pairwise(counts)
         )
-        self.tower = Tower(n * d, options.hidden, len(features.labels), options.activation, options.dropout)
+        self.tower = Tower(counts[-1] * d, options.hidden, len(features.labels), options.activation, options.dropout)
 
     def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor:
         """(B, M) and Embedded -> (B, tasks) logits."""
@@ -64,7 +69,17 @@ class DHENModel(nn.Module):
         return self.tower(x.flatten(1))
 
 
-class WukongModel(nn.Module):
+class DHENModel(Stacked):
+    """X^(l+1) = Norm(sum or concat of interactions(X^l) + shortcut(X^l)), then an MLP (Zhang et al. 2022, Sec. 3).
+
+    Members by default DOT and DCN, as in InterFormer's table; norm: RMSNorm.
+    """
+
+    def __init__(self, features: FeatureSchema, options: DHENConfig) -> None:
+        super().__init__(features, options, options.interaction)
+
+
+class WukongModel(Stacked):
     """X^(l+1) = Norm([FMB(X^l) ; LCB(X^l)] + X^l), then an MLP (Zhang et al. 2024, Sec. 3).
 
     Norm: RMSNorm; Y of the optimised FM is learned, not computed from X; the shortcut is a linear map on the token axis, so
@@ -72,22 +87,7 @@ class WukongModel(nn.Module):
     """
 
     def __init__(self, features: FeatureSchema, options: WukongConfig) -> None:
-        super().__init__()
-        d = options.embedding_dim
-        self.tokens = AllTokens(features, d)
         block = InteractionConfig(
             kind="wukong", fmb_tokens=options.fmb_tokens, fmb_rank=options.fmb_rank, hidden=options.fmb_hidden
         )
-        activation, width = _interaction_activation(options.activation), options.fmb_tokens + options.lcb_tokens
-        self.layers = nn.ModuleList(
-            build_interaction(before, after, d, block, activation, options.dropout)
-            for before, after in itertools.pairwise([self.tokens.count, *[width] * options.layers])
-        )
-        self.tower = Tower(width * d, options.hidden, len(features.labels), options.activation, options.dropout)
-
-    def forward(self, dense_BM: Tensor, embedded: Embedded) -> Tensor:
-        """(B, M) and Embedded -> (B, tasks) logits."""
-        x = self.tokens(dense_BM, embedded)
-        for layer in self.layers:
-            x = layer(x)
-        return self.tower(x.flatten(1))
+        super().__init__(features, options, block, options.fmb_tokens + options.lcb_tokens)

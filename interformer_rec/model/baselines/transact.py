@@ -7,7 +7,7 @@ from interformer_rec.config.baselines import TransActConfig
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.model.baselines.aligned import layout_of
 from interformer_rec.model.baselines.dcnv2 import ParallelCross
-from interformer_rec.model.baselines.histories import Histories, HistoryModel
+from interformer_rec.model.baselines.histories import HistoryModel
 from interformer_rec.model.baselines.transformer import TransformerBlocks
 from interformer_rec.model.embedding.embedded import Events
 from interformer_rec.model.layers import Linear
@@ -42,7 +42,4 @@ class TransAct(HistoryModel):
     """DCN V2 of the transformers' outputs and all fields. Authors' code: 2 blocks, 2 heads, FFN 32, the 10 newest."""
 
     def __init__(self, features: FeatureSchema, options: TransActConfig) -> None:
-        inputs = Histories(
-            features, options.embedding_dim, options.kind, lambda width, longest: ActionTransformer(width, options)
-        )
-        super().__init__(inputs, ParallelCross(inputs.width, len(features.labels), options))
+        super().__init__(features, options, lambda width, longest: ActionTransformer(width, options), ParallelCross)

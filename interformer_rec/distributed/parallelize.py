@@ -18,9 +18,8 @@ from interformer_rec.config.optimizer import OptimizerConfig
 from interformer_rec.config.run import ShardingConfig
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.lookup.communication import Exchange
-from interformer_rec.distributed.lookup.empty_shards import make_room
 from interformer_rec.distributed.lookup.event_bags import read_events_as_bags
-from interformer_rec.distributed.lookup.tables import FirstWeights, initialise_tables
+from interformer_rec.distributed.lookup.tables import FirstWeights, initialise_tables, make_room
 from interformer_rec.distributed.optimizer import LearningRate, RunOptimizer, fused_params
 from interformer_rec.distributed.sharding import ShardedTable, cached, describe, sharders, tables_of
 

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from interformer_rec import cli
 from interformer_rec.benchmarking.processes import Failed, FreshProcesses
-from interformer_rec.benchmarking.sent import Sent
+from interformer_rec.benchmarking.turn import Sent
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
 from tests.benchmarking.conftest import SHORT, content, sets

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
+from torchrec.distributed.batched_embedding_kernel import BatchedFusedEmbedding, BatchedFusedEmbeddingBag
 from torchrec.distributed.embedding import ShardedEmbeddingCollection
 from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
 
@@ -78,3 +79,18 @@ def _block(seed: int, table: str, block: int, shape: tuple[int, int]) -> torch.T
     digest = hashlib.blake2b(f"{seed}/{table}/{block}".encode(), digest_size=8).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
     return torch.randn(min(BLOCK_ROWS, shape[0] - block * BLOCK_ROWS), shape[1], generator=generator)
+
+
+def make_room(model: nn.Module) -> None:
+    """Give every kernel without rows, of a sharded model on the CPU, the weights of one.
+
+    Row-wise, a table of 3 rows ends before the last of 4 ranks. FBGEMM 1.8.0 takes a kernel for a CPU's where its weights on the host are
+    not empty, and otherwise calls the GPU's operator, which refuses the CPU's tensors. So such a kernel gets memory for one row that no
+    table has: no id points there, nothing reads or writes it, and the tables' own shards stay empty.
+    """
+    for kernel in lookup_kernels(model):
+        if isinstance(kernel, (BatchedFusedEmbedding, BatchedFusedEmbeddingBag)):
+            tables = kernel.emb_module
+            if tables.weights_host.numel() == 0:
+                width = max(dim for _, dim, _, _ in tables.embedding_specs)
+                tables.weights_host = nn.Parameter(torch.zeros(width, dtype=tables.weights_host.dtype))

@@ -12,6 +12,10 @@ The order of things, on all ranks at the same places:
 Nothing of a window but its files' names and sizes (cut by time: the time column) is read before it is entered.
 """
 
+import math
+import time
+from collections.abc import Callable
+
 from interformer_rec.checkpoint.evaluated import Evaluated
 from interformer_rec.errors import InputError
 from interformer_rec.training.hooks import Hooks
@@ -22,7 +26,8 @@ from interformer_rec.training.stopping import StopAgreement
 from interformer_rec.training.windows.report import WindowReport
 from interformer_rec.training.windows.rows import WindowRows
 from interformer_rec.training.windows.unknown_ids import UnknownIds
-from interformer_rec.training.windows.waiting import wait
+
+LONGEST = 1.0  # seconds between two signs of life, and two looks for a signal
 
 
 class WindowLoop:
@@ -114,3 +119,18 @@ class WindowLoop:
         if text != self._said:
             self._run.log.message(text)
         self._said = text
+
+
+def wait(run: Run, agreement: StopAgreement, seconds: float, meanwhile: Callable[[], None]) -> int:
+    """Wait so long, all ranks the same number of turns, and do `meanwhile` in each (collective). Returns the signal to stop for, or 0.
+
+    A rank that is not there any more ends the wait as it ends a step: its connection breaks, or the watchdog misses its beats.
+    """
+    turn = min(seconds, LONGEST, agreement.PART * agreement.seconds)
+    for _ in range(math.ceil(seconds / turn)):
+        run.at("waiting for the next window")
+        meanwhile()
+        time.sleep(turn)
+        if signal := agreement.now():
+            return signal
+    return 0

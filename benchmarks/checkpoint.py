@@ -46,7 +46,9 @@ from interformer_rec.distributed.parallelize import Parallel, parallelize
 from interformer_rec.distributed.state import local_state
 from interformer_rec.install import stack
 from interformer_rec.planning.torchrec_plan import torchrec_plan
+from interformer_rec.training.measure.memory import held, peak, reset_peak
 
+CPU = torch.device("cpu")
 DIM = 64
 PIECE = 16 << 20
 TOUCHED = 0.01
@@ -123,16 +125,12 @@ class Peak:
     """Bytes by which this process's resident set grew at most inside the block."""
 
     def __enter__(self) -> Peak:
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-        self.before, self.bytes = self._read("VmRSS"), 0
+        reset_peak(CPU)
+        self.before, self.bytes = held(CPU) or 0, 0
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bytes = self._read("VmHWM") - self.before
-
-    @staticmethod
-    def _read(name: str) -> int:
-        return 1024 * int(Path("/proc/self/status").read_text(encoding="utf-8").split(f"{name}:")[1].split()[0])
+        self.bytes = (peak(CPU) or 0) - self.before
 
 
 def raw_write(path: Path, size: int) -> None:
@@ -162,10 +160,10 @@ def measure_rank(env: Environment, rows: int, repeats: int, folder: Path) -> dic
     peaks: dict[str, list[int]] = {}
 
     def take(name: str, work: Callable[[], Any]) -> None:
-        with Peak() as peak:
+        with Peak() as grown:
             spent = timed(work)
         seconds.setdefault(name, []).append(spent)
-        peaks.setdefault(name, []).append(peak.bytes)
+        peaks.setdefault(name, []).append(grown.bytes)
 
     records: list[dict[str, Any]] = []
     places = {name: folder / name for name in ("raw", "waiting", "asynchronous", "increments", "dcp")}

@@ -4,7 +4,6 @@ python -m benchmarks.harness.machine [--device cuda] [--json PATH]
 """
 
 import argparse
-import ctypes
 import gc
 import importlib
 import subprocess
@@ -17,6 +16,8 @@ import torch
 from benchmarks.harness.result_file import write_result
 from interformer_rec.benchmarking import machine
 from interformer_rec.benchmarking.machine import copy_bandwidth, matmul_ceiling
+from interformer_rec.training.measure.heap import give_back
+from interformer_rec.training.measure.memory import held, peak, reset_peak
 
 
 def facts(device: torch.device) -> dict[str, Any]:
@@ -32,30 +33,17 @@ def _command() -> list[str]:
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
     """Bytes that `work` needs at its peak beyond what was there; CPU: resident memory, None where the system cannot say."""
     gc.collect()
+    give_back()  # what other alternatives left in the allocator is not ours
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        work()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # what other alternatives left in the allocator is not ours
-        with open("/proc/self/clear_refs", "w", encoding="ascii") as reset:
-            reset.write("5")  # sets the high-water mark back (Linux, proc(5))
-    except (OSError, AttributeError):
+    if not reset_peak(device):
         return None
-    before = _status("VmRSS")
+    before = held(device)
     work()
-    return _status("VmHWM") - before
-
-
-def _status(key: str) -> int:
-    with open("/proc/self/status", encoding="ascii") as lines:
-        for line in lines:
-            if line.startswith(key + ":"):
-                return int(line.split()[1]) << 10
-    raise OSError(f"/proc/self/status has no {key}")
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    after = peak(device)
+    return None if before is None or after is None else after - before
 
 
 def _gpu() -> str | None:

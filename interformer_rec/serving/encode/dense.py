@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from interformer_rec.config.features import DenseFeature
 from interformer_rec.data.decode.dense import LARGEST, Moments
-from interformer_rec.serving.encode.refusal import Wrong
+from interformer_rec.serving.encode.refusal import Wrong, one_by_one
 
 # The largest numbers that a narrower type does not round to infinity, and of float64 the largest number.
 ENDS = {
@@ -96,15 +96,12 @@ class DenseColumns:
 
     def _closely(self, given: list[Any], place: int) -> list[float]:
         """One column, value by value; nulls are NaN."""
-        out: list[float] = []
         try:
-            for value in given:
-                out.append(np.nan if value is None else _number(value, self._types[place]))
+            return one_by_one(lambda value: np.nan if value is None else _number(value, self._types[place]), given)
         except Wrong as wrong:
             wrong.what = f"{wrong.what} in dense feature {self._features[place].name!r}"
-            wrong.at = len(out) * len(self.columns) + place
+            wrong.at = wrong.at * len(self.columns) + place
             raise
-        return out
 
     def _transform(self, values: np.ndarray) -> np.ndarray:
         if self._clips is not None:  # np.clip with bounds of each column would turn -0.0 into 0.0

@@ -13,7 +13,7 @@ from interformer_rec.config.features import MISSING_ROW, Table
 from interformer_rec.data.decode.id_values import id_kind
 from interformer_rec.data.decode.ids import RowMap
 from interformer_rec.serving.encode.clock import days, nanoseconds
-from interformer_rec.serving.encode.refusal import Wrong
+from interformer_rec.serving.encode.refusal import Wrong, one_by_one
 
 MANY = 16  # values, from which on numpy is faster
 LOWEST, END = -(2**63), 2**63
@@ -37,21 +37,11 @@ class Ids:
     def many(self, values: list[Any]) -> np.ndarray:
         """(n,) int64 rows; Wrong.at is the place of a value that is refused. Raises InputError where the table has ids of another kind."""
         rows = self._together(values) if len(values) >= MANY or not values else None
-        return self._one_by_one(values) if rows is None else rows
+        return np.array(one_by_one(self.one, values), np.int64) if rows is None else rows
 
     def _together(self, values: list[Any]) -> np.ndarray | None:
         """As `many`; None: something in the list needs a closer look."""
         return None if values else self._map.ints(NOTHING).astype(np.int64)
-
-    def _one_by_one(self, values: list[Any]) -> np.ndarray:
-        rows: list[int] = []
-        try:
-            for value in values:
-                rows.append(self.one(value))
-        except Wrong as wrong:
-            wrong.at = len(rows)
-            raise
-        return np.array(rows, np.int64)
 
     def _row(self, id_: int, value: Any) -> int:
         if self._size is not None and not 0 <= id_ < self._size:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from interformer_rec.config.features import MISSING_ROW, BagFeature, SequenceGroup
 from interformer_rec.serving.encode.clock import nanoseconds
 from interformer_rec.serving.encode.ids import END, INTEGERS, Ids, is_unsigned, whole
-from interformer_rec.serving.encode.refusal import Wrong, shown
+from interformer_rec.serving.encode.refusal import Wrong, one_by_one, shown
 from interformer_rec.serving.request import Bags, Histories
 
 
@@ -132,14 +132,7 @@ class Times:
                 return np.array(values, np.int64)
             except OverflowError:
                 pass
-        times: list[int] = []
-        try:
-            for value in values:
-                times.append(self._one(value))
-        except Wrong as wrong:
-            wrong.at = len(times)
-            raise
-        return np.array(times, np.int64)
+        return np.array(one_by_one(self._one, values), np.int64)
 
     def _one(self, value: Any) -> int:
         if value is None:

@@ -1,8 +1,10 @@
 """A request that the model cannot read. In: what a reader found; out: an error that says where, what, and what to do."""
 
 import json
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 SHOWN = 80  # characters of a value in a message
 LONGEST_INTEGER = 256  # bits of an integer that is shown
 
@@ -44,6 +46,18 @@ class Wrong(Exception):
     def __init__(self, what: str, cure: str, value: Any, at: int = 0) -> None:
         super().__init__(what)
         self.what, self.cure, self.value, self.at = what, cure, value, at
+
+
+def one_by_one(read: Callable[[Any], T], values: Sequence[Any]) -> list[T]:
+    """What `read` makes of each value. Raises Wrong, whose `at` is the place of the value that is refused."""
+    found: list[T] = []
+    try:
+        for value in values:
+            found.append(read(value))
+    except Wrong as wrong:
+        wrong.at = len(found)
+        raise
+    return found
 
 
 def shown(value: Any) -> str:

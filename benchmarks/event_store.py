@@ -28,7 +28,7 @@ from benchmarks.harness.machine import facts
 from benchmarks.harness.result_file import write_result
 from interformer_rec.config.data import DataConfig
 from interformer_rec.config.features import FeatureSchema
-from interformer_rec.data.event_store.arguments import Asked
+from interformer_rec.data.event_store.arguments import StoreOptions
 from interformer_rec.data.event_store.command import events
 from interformer_rec.data.event_store.joined import JoinedSource, open_rows
 from interformer_rec.data.files.source import Source, open_source
@@ -119,7 +119,7 @@ def measure(longest: int, options: argparse.Namespace, folder: Path) -> dict[str
     """One length. Raises RuntimeError where the forms' batches differ."""
     rows, users = write(folder, longest, options.events, options.rows_a_user)
     began = time.process_time()
-    events(str(folder / "events.parquet"), str(folder / "store"), Asked("user", "time"), memory=1.0)
+    events(str(folder / "events.parquet"), str(folder / "store"), StoreOptions("user", "time"), memory=1.0)
     built = time.process_time() - began
     Path(folder / "plain").mkdir()
     fat = open_source(str(folder / "fat.parquet"))

@@ -162,7 +162,7 @@ def predict(args: argparse.Namespace) -> int:
 
 def explain(args: argparse.Namespace) -> int:
     """Print what a trained model depends on, and write it as a page and JSON."""
-    return call("explain", explaining.Asked.of(args), args.json)
+    return call("explain", explaining.ExplainOptions.of(args), args.json)
 
 
 def export(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from interformer_rec.errors import DamagedError
 from interformer_rec.redaction import redact
@@ -116,6 +116,12 @@ def json_object(content: bytes, source: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DamagedError(f"{source} cannot be read: it holds a {type(found).__name__}, not a JSON object")
     return found
+
+
+class StrictFile(BaseModel):
+    """JSON that this project writes: an unknown key, or a value of another type, is damage (`conform`)."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
 
 
 def conform(content: dict[str, Any], model: type[M], source: str) -> M:

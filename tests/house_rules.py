@@ -249,6 +249,15 @@ def class_names_differ_in_a_folder(tree: Tree) -> list[str]:
     return complaints
 
 
+def no_class_name_is_used_three_times(tree: Tree) -> list[str]:
+    seen: dict[str, list[str]] = {}
+    for path, module in sorted(tree.items()):
+        for node in module.body:
+            if isinstance(node, ast.ClassDef):
+                seen.setdefault(node.name, []).append(path)
+    return [f"class {name} is in {', '.join(paths)}" for name, paths in seen.items() if len(paths) > MAX_ALIKE]
+
+
 def every_room_exists(tree: Tree) -> list[str]:
     rooms = {room(path) for path in tree}
     return [f"ORDER names {name}, which does not exist" for name in LEVEL if name not in rooms]

@@ -27,6 +27,7 @@ RULES = [
     rules.folders_hold_few_modules,
     rules.no_prefix_is_shared_by_three,
     rules.class_names_differ_in_a_folder,
+    rules.no_class_name_is_used_three_times,
     rules.every_room_exists,
     text_names_its_encoding,
 ]
@@ -55,6 +56,7 @@ BROKEN = {
     "folders_hold_few_modules": {f"data/m{i}.py": "" for i in range(rules.MAX_MODULES + 1)},
     "no_prefix_is_shared_by_three": {"data/run.py": "", "data/run_log.py": "", "data/run_folder.py": ""},
     "class_names_differ_in_a_folder": {"data/a.py": "class Part: ...", "data/b.py": "class Part: ..."},
+    "no_class_name_is_used_three_times": {f"{room}/a.py": "class Part: ..." for room in ("data", "model", "ops")},
     "every_room_exists": {"data/a.py": ""},
     "text_names_its_encoding": {"a.py": "path.read_text()"},
 }

@@ -17,7 +17,7 @@ MOST_POINTS = 500
 
 
 @dataclass(frozen=True)
-class Options:
+class BenchmarkOptions:
     """What the command line says, beside the config."""
 
     lengths: tuple[int, ...] = LENGTHS
@@ -86,9 +86,11 @@ def add_diff_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
-def options_of(args: argparse.Namespace) -> Options:
+def options_of(args: argparse.Namespace) -> BenchmarkOptions:
     """What was given. Raises InputError for a value that cannot be."""
-    return Options(**{name: getattr(args, name) for name in Options.__dataclass_fields__ if hasattr(args, name)})
+    return BenchmarkOptions(
+        **{name: getattr(args, name) for name in BenchmarkOptions.__dataclass_fields__ if hasattr(args, name)}
+    )
 
 
 def _numbers(option: str) -> Callable[[str], tuple[int, ...]]:

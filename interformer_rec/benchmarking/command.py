@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from interformer_rec import __version__
 from interformer_rec.benchmarking import result as results
-from interformer_rec.benchmarking.arguments import Options
+from interformer_rec.benchmarking.arguments import BenchmarkOptions
 from interformer_rec.benchmarking.flops import flops_a_row
 from interformer_rec.benchmarking.machine import facts
 from interformer_rec.benchmarking.page.page import render
@@ -36,7 +36,7 @@ from interformer_rec.redaction import redact
 from interformer_rec.text import milliseconds
 
 
-def benchmark(config: str, changes: Sequence[str], options: Options) -> int:
+def benchmark(config: str, changes: Sequence[str], options: BenchmarkOptions) -> int:
     """Measure; 0, or 1 where no point could be measured. Raises InputError before any work."""
     hush()
     question = ask(config, changes, options)

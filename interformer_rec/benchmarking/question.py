@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from interformer_rec.benchmarking.arguments import MOST_POINTS, Options
+from interformer_rec.benchmarking.arguments import MOST_POINTS, BenchmarkOptions
 from interformer_rec.benchmarking.point import Point, config_of, require_candidates
 from interformer_rec.benchmarking.rows import own
 from interformer_rec.config import run as run_config
@@ -27,7 +27,7 @@ class Question:
     base: RunConfig
     config_path: str
     changes: tuple[str, ...]
-    options: Options
+    options: BenchmarkOptions
     points: tuple[Point, ...]
     out: Path
 
@@ -43,7 +43,7 @@ class Question:
         return self.base.name
 
 
-def ask(config: str, changes: Sequence[str], options: Options) -> Question:
+def ask(config: str, changes: Sequence[str], options: BenchmarkOptions) -> Question:
     """Check everything that the command line can have wrong. Raises InputError."""
     base = run_config.load(config, list(changes))
     kinds = options.kinds or (base.model.kind,)
@@ -69,7 +69,7 @@ def ask(config: str, changes: Sequence[str], options: Options) -> Question:
     return Question(base, config, tuple(changes), options, points, out)
 
 
-def _require_rows(base: RunConfig, options: Options) -> None:
+def _require_rows(base: RunConfig, options: BenchmarkOptions) -> None:
     if not base.features.sequences:
         raise InputError(
             "features.sequences is empty: without a history there is no length to vary. Name one, or use interformer plan"
@@ -82,7 +82,7 @@ def _require_rows(base: RunConfig, options: Options) -> None:
         )
 
 
-def _ranks(base: RunConfig, options: Options) -> tuple[int, ...]:
+def _ranks(base: RunConfig, options: BenchmarkOptions) -> tuple[int, ...]:
     """Numbers of ranks: torchrun's, or what is asked."""
     job = os.environ.get("WORLD_SIZE")
     if job is not None and options.ranks and options.ranks != (int(job),):

@@ -7,14 +7,23 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from interformer_rec.errors import DamagedError
-from interformer_rec.files import LARGEST_JSON
+from interformer_rec.files import LARGEST_JSON, StrictFile
 from interformer_rec.storage import Sink, Storage
 
 MANIFEST = "manifest.json"
 PIECE = 16 << 20  # bytes
+
+
+class FileEntry(StrictFile):
+    """What a manifest says of a file."""
+
+    bytes: Annotated[int, Field(ge=0, le=1 << 60)]
+    crc32: list[Annotated[int, Field(ge=0, lt=1 << 32)]]
 
 
 class Checked:

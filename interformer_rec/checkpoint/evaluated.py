@@ -13,12 +13,12 @@ import zlib
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from interformer_rec.checkpoint.checked import small_file
 from interformer_rec.checkpoint.manifest import Manifest
 from interformer_rec.errors import DamagedError
-from interformer_rec.files import conform, finite, json_object
+from interformer_rec.files import StrictFile, conform, finite, json_object
 
 FILE = "evaluated.json"
 
@@ -77,23 +77,19 @@ class Evaluated:
         return cls(Score(inner.score.monitor, inner.score.higher, value, inner.score.best), inner.state)
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class _Outer(_Record):
+class _Outer(StrictFile):
     crc32: int
     content: str
 
 
-class _Score(_Record):
+class _Score(StrictFile):
     monitor: str
     higher: bool
     value: float | None
     best: float | None
 
 
-class _Inner(_Record):
+class _Inner(StrictFile):
     manifest: Annotated[str, Field(max_length=64)]
     score: _Score | None
     state: dict[str, Any]

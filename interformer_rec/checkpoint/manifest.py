@@ -13,17 +13,16 @@ import zlib
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from interformer_rec.checkpoint.checked import MANIFEST, PIECE, Verified, small_file
+from interformer_rec.checkpoint.checked import MANIFEST, PIECE, FileEntry, Verified, small_file
 from interformer_rec.checkpoint.tensor_file import TensorFile
 from interformer_rec.errors import DamagedError
-from interformer_rec.files import conform, json_object, own_name
+from interformer_rec.files import StrictFile, conform, json_object, own_name
 from interformer_rec.storage import Storage
 
 FOLDERS = ("run", "run/features")  # inside a checkpoint, for files of the run folder
 FORMAT = 4
-MOST_BYTES = 1 << 60  # of a file
 
 
 @dataclass(frozen=True)
@@ -133,24 +132,15 @@ def rank_file(rank: int) -> str:
     return f"rank-{rank:05d}.safetensors"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class _Entry(_Strict):
-    bytes: Annotated[int, Field(ge=0, le=MOST_BYTES)]
-    crc32: list[Annotated[int, Field(ge=0, lt=1 << 32)]]
-
-
-class _Base(_Strict):
+class _Base(StrictFile):
     name: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class _Content(_Strict):
+class _Content(StrictFile):
     format: int
     base: _Base | None
-    files: dict[str, _Entry]
+    files: dict[str, FileEntry]
     crc32: int
 
 

@@ -21,7 +21,7 @@ BLOCK_ROWS = 1 << 24  # of a shard whose sources are looked up at a time: what b
 
 
 @dataclass(frozen=True)
-class Rows:
+class CopiedRows:
     """Where the rows of a table come from. `there`: (rows,) int64, of each row here its row there, -1 for none; None: the same row, of
     the first `shared`. `states`: the optimizer's state comes too."""
 
@@ -51,7 +51,7 @@ class Copied:
 
 
 @torch.no_grad()
-def fill_tables(manifest: Manifest, parallel: Parallel, tables: Mapping[str, Rows]) -> None:
+def fill_tables(manifest: Manifest, parallel: Parallel, tables: Mapping[str, CopiedRows]) -> None:
     """Copy rows and optimizer state of the named tables into this rank's shards. Raises DamagedError."""
     stored = rectangles(manifest)
     for shard, parts in local_state(parallel):

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from interformer_rec.config.features import FeatureSchema, Table
 from interformer_rec.data.counts import Counts
@@ -34,7 +34,7 @@ from interformer_rec.data.growth.vocabulary import GrowingVocabulary
 from interformer_rec.data.meaning import Meaning, meaning_of
 from interformer_rec.data.streaming_pass import Spread, id_columns, merge, pieces
 from interformer_rec.errors import DamagedError, InputError
-from interformer_rec.files import conform, json_object, own_name, refuse_link_out, write_whole
+from interformer_rec.files import StrictFile, conform, json_object, own_name, refuse_link_out, write_whole
 
 FORMAT = 3  # of the saved folder
 LONGEST_FILE = 160  # characters of a vocabulary's file name, before a hash takes the place of the rest
@@ -139,16 +139,12 @@ class Fitted:
                 )
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class _Moments(_Strict):
+class _Moments(StrictFile):
     mean: float
     std: Annotated[float, Field(ge=0)]
 
 
-class _Saved(_Strict):
+class _Saved(StrictFile):
     """fitted.json."""
 
     format: int
@@ -156,7 +152,8 @@ class _Saved(_Strict):
     vocabularies: dict[str, str]
     moments: dict[str, _Moments]
     meaning: dict[str, Any]
-    growing: dict[str, Annotated[int, Field(ge=0, lt=1 << 48)]] = {}  # table -> windows that it was counted over
+    # table -> windows that it was counted over
+    growing: dict[str, Annotated[int, Field(ge=0, lt=1 << 48)]] = Field(default_factory=dict)
 
 
 def _write(table: pa.Table, file: Path) -> None:

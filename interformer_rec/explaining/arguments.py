@@ -1,4 +1,4 @@
-"""Options of `interformer explain`. In: a parser; out: the same with them, and their values as Asked. No torch here."""
+"""Options of `interformer explain`. In: a parser; out: the same with them, and their values as ExplainOptions. No torch here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_REPEATS = 1_000
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExplainOptions:
     """What is explained, and how thoroughly."""
 
     path: str
@@ -32,7 +32,7 @@ class Asked:
     trust: bool = False
 
     @classmethod
-    def of(cls, args: argparse.Namespace) -> Asked:
+    def of(cls, args: argparse.Namespace) -> ExplainOptions:
         """Of parsed arguments."""
         names = ("path", "data", "out", "rows", "repeats", "groups", "slices", "seed", "cluster", "nodes", "set")
         return cls(**{name: getattr(args, name) for name in names}, trust=args.trust_run)

@@ -14,7 +14,7 @@ from interformer_rec.data.files.source import open_source
 from interformer_rec.data.loader import Loader
 from interformer_rec.distributed.environment import Environment, process_group
 from interformer_rec.errors import InputError, say
-from interformer_rec.explaining.arguments import Asked
+from interformer_rec.explaining.arguments import ExplainOptions
 from interformer_rec.explaining.importance import RESAMPLES, Importance
 from interformer_rec.explaining.output import open_output, write
 from interformer_rec.explaining.rows import KeptRows, read_rows
@@ -35,7 +35,7 @@ FORMAT = 1
 SECTIONS = {"feature": "features", "group": "groups", "history": "histories", "field": "fields"}  # of the JSON, by kind
 
 
-def run(asked: Asked, as_json: bool) -> int:
+def run(asked: ExplainOptions, as_json: bool) -> int:
     """Explain and print: the most important inputs, or all that was found as one JSON object; 0."""
     content, written = explain(asked)
     if content and as_json:
@@ -45,7 +45,7 @@ def run(asked: Asked, as_json: bool) -> int:
     return 0
 
 
-def explain(asked: Asked) -> tuple[dict[str, Any], list[str]]:
+def explain(asked: ExplainOptions) -> tuple[dict[str, Any], list[str]]:
     """Write the page and the JSON; returns the JSON's content and where the files are. The ranks that do not write have neither.
 
     Raises InputError; but for rows and weights themselves, everything is checked before the first row is scored.
@@ -85,7 +85,9 @@ def explain(asked: Asked) -> tuple[dict[str, Any], list[str]]:
     return (content, written) if env.is_main else ({}, [])
 
 
-def _kept(config: RunConfig, loader: Loader, asked: Asked, columns: Sequence[str], env: Environment) -> KeptRows:
+def _kept(
+    config: RunConfig, loader: Loader, asked: ExplainOptions, columns: Sequence[str], env: Environment
+) -> KeptRows:
     """The rows, on every rank alike (collective)."""
     rows = read_rows(loader, asked.rows, columns, config.features.group is not None, asked.seed)
     skipped = SkippedRows(loader, config.data.max_bad_rows, "the files to explain", env)
@@ -95,7 +97,7 @@ def _kept(config: RunConfig, loader: Loader, asked: Asked, columns: Sequence[str
     return rows
 
 
-def _head(asked: Asked, config: RunConfig, rows: KeptRows, checkpoint: str, files: str) -> dict[str, Any]:
+def _head(asked: ExplainOptions, config: RunConfig, rows: KeptRows, checkpoint: str, files: str) -> dict[str, Any]:
     features = config.features
     return {
         "format": FORMAT,

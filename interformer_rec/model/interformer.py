@@ -23,7 +23,7 @@ from interformer_rec.model.sequence import Sequence
 from interformer_rec.model.sequence_arch import SequenceArch
 from interformer_rec.model.sides import both_sides
 from interformer_rec.ops.attention import rotary_of
-from interformer_rec.ops.padding.candidate_blocks import Blocks
+from interformer_rec.ops.padding.candidate_blocks import CandidateBlocks
 from interformer_rec.ops.streams import side_by_side
 
 # candidates a request from which what they share of their products is worked out once, if it pays at all (pays_from)
@@ -199,7 +199,7 @@ class InterFormer(nn.Module):
         """(C, tasks): products over the user's tokens once a request. On a GPU this waits for `request_of_candidate`."""
         assert self.candidate is not None
         requests = states.summaries.shape[0]
-        blocks = Blocks.of(request_of_candidate.cpu().numpy(), requests)
+        blocks = CandidateBlocks.of(request_of_candidate.cpu().numpy(), requests)
         shared = self.shared(states)
         if len(blocks.owners) != requests or (blocks.owners[1:] <= blocks.owners[:-1]).any():
             shared = shared.of(torch.from_numpy(blocks.owners).to(dense_CM.device))

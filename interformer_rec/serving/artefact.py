@@ -28,7 +28,7 @@ from interformer_rec.serving.contents import SUFFIX, Contents, Runtime, StoredTa
 from interformer_rec.serving.published.manifest import (
     FOLDERS,
     WRITE_ERRORS,
-    Whole,
+    WholeFolder,
     cannot_write,
     copy_to,
     opened,
@@ -169,7 +169,7 @@ def open(path: str, version: str | None = None, checksums: bool | str = True) ->
     return _version(opened(there, missing, sha256, f"{CURRENT} of {path!r}", checksums), name)
 
 
-def _version(whole: Whole, name: str) -> Version:
+def _version(whole: WholeFolder, name: str) -> Version:
     folder, where = whole.folder, str(whole.folder / CONTENTS)
     try:
         contents = Contents.from_json((folder / CONTENTS).read_bytes(), where)

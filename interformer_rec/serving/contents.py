@@ -19,18 +19,20 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=1, lt=1 << 48)]
 
 
-class _Written(BaseModel):
+class ArtefactJson(BaseModel):
+    """JSON of an artefact."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Weights(_Written):
+class Weights(ArtefactJson):
     """Which weights a state has, so that a later checkpoint of the run knows which rows may differ from them."""
 
     step: Annotated[int, Field(ge=0, lt=1 << 53)]
     full: Sha256  # of the manifest of the full checkpoint that they are, or build on
 
 
-class StoredTable(_Written):
+class StoredTable(ArtefactJson):
     """Where an embedding table lies: rows first .. first + rows - 1 of tables/WIDTH.safetensors."""
 
     file: str
@@ -40,7 +42,7 @@ class StoredTable(_Written):
     width: Size  # floats a row
 
 
-class Contents(_Written):
+class Contents(ArtefactJson):
     """model.json."""
 
     format: Literal[3] = FORMAT

@@ -75,7 +75,7 @@ class CandidateHalf(nn.Module):
         return self.model.logits_of_requests(shared[0], *inputs)
 
 
-class Whole(nn.Module):
+class WholeModel(nn.Module):
     """All inputs -> logits (B, tasks)."""
 
     def __init__(self, model: nn.Module, reads: Reads) -> None:
@@ -91,6 +91,6 @@ def halves(model: nn.Module, reads: tuple[Reads, ...]) -> tuple[nn.Module, ...]:
     """The modules of a model in evaluation mode, as `rectangle.reads_of` describes them."""
     assert not model.training
     if len(reads) == 1:
-        return (Whole(model, reads[0]),)
+        return (WholeModel(model, reads[0]),)
     assert isinstance(model, (InterFormer, EmbeddingEnsemble))
     return UserHalf(model, reads[0]), CandidateHalf(model, reads[1])

@@ -13,7 +13,7 @@ import numpy as np
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.errors import InputError
 from interformer_rec.metrics.recalibration import recalibrated
-from interformer_rec.ops.padding.candidate_blocks import Blocks
+from interformer_rec.ops.padding.candidate_blocks import CandidateBlocks
 from interformer_rec.serving.lookup import GraphLookup, Tables, lookups_of
 from interformer_rec.serving.rectangle import Reads
 from interformer_rec.serving.request import Inputs, Rows, Side, check_rows
@@ -61,7 +61,7 @@ class Scorer:
         """(C, tasks) float32 of candidates whose users have these states."""
         check_rows(candidates, self.sides[1], self._groups, "the candidates")
         owners = _owners(owners, candidates.count, len(states))
-        blocks = Blocks.of(owners, len(states))
+        blocks = CandidateBlocks.of(owners, len(states))
         arrays = [blocks.cut(array) for array in self._lookups[1](None, candidates, None)]
         return recalibrated(blocks.joined(self.graphs[1]([states, blocks.owners, *arrays])), self._recalibration)
 

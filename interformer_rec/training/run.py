@@ -16,7 +16,7 @@ from interformer_rec.training.loop import Hook
 from interformer_rec.training.start.prepare import prepare, write_start
 from interformer_rec.training.start.resume import Resumed, resumed
 from interformer_rec.training.start.same_run import require_same, run_facts
-from interformer_rec.training.start.warm.source import Asked
+from interformer_rec.training.start.warm.source import StartFrom
 
 
 def train(
@@ -29,7 +29,7 @@ def train(
 ) -> int:
     """Train a run from its config, test it with its best checkpoint, write its report.
 
-    `source`, `partial`, `trust`: the run or checkpoint that a new run begins with, see Asked. `hooks`: the caller's own.
+    `source`, `partial`, `trust`: the run or checkpoint that a new run begins with, see StartFrom. `hooks`: the caller's own.
     Returns 0, or 128 + n if signal n ended it (everything is saved; `resume` continues). Raises InputError; a start that is refused
     changes no file of the run.
     """
@@ -37,7 +37,7 @@ def train(
         raise InputError(
             "--from-partial says how --from may begin: name a run or checkpoint with --from, or leave it out"
         )
-    asked = None if source is None else Asked(source, partial, trust)
+    asked = None if source is None else StartFrom(source, partial, trust)
     pa.set_memory_pool(pa.system_memory_pool())  # beside malloc Arrow would keep an idle pool of its own
     with (
         process_group(config.training.device, start_seconds=config.training.start_seconds) as env,
@@ -60,7 +60,7 @@ def train(
 
 
 def _train(
-    before: Resumed, env: Environment, folder: RunFolder, resume: bool, asked: Asked | None, hooks: Sequence[Hook]
+    before: Resumed, env: Environment, folder: RunFolder, resume: bool, asked: StartFrom | None, hooks: Sequence[Hook]
 ) -> int:
     """Train in a folder that is locked for this job. Returns the number of the signal that ended it, or 0."""
     config = before.config

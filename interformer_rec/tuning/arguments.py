@@ -7,7 +7,7 @@ from interformer_rec.training.scoring.arguments import add_config_arguments
 
 
 @dataclass(frozen=True)
-class Options:
+class TuneOptions:
     """What the command line says, beside the config."""
 
     trials: int
@@ -30,6 +30,6 @@ def add_tune_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--no-pruning", dest="prune", action="store_false", help="train every trial to its end")
 
 
-def options_of(args: argparse.Namespace) -> Options:
+def options_of(args: argparse.Namespace) -> TuneOptions:
     """What was given."""
-    return Options(**{name: getattr(args, name) for name in Options.__dataclass_fields__})
+    return TuneOptions(**{name: getattr(args, name) for name in TuneOptions.__dataclass_fields__})

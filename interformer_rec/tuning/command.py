@@ -11,7 +11,7 @@ from interformer_rec.errors import InputError
 from interformer_rec.redaction import redact
 from interformer_rec.text import metric
 from interformer_rec.tuning import outputs
-from interformer_rec.tuning.arguments import Options
+from interformer_rec.tuning.arguments import TuneOptions
 from interformer_rec.tuning.question import ask
 from interformer_rec.tuning.screen import Screen
 from interformer_rec.tuning.store import open_store
@@ -21,7 +21,7 @@ from interformer_rec.tuning.worker import Worker
 WRITE_SECONDS = 20.0  # between two writings of the page while trials go on
 
 
-def tune(config: str, changes: Sequence[str], options: Options) -> int:
+def tune(config: str, changes: Sequence[str], options: TuneOptions) -> int:
     """Begin a study, or go on with it as one of its workers, until it has so many trials.
 
     Returns 0, or 128 + n if signal n ended this worker. Raises InputError; a start that is refused begins no study.

@@ -11,7 +11,7 @@ import pytest
 from interformer_rec import cli
 from interformer_rec.errors import InputError
 from interformer_rec.explaining import command
-from interformer_rec.explaining.arguments import Asked
+from interformer_rec.explaining.arguments import ExplainOptions
 from interformer_rec.explaining.output import open_output
 from interformer_rec.training.scoring import trained as scoring
 from tests import forked
@@ -199,5 +199,7 @@ def test_bad_input_is_refused_before_the_weights_are_read(trained, tmp_path, mon
     given = {name: places.get(str(value), value) for name, value in changes.items()}
     data = str(trained / "test.parquet")
     with pytest.raises(InputError, match=message):
-        command.explain(Asked(**{"path": str(trained / "run"), "data": data, "out": str(tmp_path / "out"), **given}))
+        command.explain(
+            ExplainOptions(**{"path": str(trained / "run"), "data": data, "out": str(tmp_path / "out"), **given})
+        )
     assert not (trained / "run" / "explain").exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from interformer_rec.benchmarking.arguments import Options
+from interformer_rec.benchmarking.arguments import BenchmarkOptions
 from interformer_rec.benchmarking.point import Point, config_of
 from interformer_rec.benchmarking.rows import made_up, own
 from interformer_rec.config.request import candidate_columns, counted_column
@@ -39,7 +39,7 @@ class Written:
 class Prepared:
     """Reads or makes up rows once, and writes what a point needs when it is asked for. `folder` is this host's."""
 
-    def __init__(self, base: RunConfig, config_path: str, options: Options, folder: Path) -> None:
+    def __init__(self, base: RunConfig, config_path: str, options: BenchmarkOptions, folder: Path) -> None:
         self._base, self._config_path, self._options, self._folder = base, config_path, options, folder
         self._written: dict[tuple[int, int | None, int], Written] = {}
 

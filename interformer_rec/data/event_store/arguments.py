@@ -8,7 +8,7 @@ from interformer_rec.data.grouping.arguments import MEMORY
 
 
 @dataclass(frozen=True)
-class Asked:
+class StoreOptions:
     """What the user says of the columns."""
 
     user: str
@@ -41,7 +41,7 @@ def add_events_arguments(one: argparse.ArgumentParser) -> None:
 def given(args: argparse.Namespace) -> dict[str, Any]:
     """What `events` takes beside the two places."""
     names = ("user", "time", "columns", "event_time", "rows", "delay")
-    return {"asked": Asked(**{name: getattr(args, name) for name in names}), "memory": args.memory}
+    return {"asked": StoreOptions(**{name: getattr(args, name) for name in names}), "memory": args.memory}
 
 
 # Command, what its help says first, and what adds its options.

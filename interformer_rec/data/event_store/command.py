@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from interformer_rec.data.decode.id_values import id_kind
-from interformer_rec.data.event_store.arguments import Asked
+from interformer_rec.data.event_store.arguments import StoreOptions
 from interformer_rec.data.event_store.from_rows import Listed, compare, exploded
 from interformer_rec.data.event_store.history import History
 from interformer_rec.data.event_store.keys import TIMES, USERS
@@ -36,7 +36,7 @@ from interformer_rec.text import size
 EVERY = 2**62  # events of a history
 
 
-def events(path: str, out: str, asked: Asked, memory: float = MEMORY) -> dict[str, Any]:
+def events(path: str, out: str, asked: StoreOptions, memory: float = MEMORY) -> dict[str, Any]:
     """Write the events of `path` as a store into the folder `out`; what is printed.
 
     Raises InputError for options that cannot be, files that cannot be read, and rows whose histories a store cannot give.
@@ -70,7 +70,13 @@ class _Store:
     """A store that is being written into the folder `fresh`."""
 
     def __init__(
-        self, source: Source, asked: Asked, columns: dict[str, str], schema: pa.Schema, sorter: Engine, fresh: Path
+        self,
+        source: Source,
+        asked: StoreOptions,
+        columns: dict[str, str],
+        schema: pa.Schema,
+        sorter: Engine,
+        fresh: Path,
     ) -> None:
         self._source, self._asked, self._columns, self._schema = source, asked, columns, schema
         self._sorter, self._fresh = sorter, fresh
@@ -134,7 +140,7 @@ def _numbered(tables: Iterable[pa.Table], kept: pa.Schema) -> Iterator[pa.Table]
         at += len(table)
 
 
-def _columns(asked: Asked, schema: pa.Schema) -> dict[str, str]:
+def _columns(asked: StoreOptions, schema: pa.Schema) -> dict[str, str]:
     """The store's column -> that of SRC. Raises InputError."""
     for option, name in (("--user", asked.user), ("--time", asked.time), ("--event-time", asked.event_time)):
         if name is not None and name not in schema.names:
@@ -158,7 +164,7 @@ def _columns(asked: Asked, schema: pa.Schema) -> dict[str, str]:
     return found
 
 
-def _schema(source: Source, asked: Asked, columns: dict[str, str]) -> pa.Schema:
+def _schema(source: Source, asked: StoreOptions, columns: dict[str, str]) -> pa.Schema:
     """Of the store: user, time, and the ids of an event. Raises InputError for types that cannot be."""
     found = source.columns.fields(tuple(dict.fromkeys((asked.user, asked.event_time or asked.time, *columns.values()))))
 

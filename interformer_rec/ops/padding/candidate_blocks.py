@@ -13,7 +13,7 @@ BLOCK = 2.0  # what a block of candidates costs beside them, in candidates
 
 
 @dataclass(frozen=True)
-class Blocks:
+class CandidateBlocks:
     """C candidates in K blocks of T places, each block of one user, whose state a split model's graph reads once a block.
 
     One user's candidates are one block. Those of several users are cut into blocks of one size, the one that costs least; places that are
@@ -26,7 +26,7 @@ class Blocks:
     places: np.ndarray | None  # (C,) where each candidate stands
 
     @classmethod
-    def of(cls, owners: np.ndarray, users: int) -> Blocks:
+    def of(cls, owners: np.ndarray, users: int) -> CandidateBlocks:
         """`owners` (C,) int64 below `users`."""
         if users == 1 and len(owners):
             return cls(owners[:1], len(owners), None, None)

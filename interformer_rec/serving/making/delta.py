@@ -23,7 +23,7 @@ from interformer_rec.serving.contents import Runtime, Weights
 from interformer_rec.serving.making.changed_rows import Spool, bits, changed_rows
 from interformer_rec.serving.making.graphs import renew_onnx
 from interformer_rec.serving.published.delta import FILE, ChangedRows, Delta, OpenDelta, files_of, write_vocabularies
-from interformer_rec.serving.published.manifest import WRITE_ERRORS, Whole, cannot_write, copy_to, declare
+from interformer_rec.serving.published.manifest import WRITE_ERRORS, WholeFolder, cannot_write, copy_to, declare
 from interformer_rec.serving.published.pointer import DELTAS, WITH_DELTA, Current, NewestDelta, current, point
 from interformer_rec.serving.published.state import State, fitted_after, scorer_after
 from interformer_rec.serving.runtimes import dense_weights
@@ -95,7 +95,7 @@ def write_delta(folder: Path, id_: str, state: State, trained: Trained) -> OpenD
         graphs=graphs,
     )
     (folder / FILE).write_text(said.to_json(), encoding="utf-8")
-    return OpenDelta(said, Whole(folder, ""))
+    return OpenDelta(said, WholeFolder(folder, ""))
 
 
 def _write_rows(folder: Path, state: State, trained: Trained) -> dict[str, ChangedRows]:

@@ -22,15 +22,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from interformer_rec.data.files.whole import read_whole
 from interformer_rec.data.fit import Fitted
 from interformer_rec.data.growth.vocabulary import FIRST, VocabularyChange
 from interformer_rec.errors import DamagedError, InputError
 from interformer_rec.files import conform, json_object, own_name
-from interformer_rec.serving.contents import Contents, Runtime, Sha256, Size, Weights
-from interformer_rec.serving.published.manifest import FOLDERS, Whole, opened
+from interformer_rec.serving.contents import ArtefactJson, Contents, Runtime, Sha256, Size, Weights
+from interformer_rec.serving.published.manifest import FOLDERS, WholeFolder, opened
 from interformer_rec.serving.published.pointer import CURRENT, DELTAS, Current, NewestDelta, Sequence
 from interformer_rec.serving.tables import Form, mapped
 from interformer_rec.storage import Storage
@@ -45,11 +45,7 @@ STORED: dict[Form, dict[str, type]] = {
 }
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ChangedRows(_Written):
+class ChangedRows(ArtefactJson):
     """Rows of one table, tables/NUMBER.safetensors."""
 
     file: str
@@ -58,7 +54,7 @@ class ChangedRows(_Written):
     width: Size  # floats a row
 
 
-class Before(_Written):
+class Before(ArtefactJson):
     """The state that a delta changes: the version itself (no `delta`), or the version with all deltas up to one."""
 
     version: str
@@ -67,7 +63,7 @@ class Before(_Written):
     delta_sha256: Sha256 | None = None
 
 
-class Delta(_Written):
+class Delta(ArtefactJson):
     """delta.json."""
 
     format: Literal[1] = 1
@@ -101,7 +97,7 @@ class OpenDelta:
     """A delta on this machine, whole as far as it was checked."""
 
     said: Delta
-    whole: Whole
+    whole: WholeFolder
     _stored: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]] = field(
         default_factory=dict, repr=False, compare=False
     )

@@ -8,36 +8,26 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
 
-from interformer_rec.checkpoint.checked import MANIFEST, PIECE, Checked, Verified, small_file
+from interformer_rec.checkpoint.checked import MANIFEST, PIECE, Checked, FileEntry, Verified, small_file
 from interformer_rec.errors import DamagedError, InputError
-from interformer_rec.files import conform, json_object, own_name
+from interformer_rec.files import StrictFile, conform, json_object, own_name
 from interformer_rec.storage import Storage
 
 FORMAT = 1  # of the manifest
 FOLDERS = ("features", "tables", "graphs", "vocabularies")  # inside a version or a delta
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class _Entry(_Strict):
-    bytes: Annotated[int, Field(ge=0, le=1 << 60)]
-    crc32: list[Annotated[int, Field(ge=0, lt=1 << 32)]]
-
-
-class _Listed(_Strict):
+class _Listed(StrictFile):
     format: int
-    files: dict[str, _Entry]
+    files: dict[str, FileEntry]
 
 
 @dataclass(frozen=True)
-class Whole:
+class WholeFolder:
     """A folder on this machine whose files are what was written."""
 
     folder: Path
@@ -79,7 +69,9 @@ def copy_to(there: Storage, folder: Path) -> None:
                 sink.write(piece)
 
 
-def opened(there: Storage, missing: str, sha256: str | None, named_by: str, checksums: bool | str = True) -> Whole:
+def opened(
+    there: Storage, missing: str, sha256: str | None, named_by: str, checksums: bool | str = True
+) -> WholeFolder:
     """A folder as it was declared; what lies in a store is copied to this machine, and read in full.
 
     `missing`: what it means that there is no manifest; `sha256`: what the manifest must have, as `named_by` says. `checksums`: read every
@@ -98,10 +90,10 @@ def opened(there: Storage, missing: str, sha256: str | None, named_by: str, chec
         read = file.startswith(checksums) if isinstance(checksums, str) else checksums
         _check(there, file, entry.model_dump(), read)
     if there.local is not None:
-        return Whole(there.local, found)
+        return WholeFolder(there.local, found)
     kept = tempfile.TemporaryDirectory(prefix="interformer-")
     _copy(there, listed, Path(kept.name))
-    return Whole(Path(kept.name), found, kept)
+    return WholeFolder(Path(kept.name), found, kept)
 
 
 def _check(there: Storage, file: str, entry: dict[str, Any], checksums: bool) -> None:

@@ -27,14 +27,14 @@ OTHER_FORMATS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".gz", ".zip", ".arr
 
 
 @dataclass(frozen=True)
-class Output:
+class ScoreFiles:
     """Where scores go: one file, or a folder with one part a rank."""
 
     folder: Storage
     file: str | None  # None: parts
 
     @classmethod
-    def find(cls, out: str) -> Output:
+    def find(cls, out: str) -> ScoreFiles:
         """A path or URI that ends in .parquet is a file. Raises InputError for a name of another format or an unknown scheme."""
         if not out:
             raise InputError("--out is empty: name a file that ends in .parquet, or a folder")
@@ -106,7 +106,7 @@ def score_columns(labels: Iterable[str], template: str, present: Iterable[str]) 
 
 
 def write_scores(
-    pipeline: Pipeline, data: SkippedRows, columns: list[str], output: Output, env: Environment
+    pipeline: Pipeline, data: SkippedRows, columns: list[str], output: ScoreFiles, env: Environment
 ) -> dict[str, int]:
     """Write every row of `data` with a score column (probabilities) a label; a bad row that was skipped has null there.
 
@@ -124,7 +124,7 @@ def write_scores(
 
 
 def _write(
-    pipeline: Pipeline, data: SkippedRows, columns: list[str], output: Output, env: Environment, files: ExitStack
+    pipeline: Pipeline, data: SkippedRows, columns: list[str], output: ScoreFiles, env: Environment, files: ExitStack
 ) -> torch.Tensor:
     """This rank's file, which is finished when `files` is closed; (2,) its rows and scored rows."""
     writer: pq.ParquetWriter | None = None

@@ -23,7 +23,7 @@ from interformer_rec.training.folder.run_folder import locate, unpack_features
 from interformer_rec.training.pipeline import Pipeline
 from interformer_rec.training.scoring.evaluation import evaluate as run_evaluation
 from interformer_rec.training.scoring.evaluation import worse_than_constant
-from interformer_rec.training.scoring.prediction import Output, score_columns, write_scores
+from interformer_rec.training.scoring.prediction import ScoreFiles, score_columns, write_scores
 from interformer_rec.training.scoring.settings import read_config
 from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.start.same_run import plan_facts, require_same, run_facts
@@ -69,7 +69,7 @@ def predict(
     config = read_config(located, path, overrides, "predict", trust)
     with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
         source = with_candidate_lists(open_source(data, config.data.max_decoded_bytes), config.features)
-        output = Output.find(out)
+        output = ScoreFiles.find(out)
         present = source.columns.whole(()).schema.names
         columns = score_columns((label.name for label in config.features.labels), score_column, present)
         env.on_main(lambda: output.refuse_existing(env.world_size))

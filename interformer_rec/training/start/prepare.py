@@ -43,7 +43,7 @@ from interformer_rec.training.skipped import SkippedRows
 from interformer_rec.training.start.restored import continue_from_newest, kept_features
 from interformer_rec.training.start.same_run import plan_facts, require_same
 from interformer_rec.training.start.warm.report import Report
-from interformer_rec.training.start.warm.source import WARM_START, Asked, WarmSource, require_source
+from interformer_rec.training.start.warm.source import WARM_START, StartFrom, WarmSource, require_source
 from interformer_rec.training.timeline import Position
 from interformer_rec.training.trainer import Trainer
 from interformer_rec.training.validation import Validation
@@ -75,7 +75,7 @@ def prepare(
     env: Environment,
     folder: RunFolder,
     resume: bool,
-    source: Asked | None = None,
+    source: StartFrom | None = None,
     more: Sequence[Hook] = (),
 ) -> Start:
     """Check and build everything, load the newest whole checkpoint of a resumed run, or `source` of a new one (collective).

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from interformer_rec.ops.padding.candidate_blocks import Blocks
+from interformer_rec.ops.padding.candidate_blocks import CandidateBlocks
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -13,7 +13,7 @@ def test_blocks_hold_one_users_candidates_and_give_them_back(seed):
     owners = rng.integers(0, users, rng.choice([1, 2, 9, 60]))
     if seed % 2:
         owners.sort()
-    blocks = Blocks.of(owners, users)
+    blocks = CandidateBlocks.of(owners, users)
     whose = blocks.cut(owners)
     assert whose.shape == (len(blocks.owners), blocks.size)
     values = np.arange(2 * len(owners)).reshape(-1, 2)
@@ -30,11 +30,11 @@ def test_blocks_hold_one_users_candidates_and_give_them_back(seed):
 )
 def test_blocks_are_as_large_as_costs_least(counts, shape):
     owners = np.arange(len(counts)).repeat(counts)
-    blocks = Blocks.of(owners, len(counts))
+    blocks = CandidateBlocks.of(owners, len(counts))
     assert (len(blocks.owners), blocks.size) == shape
     assert (blocks.taken is None) == (shape[0] * shape[1] == len(owners))
 
 
 def test_no_candidate_is_no_block():
-    blocks = Blocks.of(np.zeros(0, np.int64), 3)
+    blocks = CandidateBlocks.of(np.zeros(0, np.int64), 3)
     assert blocks.cut(np.zeros((0, 4))).shape == (0, 1, 4)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from interformer_rec.checkpoint.warm import Copied, Rows
+from interformer_rec.checkpoint.warm import Copied, CopiedRows
 from interformer_rec.config.features import FeatureSchema
 from interformer_rec.data.fit import Fitted
 from interformer_rec.model.slices import Axis, Slices
@@ -22,7 +22,7 @@ class TableMatch:
     """What becomes of one table. `rows`: None where nothing of it is kept. `reason`: why a table of both starts fresh."""
 
     name: str
-    rows: Rows | None
+    rows: CopiedRows | None
     kept: int = 0
     new: int = 0
     dropped: int = 0
@@ -58,10 +58,10 @@ def match_tables(
             continue
         if name in now.vocabularies:
             there = _rows(name, before, now)
-            kept, source = int((there >= 0).sum()), Rows(there, states=states)
+            kept, source = int((there >= 0).sum()), CopiedRows(there, states=states)
         else:  # hashes of one size, or ids that are rows already
             kept = min(before.table_rows[name], rows)
-            source = Rows(None, kept, states)
+            source = CopiedRows(None, kept, states)
         found.append(TableMatch(name, source, kept, _used(now, name) - kept, _used(before, name) - kept))
     gone = [name for name in shapes if name not in now.meaning.features.tables]
     return found + [TableMatch(name, None, dropped=shapes[name][0]) for name in gone]

@@ -36,7 +36,7 @@ MODEL = "model."  # what the task's weights are called behind, in a checkpoint
 
 
 @dataclass(frozen=True)
-class Asked:
+class StartFrom:
     """What the user asked for. `partial`: tables and layers of another shape start fresh, instead of an error."""
 
     path: str
@@ -55,7 +55,7 @@ class WarmSource:
     partial: bool
 
     @classmethod
-    def open(cls, asked: Asked, config: RunConfig, env: Environment) -> WarmSource:
+    def open(cls, asked: StartFrom, config: RunConfig, env: Environment) -> WarmSource:
         """Of a run its best checkpoint that is whole (collective). Raises InputError."""
         located = locate(asked.path, asked.trust)
 
@@ -154,7 +154,7 @@ class WarmSource:
         return report
 
 
-def require_source(folder: RunFolder, saved: list[str], source: Asked | None) -> None:
+def require_source(folder: RunFolder, saved: list[str], source: StartFrom | None) -> None:
     """Raises InputError if a run that began with another one's weights would begin again without them: it has no checkpoint yet."""
     if saved or source is not None or not (begun := folder.read_json(WARM_START)):
         return

@@ -20,7 +20,7 @@ from interformer_rec.distributed.state import dense_parameters, local_state
 from interformer_rec.training.build import build_parallel
 from interformer_rec.training.scoring import trained
 from interformer_rec.training.start.warm.report import Report
-from interformer_rec.training.start.warm.source import Asked, WarmSource
+from interformer_rec.training.start.warm.source import StartFrom, WarmSource
 from tests.training.runs import SMALL
 
 ONCE = ["data.test=null", "data.valid=null", "training.epochs=1", "training.max_steps=8"]
@@ -42,7 +42,7 @@ def load(tree: dict[str, Any], folder: Path, *overrides: str) -> RunConfig:
     return config.parse_yaml(yaml.safe_dump(tree), "test", [*SMALL, *ONCE, f"training.out={folder}", *overrides])
 
 
-def begin(settings: RunConfig, asked: Asked) -> tuple[Report, State, State]:
+def begin(settings: RunConfig, asked: StartFrom) -> tuple[Report, State, State]:
     """What a run begins with: the report, tables by table, dense weights by name, each with its optimizer state."""
     with process_group("cpu") as env:
         begun = WarmSource.open(asked, settings, env)

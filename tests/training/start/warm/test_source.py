@@ -20,7 +20,7 @@ from interformer_rec.config import run as config
 from interformer_rec.errors import InputError
 from interformer_rec.storage import Storage
 from interformer_rec.training import run
-from interformer_rec.training.start.warm.source import Asked
+from interformer_rec.training.start.warm.source import StartFrom
 from tests.forked import command
 from tests.training.runs import SMALL, records
 from tests.training.start.warm.begun import STILL, begin, known_to_both, load, newest, rows_of, scored, tree_of
@@ -54,10 +54,10 @@ def test_the_same_run_again_has_all_of_it(
 ) -> None:
     monkeypatch.setattr(warm, "BLOCK_ROWS", 7)
     same = load(tree_of(synthetic), tmp_path / "run")
-    report, tables, dense = begin(same, Asked(str(source)))
+    report, tables, dense = begin(same, StartFrom(str(source)))
     assert not report.fresh() and not report.notes and report.step == 8
     assert all(new == dropped == 0 for _, new, dropped in (*report.rows().values(), *report.dense().values()))
-    _, again, weights = begin(same, Asked(str(newest(source))))
+    _, again, weights = begin(same, StartFrom(str(newest(source))))
     for before, now in ((tables, again), (dense, weights)):
         assert before.keys() == now.keys()
         assert all(np.array_equal(before[name][what], now[name][what]) for name in before for what in before[name])
@@ -71,11 +71,11 @@ def test_ids_keep_their_rows_where_vocabularies_differ(
     still = load(
         tree_of(synthetic), tmp_path / "run", *STILL, f"data.train={more}", "data.batch_size=1", "data.shuffle_rows=0"
     )
-    report, tables, _ = begin(still, Asked(str(source)))
+    report, tables, _ = begin(still, StartFrom(str(source)))
     assert run.train(still, source=str(source)) == 0
     here, there = rows_of(tmp_path / "run", "item_id"), rows_of(source, "item_id")
     same = load(tree_of(synthetic), tmp_path / "same")
-    _, before, _ = begin(same, Asked(str(source)))
+    _, before, _ = begin(same, StartFrom(str(source)))
     shared = sorted(here.keys() & there.keys())
     places = [[rows[id_] for id_ in shared] for rows in (here, there)]
     assert places[0] != places[1] and len(shared) > 20 and {-5, -7, 100_000} & here.keys()
@@ -123,7 +123,7 @@ def test_features_tables_and_labels_come_and_go(synthetic: Path, source: Path, t
     features["ids"].remove(gone)
     del features["tables"][table]
     features["labels"] = [{"name": "other", "column": "label"}]
-    report, _, _ = begin(load(tree, tmp_path / "less"), Asked(str(source)))
+    report, _, _ = begin(load(tree, tmp_path / "less"), StartFrom(str(source)))
     assert report.rows()[table][2] > 0 and not report.fresh()
     assert report.dense()["heads"][0] == 0 and report.dense()["heads"][1] > 0
 
@@ -145,20 +145,20 @@ def test_another_shape_is_named_and_starts_fresh_only_on_request(
     tree = tree_of(synthetic)
     changed = load(tree, tmp_path / "run", *overrides)
     with pytest.raises(InputError) as said:
-        begin(changed, Asked(str(source)))
+        begin(changed, StartFrom(str(source)))
     assert what in str(said.value) and "--from-partial" in str(said.value)
     assert not (tmp_path / "run").exists()
-    report, tables, _ = begin(changed, Asked(str(source), partial=True))
+    report, tables, _ = begin(changed, StartFrom(str(source), partial=True))
     assert report.fresh() and what.partition(":")[2].strip() in report.text()
     if "model.layers=2" in overrides:
-        _, before, _ = begin(load(tree, tmp_path / "same"), Asked(str(source)))
+        _, before, _ = begin(load(tree, tmp_path / "same"), StartFrom(str(source)))
         assert all(np.array_equal(tables[name]["weight"], before[name]["weight"]) for name in before)
 
 
 def test_another_optimizer_keeps_rows_without_their_state(synthetic: Path, source: Path, tmp_path: Path) -> None:
     tree = tree_of(synthetic)
-    report, tables, _ = begin(load(tree, tmp_path / "run", "optimizer.embedding.kind=adagrad"), Asked(str(source)))
-    _, before, _ = begin(load(tree, tmp_path / "same"), Asked(str(source)))
+    report, tables, _ = begin(load(tree, tmp_path / "run", "optimizer.embedding.kind=adagrad"), StartFrom(str(source)))
+    _, before, _ = begin(load(tree, tmp_path / "same"), StartFrom(str(source)))
     assert "optimizer.embedding.kind differs" in report.text()
     assert all(np.array_equal(tables[name]["weight"], before[name]["weight"]) for name in before)
     assert not any(parts["momentum1"].any() for parts in tables.values())
@@ -168,7 +168,7 @@ def test_the_moving_average_goes_on(synthetic: Path, tmp_path: Path) -> None:
     tree = tree_of(synthetic)
     averaged = load(tree, tmp_path / "source", "optimizer.dense.ema=0.9")
     assert run.train(averaged) == 0
-    _, _, dense = begin(averaged, Asked(str(tmp_path / "source")))
+    _, _, dense = begin(averaged, StartFrom(str(tmp_path / "source")))
     assert all(not np.array_equal(parts["average"], parts["weight"]) for parts in dense.values())
     stored = load_file(newest(tmp_path / "source") / "dense.safetensors")
     assert all(np.array_equal(parts["average"], stored[f"average|{name}"]) for name, parts in dense.items())
@@ -228,7 +228,7 @@ def test_what_cannot_begin_is_refused(synthetic: Path, source: Path, tmp_path: P
     with pytest.raises(InputError, match="neither a run folder"):
         run.train(load(tree, tmp_path / "run"), source=str(tmp_path))
     with pytest.raises(InputError, match=r"--from .*: model\.ensemble_members is 1 there and 2 here"):
-        begin(load(tree, tmp_path / "run", *ENSEMBLE), Asked(str(source)))
+        begin(load(tree, tmp_path / "run", *ENSEMBLE), StartFrom(str(source)))
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 import threading
@@ -33,9 +32,9 @@ from interformer_rec.training import run
 from interformer_rec.training.folder.run_folder import RunFolder
 from interformer_rec.training.non_finite_loss import NonFiniteLoss
 from interformer_rec.training.scoring import trained
+from interformer_rec.tuning.trial import end_with_parent
 
 RESULT, SCORES, LOG = "result.json", "scores.parquet", "log.txt"
-AGAIN_SECONDS = 2.0  # between the signals that a worker sends itself once its parent is gone
 T = TypeVar("T")
 Call = tuple[Callable[..., Any], tuple[Any, ...]]  # a module-level function and what it is called with
 Procedure = Generator[Call, Any, T]  # asks for one call after the other, then returns
@@ -145,17 +144,7 @@ def worker_pool(workers: int, threads: int) -> Generator[ProcessPoolExecutor]:
 def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # training listens to it, and the parent ends an idle worker
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed saves its run and ends; nobody would take its result."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    while True:  # training saves and returns at the first one; between runs nothing listens to it
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(AGAIN_SECONDS)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def drive(pool: ProcessPoolExecutor, procedures: Mapping[str, Procedure[T]]) -> dict[str, T]:

@@ -98,7 +98,7 @@ def process(text: str, source: str, log: str, connection: Connection, first: boo
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     one_arena()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         ended = _run(run_config.parse_yaml(text, source), connection, first)
     except BaseException as error:  # whatever it is, the study goes on, and the log has the whole of it
@@ -150,8 +150,8 @@ def _wait_for_last_process(folder: Path) -> None:
             time.sleep(0.1)
 
 
-def _end_with_parent() -> None:
-    """Training saves and returns at the first signal; between its parts nothing listens to it."""
+def end_with_parent() -> None:
+    """A process whose parent was killed saves its run and ends: training does at the first signal, between its parts nothing listens."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from interformer_rec.planning.search.candidate import DDR, HBM
-from interformer_rec.planning.search.improve import Stop, bundles_at, improve
+from interformer_rec.planning.search.improve import bundles_at, improve
 from interformer_rec.planning.search.placement import Assignment, Placement
 from interformer_rec.planning.search.shake import shake
 from interformer_rec.planning.search.space import PlacementProblem
@@ -22,18 +22,16 @@ ROUNDS = 2_000  # of shaking after a try, over tables and ranks
 MOST_ROUNDS = 20
 
 
-def even(
-    problem: PlacementProblem, best: Assignment, bound: float, steps: int, stop: Stop, slack: float = 0.0
-) -> Assignment:
+def even(problem: PlacementProblem, best: Assignment, bound: float, steps: int, slack: float = 0.0) -> Assignment:
     """At most `slack` ms slower than `best`, never fuller. `bound`: a lower bound in ms; `steps`: of local search, a try."""
     goal = best.perf * SAME + slack
     full = _placement(problem, best, bound)
     memory = HBM if full.load[:, HBM].any() else DDR
     low, high = float(full.load[:, memory].mean()), float(full.load[:, memory].max())
     for _ in range(HALVINGS):
-        if stop() or high <= low * UNEVEN:
+        if high <= low * UNEVEN:
             break
-        found = _below(problem, best, goal, ((low + high) / 2, memory), bound, steps, stop)
+        found = _below(problem, best, goal, ((low + high) / 2, memory), bound, steps)
         if found is None:
             low = (low + high) / 2
         else:
@@ -54,7 +52,6 @@ def _below(
     limit: tuple[float, int],
     bound: float,
     steps: int,
-    stop: Stop,
 ) -> Placement | None:
     """In `goal` ms with at most so many bytes of a memory (`limit`) on every rank; None where that was not found."""
     level, memory = limit
@@ -63,10 +60,10 @@ def _below(
     placement = _placement(replace(problem, capacity=capacity), best, bound)
     if not all(_put_again(placement, bundle) for bundle in _taken_out(placement, memory)):
         return None
-    improve(placement, steps, goal, stop)
+    improve(placement, steps, goal)
     if placement.most > goal:
         rounds = min(MOST_ROUNDS, ROUNDS // (len(problem.tables) + problem.world_size))
-        shake(placement, rounds, goal, 0, stop)
+        shake(placement, rounds, goal)
     return placement if placement.most <= goal and (placement.load <= capacity).all() else None
 
 

@@ -6,7 +6,7 @@ the search ends. From cheap to dear: move a shard, swap two, move or swap blocks
 candidate; and, to leave a local optimum, empty a few ranks and fill them again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -17,14 +17,13 @@ LESS = 1 - 1e-9  # a gain smaller than this is rounding
 PARTNERS = 64  # ranks, the fastest, that a swap looks at
 PAIRED = 12  # shards of a rank, the longest, that are exchanged in twos
 RECHOSEN = 40  # bundles of the slowest rank that are tried as something else
-Stop = Callable[[], bool]
 
 
-def improve(placement: Placement, steps: int, goal: float, stop: Stop) -> None:
-    """At most `steps` changes, until the slowest rank takes `goal` milliseconds or `stop()`."""
+def improve(placement: Placement, steps: int, goal: float) -> None:
+    """At most `steps` changes, until the slowest rank takes `goal` milliseconds."""
     for _ in range(steps):
         rank = int(placement.cost.argmax())
-        if placement.cost[rank] <= goal or stop():
+        if placement.cost[rank] <= goal:
             return
         changed = _move(placement, rank) or _swap(placement, rank) or _move_blocks(placement, rank)
         if not (changed or _exchange(placement, rank) or _swap_blocks(placement, rank) or _rechoose(placement, rank)):

@@ -3,8 +3,7 @@
 The time of a plan is that of its slowest rank: the sum of `perf.total` of its shards, in milliseconds, as TorchRec's
 NoopPerfModel rates plans. First a linear program picks options (select.py), then shards are placed, longest first
 (placement.py), then the slowest rank is relieved as long as that works (improve.py). Several granularities are tried,
-because the cheapest options may be too coarse to balance. Last, memory is spread (even.py). Deterministic, unless
-`budget_seconds` cuts it short.
+because the cheapest options may be too coarse to balance. Last, memory is spread (even.py). Deterministic.
 """
 
 import copy
@@ -65,7 +64,6 @@ def search(
     topology: Topology,
     *,
     groups: Mapping[str, RankGroup] | None = None,
-    budget_seconds: float | None = None,
     refine: bool = True,
     slack: float = 0.0,
 ) -> Solution:
@@ -80,7 +78,7 @@ def search(
     if not space:
         return Solution([], 0.0, 0.0, 0.0, [0] * topology.world_size, [0] * topology.world_size)
     problem = build_problem(space, topology, groups)
-    best = _Search(problem, started + budget_seconds if budget_seconds is not None else None).run(refine, slack)
+    best = _Search(problem).run(refine, slack)
     placement = Placement(problem)
     placement.restore(best[0])
     return Solution(
@@ -96,8 +94,8 @@ def search(
 class _Search:
     """One run: the best assignment so far and the bound."""
 
-    def __init__(self, problem: PlacementProblem, deadline: float | None) -> None:
-        self.problem, self.columns, self._deadline = problem, ProgramColumns(problem), deadline
+    def __init__(self, problem: PlacementProblem) -> None:
+        self.problem, self.columns = problem, ProgramColumns(problem)
         self.best: Assignment | None = None
         self.bound = 0.0
         self._steps = 200 + 20 * problem.world_size
@@ -110,7 +108,7 @@ class _Search:
         self.bound = threshold_bound(self.columns)
         tried: set[bytes] = set()
         for longest, memory in self._settings():
-            if self.best is not None and (self.best.perf <= self.bound * (1 + CLOSE) or self._late()):
+            if self.best is not None and self.best.perf <= self.bound * (1 + CLOSE):
                 break
             for counts in self._selections(longest, memory):
                 if counts.tobytes() not in tried:
@@ -123,12 +121,12 @@ class _Search:
         if self.best is not None:
             self.bound = lower_bound(self.columns, self.bound, self.best.perf)
             self._polish(self.best)
-        open_gap = self.best is None or (self.best.perf > self.bound * (1 + 1e-6) and not self._late())
+        open_gap = self.best is None or self.best.perf > self.bound * (1 + 1e-6)
         if open_gap and size_of(self.problem) <= MOST:
             self.best, self.bound = solve(self.problem, self.best, self.bound)
         if self.best is None:
             raise self._none_found(proven=np.isinf(self.bound))
-        return even(self.problem, self.best, self.bound, self._steps, self._late, slack), self.bound
+        return even(self.problem, self.best, self.bound, self._steps, slack), self.bound
 
     def _squeeze(self) -> None:
         """Where no selection could be placed: make it fit first, then fast."""
@@ -136,18 +134,18 @@ class _Search:
             counts = select(self.columns, np.inf, share)
             if counts is None or not self.columns.largest[:, memory].any():
                 continue
-            found = squeeze(self.problem, self._order(counts, memory), memory, self._late)
+            found = squeeze(self.problem, self._order(counts, memory), memory)
             if found is not None and (self.best is None or found.perf < self.best.perf):
                 placement = Placement(self.problem, max(self.bound, 1e-30))
                 placement.restore(found)
-                improve(placement, self._steps, self.bound * (1 + CLOSE), self._late)
+                improve(placement, self._steps, self.bound * (1 + CLOSE))
                 self.best = placement.assignment()
 
     def _polish(self, best: Assignment) -> None:
         placement = Placement(self.problem, max(self.bound, 1e-30))
         placement.restore(best)
         rounds = min(MOST_ROUNDS, max(LEAST_ROUNDS, ROUNDS // (len(self.problem.tables) + self.problem.world_size)))
-        shake(placement, rounds, self.bound * (1 + CLOSE), 0, self._late)
+        shake(placement, rounds, self.bound * (1 + CLOSE))
         if placement.most < best.perf:
             self.best = placement.assignment()
 
@@ -173,7 +171,7 @@ class _Search:
         for weight in WEIGHTS:
             placement = Placement(self.problem, max(self.bound, 1e-30), weight)
             if self._place(placement, counts):
-                improve(placement, self._steps, self.bound * (1 + CLOSE), self._late)
+                improve(placement, self._steps, self.bound * (1 + CLOSE))
                 if self.best is None or placement.most < self.best.perf:
                     self.best = placement.assignment()
                 return
@@ -207,9 +205,6 @@ class _Search:
                 for _ in range(int(counts[first + number])):
                     order.append((not candidate.runs, places, -size, next(bundles), number))
         return [(bundle, number) for *_, bundle, number in sorted(order)]
-
-    def _late(self) -> bool:
-        return self._deadline is not None and time.monotonic() > self._deadline
 
     def _check_memory(self) -> None:
         over = overflow(self.columns)

@@ -6,34 +6,32 @@ on every rank; those are placed again in another order, some as another candidat
 
 import numpy as np
 
-from interformer_rec.planning.search.improve import LESS, Stop, improve
+from interformer_rec.planning.search.improve import LESS, improve
 from interformer_rec.planning.search.placement import NOWHERE, Placement
 
 OTHERS = 4  # ranks emptied beside the slowest, at most
 REMOVED = 24  # bundles taken out at once, at most
 CHANGED = 0.25  # of them become another candidate
 CLEANUP = 12
+SEED = 0
 
 
-def shake(placement: Placement, rounds: int, goal: float, seed: int, stop: Stop) -> int:
-    """`rounds` attempts, fewer when the slowest rank takes `goal` milliseconds or `stop()`. Returns the rounds that helped."""
-    draw = np.random.default_rng(seed)
-    helped = 0
+def shake(placement: Placement, rounds: int, goal: float) -> None:
+    """`rounds` attempts, fewer when the slowest rank takes `goal` milliseconds."""
+    draw = np.random.default_rng(SEED)
     for _ in range(rounds):
         top = placement.most
-        if top <= goal or stop():
-            break
+        if top <= goal:
+            return
         before, spread = placement.snapshot(), float(np.square(placement.cost).sum())
         if _refill(placement, draw):
-            improve(placement, CLEANUP, goal, stop)
+            improve(placement, CLEANUP, goal)
             if placement.most < top * LESS:
-                helped += 1
                 continue
             # As slow but more even: a step sideways, from which the next round starts.
             if placement.most <= top and float(np.square(placement.cost).sum()) < spread * LESS:
                 continue
         placement.rollback(before)
-    return helped
 
 
 def _refill(placement: Placement, draw: np.random.Generator) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from interformer_rec.planning.search.improve import Stop, improve
+from interformer_rec.planning.search.improve import improve
 from interformer_rec.planning.search.placement import Assignment, Placement
 from interformer_rec.planning.search.shake import shake
 from interformer_rec.planning.search.space import PlacementProblem
@@ -17,7 +17,7 @@ STEPS = 20  # a rank
 ROUNDS = 100
 
 
-def squeeze(problem: PlacementProblem, order: list[tuple[int, int]], memory: int, stop: Stop) -> Assignment | None:
+def squeeze(problem: PlacementProblem, order: list[tuple[int, int]], memory: int) -> Assignment | None:
     """`order`: (bundle, candidate) in the order of placing; `memory`: the scarce resource (HBM, DDR or SSD)."""
     room = float(problem.capacity[:, memory].min())
     boundless = problem.capacity.copy()
@@ -25,9 +25,9 @@ def squeeze(problem: PlacementProblem, order: list[tuple[int, int]], memory: int
     placement = Placement(replace(problem, capacity=boundless), max(room, 1.0), resource=memory)
     if not all(placement.put_any(bundle, number) for bundle, number in order):
         return None
-    improve(placement, STEPS * problem.world_size, room, stop)
+    improve(placement, STEPS * problem.world_size, room)
     if placement.most > room:
-        shake(placement, ROUNDS, room, 0, stop)
+        shake(placement, ROUNDS, room)
     fitted = Placement(problem)
     fitted.restore(placement.assignment())
     return fitted.assignment() if (fitted.load <= problem.capacity).all() else None

@@ -14,16 +14,12 @@ from interformer_rec.planning.search.space import build_problem
 from tests.planning.problems import cluster, option
 
 
-def never() -> bool:
-    return False
-
-
 def test_large_tables_that_cost_little_time_do_not_share_a_rank():
     """One table takes all the time; eight others take hardly any, but memory: four ranks, so the best is two or three each."""
     space = [option("slow", "table_wise", (100.0, 1)), *[option(f"t{i}", "table_wise", (1.0, 30)) for i in range(8)]]
     problem = build_problem(space, cluster(4, hbm=300, ddr=0))
     piled = Assignment((0,) * 9, ((),) * 9, ((0,), *[(1,)] * 8), 100.0)
-    found = even(problem, piled, 100.0, 200, never)
+    found = even(problem, piled, 100.0, 200)
     placement = Placement(problem)
     placement.restore(found)
     assert found.perf == 100.0
@@ -55,7 +51,7 @@ def test_never_slower_and_never_fuller(seed: int):
     before = Placement(problem)
     for bundle in range(len(problem.tables)):
         assert before.put(bundle, 0)
-    found = even(problem, before.assignment(), 1.0, 200, never)
+    found = even(problem, before.assignment(), 1.0, 200)
     after = Placement(problem)
     after.restore(found)
     assert after.most <= before.most * (1 + 1e-9) and (after.load <= problem.capacity).all()

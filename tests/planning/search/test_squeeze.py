@@ -9,10 +9,6 @@ from interformer_rec.planning.search.squeeze import squeeze
 from tests.planning.problems import cluster, option
 
 
-def never():
-    return False
-
-
 def filled(sizes, room):
     """Tables of the sizes, of 1, 2, 3, ... ms, on two ranks; in the order of the list."""
     space = [option(f"t{i}", "table_wise", (1.0 + i, size)) for i, size in enumerate(sizes)]
@@ -23,7 +19,7 @@ def filled(sizes, room):
 def test_bytes_are_balanced_whatever_the_milliseconds():
     """50 + 50 and 40 + 30 + 30 fill both ranks; placed one after another on the emptier rank they do not fit."""
     problem, order = filled([50, 40, 30, 30, 50], 100)
-    found = squeeze(problem, order, HBM, never)
+    found = squeeze(problem, order, HBM)
     assert found is not None
     placement = Placement(problem)
     placement.restore(found)
@@ -33,7 +29,7 @@ def test_bytes_are_balanced_whatever_the_milliseconds():
 
 def test_what_cannot_fit_is_not_claimed_to():
     problem, order = filled([60, 60, 60], 100)
-    assert squeeze(problem, order, HBM, never) is None
+    assert squeeze(problem, order, HBM) is None
 
 
 def test_cost_is_the_chosen_resource():

@@ -23,13 +23,14 @@ from interformer_rec.data.recipes.arguments import add_data_arguments, options
 from interformer_rec.errors import InputError, paragraph, print_in_any_locale, readable, say, write_torchruns_file
 from interformer_rec.explaining import arguments as explaining
 from interformer_rec.planning import arguments as planning
+from interformer_rec.planning.arguments import given
 from interformer_rec.redaction import forget, redact
 from interformer_rec.result_table import show
 from interformer_rec.serving import arguments as exporting
 from interformer_rec.serving.server.arguments import add_serve_arguments
 from interformer_rec.training.scoring import arguments as scoring
 from interformer_rec.training.start.arguments import add_train_arguments, beginning
-from interformer_rec.tuning.arguments import add_tune_arguments, options_of
+from interformer_rec.tuning.arguments import TuneOptions, add_tune_arguments
 
 # The only place where a command meets its code.
 CALLS = {
@@ -133,12 +134,12 @@ def train(args: argparse.Namespace) -> int:
 
 def tune(args: argparse.Namespace) -> int:
     """Search settings by trials on validation; the exit code is the study's."""
-    return call("tune", args.config, args.set, options_of(args))
+    return call("tune", args.config, args.set, given(TuneOptions, args))
 
 
 def benchmark(args: argparse.Namespace) -> int:
     """Measure what the config's training costs over lengths, candidates, kinds and ranks."""
-    return call("benchmark", args.config, args.set, benchmarking.options_of(args))
+    return call("benchmark", args.config, args.set, given(benchmarking.BenchmarkOptions, args))
 
 
 def benchmark_diff(args: argparse.Namespace) -> int:
@@ -162,12 +163,12 @@ def predict(args: argparse.Namespace) -> int:
 
 def explain(args: argparse.Namespace) -> int:
     """Print what a trained model depends on, and write it as a page and JSON."""
-    return call("explain", explaining.ExplainOptions.of(args), args.json)
+    return call("explain", given(explaining.ExplainOptions, args), args.json)
 
 
 def export(args: argparse.Namespace) -> int:
     """Write a version of an artefact that scores as predict does; prints what was compared."""
-    written = call("export", args.path, args.out, exporting.options_of(args), args.data, args.trust_run)
+    written = call("export", args.path, args.out, given(exporting.ExportOptions, args), args.data, args.trust_run)
     show("export", written, as_json=args.json)
     return 0
 
@@ -179,7 +180,7 @@ def serve(args: argparse.Namespace) -> int:
 
 def plan(args: argparse.Namespace) -> int:
     """Print a sharding plan for a cluster."""
-    return call("plan", planning.given(planning.Asked, args), planning.given(planning.Output, args))
+    return call("plan", given(planning.Asked, args), given(planning.Output, args))
 
 
 def plan_diff(args: argparse.Namespace) -> int:

@@ -86,13 +86,6 @@ def add_diff_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
-def options_of(args: argparse.Namespace) -> BenchmarkOptions:
-    """What was given. Raises InputError for a value that cannot be."""
-    return BenchmarkOptions(
-        **{name: getattr(args, name) for name in BenchmarkOptions.__dataclass_fields__ if hasattr(args, name)}
-    )
-
-
 def _numbers(option: str) -> Callable[[str], tuple[int, ...]]:
     def read(text: str) -> tuple[int, ...]:
         parts = [part.strip() for part in text.split(",")]

@@ -1,7 +1,5 @@
 """Options of `interformer explain`. In: a parser; out: the same with them, and their values as ExplainOptions. No torch here."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,13 +27,7 @@ class ExplainOptions:
     cluster: str | None = None
     nodes: int | None = None
     set: Sequence[str] = ()
-    trust: bool = False
-
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> ExplainOptions:
-        """Of parsed arguments."""
-        names = ("path", "data", "out", "rows", "repeats", "groups", "slices", "seed", "cluster", "nodes", "set")
-        return cls(**{name: getattr(args, name) for name in names}, trust=args.trust_run)
+    trust_run: bool = False
 
     def check(self) -> None:
         """Raises InputError for numbers that cannot be."""

@@ -53,17 +53,17 @@ def explain(asked: ExplainOptions) -> tuple[dict[str, Any], list[str]]:
     started = time.monotonic()
     asked.check()
     columns = asked.columns
-    located = locate(asked.path, asked.trust)
-    config = read_config(located, asked.path, asked.set, "explain", asked.trust)
+    located = locate(asked.path, asked.trust_run)
+    config = read_config(located, asked.path, asked.set, "explain", asked.trust_run)
     require_impressions(config.features)
     groups = groups_of(config.features, asked.groups)
-    files = data_to_evaluate(asked.path, config, asked.trust) if asked.data is None else asked.data
+    files = data_to_evaluate(asked.path, config, asked.trust_run) if asked.data is None else asked.data
     with process_group(config.training.device, start_seconds=config.training.start_seconds) as env:
         tell = say if env.is_main else lambda line: None
         machines = Machines.of(asked.cluster, asked.nodes or 1, env)
         source = open_source(files, config.data.max_decoded_bytes)
         check_columns(source.require(columns))
-        place = env.on_main(lambda: open_output(asked.path, asked.out, asked.trust))
+        place = env.on_main(lambda: open_output(asked.path, asked.out, asked.trust_run))
         loader, pipeline = restore(config, env, located, source)
         rows = _kept(config, loader, asked, columns, env)
         scorer = RowScorer(pipeline, config.features, config.data.eval_batch_size, env)

@@ -103,7 +103,7 @@ def add_improve_arguments(one: argparse.ArgumentParser) -> None:
 
 
 def given(kind: type[T], args: argparse.Namespace) -> T:
-    """Asked or Output, of the options that were given."""
+    """A dataclass of options, of those that were given. Raises InputError for a value that cannot be."""
     return kind(**{field.name: getattr(args, field.name) for field in fields(kind) if hasattr(args, field.name)})  # type: ignore[arg-type]
 
 

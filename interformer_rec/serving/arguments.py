@@ -26,11 +26,6 @@ class ExportOptions:
     keep: int | None = None  # versions that stay; all
 
 
-def options_of(args: argparse.Namespace) -> ExportOptions:
-    """What was given."""
-    return ExportOptions(**{name: getattr(args, name) for name in ExportOptions.__dataclass_fields__})
-
-
 def count(text: str) -> int:
     """A number from 1 on."""
     number = int(text)

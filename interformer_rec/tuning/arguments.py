@@ -28,8 +28,3 @@ def add_tune_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--out", metavar="DIR", help="folder of the trials, page and best.yaml; default: runs/NAME-tune")
     one.add_argument("--resume", action="store_true", help="go on with the study that is there, or join it; else begin")
     one.add_argument("--no-pruning", dest="prune", action="store_false", help="train every trial to its end")
-
-
-def options_of(args: argparse.Namespace) -> TuneOptions:
-    """What was given."""
-    return TuneOptions(**{name: getattr(args, name) for name in TuneOptions.__dataclass_fields__})

@@ -1,5 +1,6 @@
 """One thread a process: two test workers on two cores, and their ranks, would otherwise wait for each other's threads."""
 
+import atexit
 import gc
 import os
 import signal
@@ -47,6 +48,6 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_unconfigure() -> None:
-    """The interpreter's last collection finds all again: some libraries complain of what is left of them."""
-    gc.unfreeze()
+# The interpreter's last collection finds all again: some libraries complain of what is left of them. pytest's own last
+# collection comes before, and need not look at it.
+atexit.register(gc.unfreeze)

@@ -12,6 +12,7 @@ import pytest
 from interformer_rec import cli
 from interformer_rec.data.recipes.catalog import prepare
 from interformer_rec.tuning.question import Question, ask
+from tests.made_once import made_once
 
 OPTIONS = {"rows": "600", "files": "1", "fields": "1", "groups": "1", "max_length": "6", "vocab": "40", "seed": "3"}
 SMALL = ["data.batch_size=64", "model.embedding_dim=8", "model.d=8", "model.head=[16]", "training.device=cpu"]
@@ -32,10 +33,13 @@ def sets(*pairs: str) -> list[str]:
 @pytest.fixture(scope="session")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The config of a data set whose test file is not there."""
-    folder = tmp_path_factory.mktemp("tuning") / "data"
-    prepare("synthetic", str(folder), None, OPTIONS)
-    (folder / "test.parquet").rename(folder / "hidden")
-    return folder / "config.yaml"
+
+    def make(folder: Path) -> Path:
+        prepare("synthetic", str(folder / "data"), None, OPTIONS)
+        (folder / "data" / "test.parquet").rename(folder / "hidden")
+        return folder / "data" / "config.yaml"
+
+    return made_once(tmp_path_factory, "tuning", make)
 
 
 @pytest.fixture(scope="session")
@@ -48,11 +52,15 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def study(config: Path, space: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a study of TRIALS trials, begun and ended in this process. Not to be changed."""
-    out = tmp_path_factory.mktemp("study") / "out"
-    argv = ["tune", str(config), *sets(), "--trials", str(TRIALS), "--space", str(space), "--out", str(out)]
-    assert cli.main(argv) == 0
-    return out
+    """The folder of a study of TRIALS trials, begun and ended in one process. Not to be changed."""
+
+    def make(folder: Path) -> Path:
+        out = folder / "out"
+        argv = ["tune", str(config), *sets(), "--trials", str(TRIALS), "--space", str(space), "--out", str(out)]
+        assert cli.main(argv) == 0
+        return out
+
+    return made_once(tmp_path_factory, "study", make)
 
 
 @pytest.fixture

@@ -14,20 +14,26 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# A worker gets a file at a time. Those that take half a minute come first, and those that wait for processes and limits of
-# time, lest one is left when the others have ended.
+# A worker gets a file at a time, the first three one each. Those that take long come first, lest one is left when the
+# others have ended. Every third of them waits for limits of time: side by side they would leave the cores idle.
 LONG = (
-    "benchmarks/quality/test_command.py",
-    "faults/test_processes.py",
-    "serving/test_without_torch.py",
-    "planning/score/test_score.py",
     "watchdog/test_watchdog.py",
-    "launch_/test_jobs.py",
+    "benchmarks/quality/test_command.py",
+    "serving/test_without_torch.py",
     "training/windows/test_follow.py",
-    "faults/",
-    "distributed/job/",
+    "planning/cost/test_dense.py",
+    "training/windows/test_growing_tables.py",
+    "faults/test_processes.py",
+    "training/start/warm/test_source.py",
+    "training/windows/test_resume.py",
+    "launch_/test_jobs.py",
+    "install/test_fbgemm.py",
+    "planning/score/test_score.py",
+    "distributed/job/test_rendezvous.py",
     "install/",
     "planning/",
+    "training/folder/test_lock.py",
+    "faults/",
     "training/",
     "serving/",
 )

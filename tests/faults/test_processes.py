@@ -20,9 +20,9 @@ def goes_on(job: Job, agent: Agent, at_least: int) -> None:
     job.wait_for_step(before[-1]["step"] + 5, agent)
 
 
-@pytest.mark.parametrize("forked", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_kills_and_a_sigterm_in_a_row_lose_no_more_than_they_may(config, undisturbed, tmp_path, forked):
-    with Job(tmp_path / "job", config, EPOCHS, forked=forked) as job:
+@pytest.mark.slow
+def test_kills_and_a_sigterm_in_a_row_lose_no_more_than_they_may(config, undisturbed, tmp_path):
+    with Job(tmp_path / "job", config, EPOCHS, forked=False) as job:
         agent = job.start(*ONE_HOST, "--max-restarts=1")
         job.wait_for_step(7, agent)
         saved = max(job.committed())

@@ -31,7 +31,7 @@ def check_trained(run: Path, ranks: int) -> None:
     assert list((run / "checkpoints").glob("step-*"))
 
 
-# One agent with two ranks a day; two agents meet under Slurm below.
+# One agent with two ranks in `make test`; two agents meet in the slow set, there and under Slurm.
 @pytest.mark.parametrize("size", ["1x2", pytest.param("2x1", marks=pytest.mark.slow)])
 def test_component_trains_on_two_ranks(config, job_env, tmp_path, size):
     arguments = ["-s", "local_cwd", f"{COMPONENTS}:train", "-j", size, "--cpu", "1", "--config", str(config), "--"]
@@ -48,6 +48,7 @@ def test_plain_ddp_trains_on_two_agents(config, job_env, tmp_path):
     check_trained(tmp_path / "run", ranks=2)
 
 
+@pytest.mark.slow
 def test_slurm_trains_on_two_nodes(config, job_env, tmp_path):
     """TorchX makes a heterogeneous job of one component a node; the ranks meet at the first node's name."""
     reason = slurm.missing()

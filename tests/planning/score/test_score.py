@@ -93,7 +93,8 @@ def scored(run: Path, capsys: pytest.CaptureFixture[str], **options: Any) -> dic
     return found
 
 
-@pytest.mark.parametrize("name, ranks", [("two", 2), pytest.param("four_processes", 4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name, ranks", [("two", 2), ("four_processes", 4)])
 def test_peak_within_15_percent_on_every_rank(name: str, ranks: int, request: pytest.FixtureRequest, capsys):
     found = scored(request.getfixturevalue(name), capsys)
     runtime, peak = found["memory"]["runtime"], found["memory"]["peak"]

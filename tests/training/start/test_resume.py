@@ -21,7 +21,7 @@ from tests.forked import begin, command
 from tests.training.runs import records, save_config
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_resume_finishes(small, tmp_path, number):
     path = save_config(small, tmp_path, "training.epochs=400", "training.log_every_steps=1")
     folder = tmp_path / "run"

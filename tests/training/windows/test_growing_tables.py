@@ -44,7 +44,11 @@ from tests.training.windows.drifting import (
     write_windows,
 )
 
-PLANS = ((2, "row_wise"), (2, "column_wise"), (2, "data_parallel"), (4, "table_wise"))
+PLANS = (
+    (2, "row_wise"),
+    (4, "table_wise"),
+    *(pytest.param(2, plan, marks=pytest.mark.slow) for plan in ("column_wise", "data_parallel")),
+)
 STEPS = 4  # of a window, with one rank
 SAID = "said.txt"  # what a run printed
 OFTEN = ("training.checkpoint.every_steps=1", "training.checkpoint.full_every=3", "training.log_every_steps=1")

@@ -30,8 +30,12 @@ def last(folder: Path, step: int) -> Manifest:
 
 @pytest.mark.parametrize(
     "stands, evaluated",
-    [(7, True), (5, True), (5, False), (10, False)],
-    ids=["inside", "begun", "between", "before the last"],
+    [
+        pytest.param(7, True, id="inside"),
+        pytest.param(5, False, id="between"),
+        pytest.param(5, True, id="begun", marks=pytest.mark.slow),
+        pytest.param(10, False, id="before the last", marks=pytest.mark.slow),
+    ],
 )
 def test_what_is_resumed_is_the_same_run(
     windowed: Callable[..., RunConfig], write: Callable[..., Path], tmp_path: Path, stands: int, evaluated: bool

@@ -174,7 +174,9 @@ def test_the_moving_average_goes_on(synthetic: Path, tmp_path: Path) -> None:
     assert all(np.array_equal(parts["average"], stored[f"average|{name}"]) for name, parts in dense.items())
 
 
-@pytest.mark.parametrize("how", ["row_wise", "column_wise", "data_parallel"])
+@pytest.mark.parametrize(
+    "how", ["row_wise", *(pytest.param(how, marks=pytest.mark.slow) for how in ("column_wise", "data_parallel"))]
+)
 def test_two_ranks_begin_as_one_does(synthetic: Path, source: Path, tmp_path: Path, how: str) -> None:
     tree = tree_of(synthetic)
     scores = []

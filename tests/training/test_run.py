@@ -150,9 +150,9 @@ def test_evaluation_between_epochs_and_max_steps(small, tmp_path):
 
 
 def test_bf16_trains(small, tmp_path):
-    """Its first loss is that of fp32 but for rounding; then it learns the rows, of which it has seen each three times."""
+    """Its first loss is that of fp32 but for rounding; then it learns the rows, of which it has seen each five times."""
     fast = ("optimizer.dense.lr=0.01", "optimizer.embedding.lr=0.1", "training.log_every_steps=1")
-    options = (*fast, "training.epochs=3", "data.valid=null", "data.test=null")
+    options = (*fast, "training.epochs=5", "data.valid=null", "data.test=null")
     assert run.train(small(*options, "training.precision=bf16")) == 0
     assert run.train(small(*options, "training.max_steps=1", f"training.out={tmp_path}/fp32")) == 0
     losses = [record["loss"] for record in records(tmp_path / "run", "train")]

@@ -36,7 +36,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def make(folder: Path) -> Path:
         prepare("synthetic", str(folder / "data"), None, OPTIONS)
-        (folder / "data" / "test.parquet").rename(folder / "hidden")
+        (folder / "data" / "test.parquet").rename(folder / "data" / "hidden")
         return folder / "data" / "config.yaml"
 
     return made_once(tmp_path_factory, "tuning", make)

@@ -8,7 +8,7 @@ TorchX reads signatures and docstrings: it wants typing.Optional and no postpone
 own: no name here may mean something else there. docs/decisions/0007-launching.md has reasons, docs/guides/laptop-to-cluster.md the use.
 """
 
-from typing import Dict, List, Optional  # noqa: UP035  TorchX 0.7.0 parses these spellings only
+from typing import Any, Dict, List, Optional  # noqa: UP035  TorchX 0.7.0 parses these spellings only
 
 import torchx.specs as specs
 from torchx.components import dist
@@ -64,8 +64,8 @@ def train(
     """
     command = ["train", config, "--resume", *(["--follow"] if follow else []), *args]
     return _job(
-        "train", "interformer_rec.cli", command, image, name, j, specs.resource(cpu, gpu, memMB + shmMB, h), env,
-        max_retries, max_restarts, rdzv_port, mounts,
+        command, specs.resource(cpu, gpu, memMB + shmMB, h), env, max_restarts,
+        image=image, name=name, j=j, max_retries=max_retries, rdzv_port=rdzv_port, mounts=mounts,
     )  # fmt: skip
 
 
@@ -107,8 +107,8 @@ def evaluate(
     """
     command = ["evaluate", run, *args]
     return _job(
-        "evaluate", "interformer_rec.cli", command, image, name, j, specs.resource(cpu, gpu, memMB + shmMB, h), env,
-        max_retries, max_restarts, rdzv_port, mounts,
+        command, specs.resource(cpu, gpu, memMB + shmMB, h), env, max_restarts,
+        image=image, name=name, j=j, max_retries=max_retries, rdzv_port=rdzv_port, mounts=mounts,
     )  # fmt: skip
 
 
@@ -154,8 +154,8 @@ def predict(
     """
     command = ["predict", run, "--data", data, "--out", out, *args]
     return _job(
-        "predict", "interformer_rec.cli", command, image, name, j, specs.resource(cpu, gpu, memMB + shmMB, h), env,
-        max_retries, max_restarts, rdzv_port, mounts,
+        command, specs.resource(cpu, gpu, memMB + shmMB, h), env, max_restarts,
+        image=image, name=name, j=j, max_retries=max_retries, rdzv_port=rdzv_port, mounts=mounts,
     )  # fmt: skip
 
 
@@ -192,8 +192,8 @@ def benchmark(
         mounts: volumes of containers (type=bind,src=/data,dst=/data,readonly)
     """
     return _job(
-        "benchmark", "interformer_rec.cli", ["benchmark", config, *args], image, name, j,
-        specs.resource(cpu, gpu, memMB + shmMB, h), env, 0, 0, rdzv_port, mounts,
+        ["benchmark", config, *args], specs.resource(cpu, gpu, memMB + shmMB, h), env,
+        image=image, name=name, j=j, max_retries=0, rdzv_port=rdzv_port, mounts=mounts,
     )  # fmt: skip
 
 
@@ -225,9 +225,8 @@ def plan(
     """
     command = ["plan", config, "--cluster", cluster, *args]
     return _job(
-        "plan", "interformer_rec.cli", command, image, name, "1x1", specs.resource(cpu, 0, memMB, h), env,
-        0, 0, 29500, mounts,
-    )  # fmt: skip
+        command, specs.resource(cpu, 0, memMB, h), env, image=image, name=name, j="1x1", max_retries=0, mounts=mounts
+    )
 
 
 def serve(
@@ -269,32 +268,22 @@ def serve(
 
 
 def _job(
-    role: str,
-    module: str,
     command: List[str],  # noqa: UP006
-    image: str,
-    name: str,
-    j: str,
     resource: specs.Resource,
     env: Optional[Dict[str, str]],  # noqa: UP006, UP045
-    max_retries: int,
-    max_restarts: int,
-    rdzv_port: int,
-    mounts: Optional[List[str]],  # noqa: UP006, UP045
+    max_restarts: int = 0,
+    **job: Any,
 ) -> specs.AppDef:
-    """torchrun -m MODULE COMMAND as a job of one role."""
+    """torchrun -m interformer_rec.cli COMMAND as a job of one role, named for the command; `job`: torchrun's other arguments."""
     defaults = {
         # torchrun would set 1 with more than one process a node and leave the cores idle.
-        "OMP_NUM_THREADS": str(max(1, int(resource.cpu) // dist.parse_nnodes(j)[2])),
+        "OMP_NUM_THREADS": str(max(1, int(resource.cpu) // dist.parse_nnodes(job["j"])[2])),
         "NCCL_DEBUG": "WARN",
         # How TorchX's component, which has no argument for it, lets torchrun know --max-restarts.
         "PET_MAX_RESTARTS": str(max_restarts),
         # Else torch 2.13's agents keep one store for all attempts, with the addresses of dead ranks (docs/guides/faults.md).
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     }
-    app = torchrun(
-        *command, m=module, image=image, name=name, j=j, env={**defaults, **(env or {})}, max_retries=max_retries,
-        rdzv_port=rdzv_port, mounts=mounts,
-    )  # fmt: skip
-    app.roles[0].name, app.roles[0].resource = role, resource  # else "cli", the module's name
+    app = torchrun(*command, m="interformer_rec.cli", env={**defaults, **(env or {})}, **job)
+    app.roles[0].name, app.roles[0].resource = command[0], resource  # else "cli", the module's name
     return app

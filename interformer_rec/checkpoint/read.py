@@ -47,7 +47,7 @@ class _Kept(BaseModel):
     optimizer_steps: Count
     averaged_steps: Count
     world_size: Annotated[int, Field(ge=1, le=1 << 20)]
-    members_before: Count = 0
+    members_before: Count
     step: Count = 0
     epoch: Count = 0
     cursor: dict[str, Any] | None = None
@@ -261,7 +261,7 @@ def _fill(shard: Shard, name: str, tensor: torch.Tensor, rectangles: list[Rectan
 @torch.no_grad()
 def load_dense(manifest: Manifest, parallel: Parallel, state: Mapping[str, Any], weights_only: bool) -> None:
     """The part of `load` that is no table, and which members of an ensemble have been trained. Raises InputError, DamagedError."""
-    parallel.members_before = state.get("members_before", 0)
+    parallel.members_before = state["members_before"]
     if "epoch" in state:
         parallel.begin_epoch(last_epoch(state))
     file = manifest.tensor_file("dense.safetensors")

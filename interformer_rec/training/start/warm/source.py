@@ -147,7 +147,7 @@ class WarmSource:
             fill_dense(manifest, parallel, parts)
 
         on_all_ranks(env, copy)
-        trained = max(self.state.get("members_before", 0), last_epoch(self.state) + 1) if "epoch" in self.state else 0
+        trained = max(self.state["members_before"], last_epoch(self.state) + 1) if "epoch" in self.state else 0
         parallel.members_before = min(config.model.ensemble_members, trained)
         if parallel.optimizer.average is not None:
             parallel.optimizer.average.steps = self.state["averaged_steps"]

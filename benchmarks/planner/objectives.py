@@ -23,7 +23,7 @@ from benchmarks.planner.cases import Case, build, tables_of
 from interformer_rec.config.run import RunConfig
 from interformer_rec.distributed.lookup.communication import Exchange
 from interformer_rec.planning.answer import rank_loads
-from interformer_rec.planning.constraints import Wishes
+from interformer_rec.planning.constraints import Constraints
 from interformer_rec.planning.cost.cluster import load_cluster
 from interformer_rec.planning.cost.dense import DenseCost
 from interformer_rec.planning.cost.lengths import Lengths
@@ -126,7 +126,7 @@ def _problem(case: Case) -> TablesOnly:
         nodes=case.ranks // host,
         batch_size=case.batch,
         sizes=find_sizes(config),
-        wishes=Wishes(),
+        constraints=Constraints(),
         dense_ms=(0.0, 0.0),
         counted=NO_DENSE,
         exchange=Exchange(deduplicate=True, communication="fp32"),

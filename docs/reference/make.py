@@ -22,7 +22,7 @@ from docs.reference.run_folder import CHECKPOINT, FILES, GROWTH, METRICS, PUBLIS
 from interformer_rec.config.baselines import AnyModelConfig
 from interformer_rec.config.model import PRESETS, ModelConfig
 from interformer_rec.config.run import RunConfig
-from interformer_rec.planning.constraints import Wishes
+from interformer_rec.planning.constraints import Constraints
 from interformer_rec.planning.cost.cluster import Cluster, Efficiency
 from interformer_rec.training.start.resume_keys import TABLE
 
@@ -91,7 +91,7 @@ def cluster_page() -> str:
 def constraints_page() -> str:
     """docs/reference/constraints.md."""
     about = prose("`interformer plan --constraints FILE` reads it ([guide](../guides/planning.md#constraints)).")
-    return f"# Keys of a constraints file\n\n{about}\n{table(keys(Wishes))}\n"
+    return f"# Keys of a constraints file\n\n{about}\n{table(keys(Constraints))}\n"
 
 
 def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -211,7 +211,7 @@ def missing() -> list[str]:
     found = [key for section in run_keys().values() for key in section]
     found += [key for model in model_kinds() for key in keys(model, f"{model.__name__}: model.")]
     found += [key._replace(path=f"cluster: {key.path}") for key in keys(Cluster)]
-    found += [key._replace(path=f"constraints: {key.path}") for key in keys(Wishes)]
+    found += [key._replace(path=f"constraints: {key.path}") for key in keys(Constraints)]
     return [key.path for key in found if not key.meaning] + [key for key, meaning in plan_keys().items() if not meaning]
 
 

@@ -16,7 +16,7 @@ from interformer_rec.data.fit import Fitted
 from interformer_rec.errors import InputError
 from interformer_rec.host import total_memory
 from interformer_rec.planning.answer import place
-from interformer_rec.planning.command import wishes_of
+from interformer_rec.planning.command import constraints_of
 from interformer_rec.planning.cost.cluster import Cluster, known, load_cluster
 from interformer_rec.planning.cost.lengths import Lengths
 from interformer_rec.planning.cost.repeats import first_rows, measure
@@ -87,7 +87,7 @@ def predict(config: RunConfig, fitted: Fitted, ranks: int, cluster: Cluster) -> 
             nodes=nodes,
             batch_size=config.data.batch_size,
             sizes=sizes_of(config, fitted),
-            wishes=wishes_of(config, cluster),
+            constraints=constraints_of(config, cluster),
         )
         placed = place(problem)
     except InputError as error:

@@ -14,7 +14,7 @@ from interformer_rec.distributed.environment import Environment
 from interformer_rec.errors import InputError
 from interformer_rec.explaining.targets import Target
 from interformer_rec.planning.answer import Placed, place
-from interformer_rec.planning.command import hush, wishes_of
+from interformer_rec.planning.command import constraints_of, hush
 from interformer_rec.planning.cost.cluster import Cluster, load_cluster
 from interformer_rec.planning.cost.sizes import Sizes
 from interformer_rec.planning.question import Problem
@@ -74,7 +74,7 @@ class Savings:
         tables, sizes = config.features.tables, self._sizes
         known = replace(sizes, rows={name: sizes.rows[name] for name in tables})
         cluster, batch = self._machines.cluster, config.data.batch_size
-        return place(Problem(config, cluster, self._machines.nodes, batch, known, wishes_of(config, cluster)))
+        return place(Problem(config, cluster, self._machines.nodes, batch, known, constraints_of(config, cluster)))
 
 
 def _costs(placed: Placed) -> dict[str, float]:

@@ -117,7 +117,7 @@ def least_step_ms(problem: Problem) -> float:
     """A step that no plan falls below, quickly: every table as its cheapest option, all of them spread perfectly. 0 where none fits."""
     try:
         space = problem.first_space
-    except InputError:  # of memory or wishes: whoever plans says so
+    except InputError:  # of memory or constraints: whoever plans says so
         return 0.0
     host = len(problem.tables) * problem.cluster.efficiency.table_us / 1000
     constant = step_time(problem, []).total - fixed_ms(problem, set())
@@ -145,14 +145,14 @@ def _place(problem: Problem) -> Placed:
             topology = problem.topology(exchange)
         except InputError as error:
             raise DoesNotFit(str(error)) from None
-        space, members = bundle(problem.space(True) if exchange else problem.first_space, problem.wishes.together)
+        space, members = bundle(problem.space(True) if exchange else problem.first_space, problem.constraints.together)
         started = time.monotonic()
         try:
             first = _searcher(problem, topology)(space, True)
         except NoPlan as error:
             raise DoesNotFit(_no_plan(problem, str(error))) from error
         found = first
-        if not problem.wishes.together:
+        if not problem.constraints.together:
             found = with_fewer_groups(problem, space, topology, first, _searcher(problem, topology))
         spent += time.monotonic() - started
         options = unbundle(found.options, members)
@@ -192,7 +192,7 @@ def _with_cache(problem: Problem) -> Placed:
     try:
         placed = _place(problem)
     except DoesNotFit:
-        if not any(CACHED in problem.wishes.kernels(name, "cuda") for name in problem.tables):
+        if not any(CACHED in problem.constraints.kernels(name, "cuda") for name in problem.tables):
             raise
         placed = _place(problem.changed(cache_share=SHARES[-1]))  # the least that a plan can need
     return best_cache(placed) if placed.host_cache is not None else placed

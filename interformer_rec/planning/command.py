@@ -24,7 +24,7 @@ from interformer_rec.planning.choose.compare import by_price, scaling
 from interformer_rec.planning.choose.levers import when_nothing_fits
 from interformer_rec.planning.choose.mixed import clusters_named, nodes_of
 from interformer_rec.planning.choose.sweep_table import show_sweep
-from interformer_rec.planning.constraints import TableKind, Wishes, load_wishes
+from interformer_rec.planning.constraints import Constraints, TableKind, load_constraints
 from interformer_rec.planning.cost.cluster import Cluster, known
 from interformer_rec.planning.cost.new_cluster import new_cluster
 from interformer_rec.planning.cost.sizes import find_sizes, with_distinct
@@ -144,22 +144,22 @@ def question(asked: Asked, cluster: Cluster) -> Problem:
     if not 0 <= asked.reserve < 1:
         raise InputError(f"--reserve {asked.reserve}: a share of device memory, from 0 to below 1")
     cluster.ranks(nodes)
-    wishes = wishes_of(config, cluster, asked.constraints)
+    constraints = constraints_of(config, cluster, asked.constraints)
     counts = {name: int(count) for name, count in numbers("--rows", asked.rows, whole=True).items()}
     sizes = find_sizes(config, asked.config, asked.statistics, counts, numbers("--lengths", asked.lengths))
     batch = batch or config.data.batch_size
     sizes = with_distinct(sizes, config.features, numbers("--distinct", asked.distinct), batch)
-    return Problem(config, cluster, nodes, batch, sizes, wishes, asked.reserve, dense_ms=_dense_ms(asked.dense_ms))
+    return Problem(config, cluster, nodes, batch, sizes, constraints, asked.reserve, dense_ms=_dense_ms(asked.dense_ms))
 
 
-def wishes_of(config: RunConfig, cluster: Cluster, constraints: str | None = None) -> Wishes:
+def constraints_of(config: RunConfig, cluster: Cluster, path: str | None = None) -> Constraints:
     """What the config, and a file of constraints, want of the tables. Raises InputError for what cannot be."""
     if config.optimizer.embedding.kind == "adam" and cluster.device == "cpu":
         raise InputError(f"optimizer.embedding.kind is adam, which FBGEMM has for CUDA only; {cluster.name} has no GPU")
     features = config.features
     dims = table_dims(features, config.model.embedding_dim, config.model.ensemble_members)
     kinds = {name: TableKind(name, name not in features.sequence_tables, dims[name]) for name in features.tables}
-    return load_wishes(constraints, config.sharding, kinds)
+    return load_constraints(path, config.sharding, kinds)
 
 
 def _dense_ms(text: str | None) -> tuple[float, float] | None:

@@ -33,7 +33,7 @@ from interformer_rec.planning.search.rank_groups import MOST, Places, RankGroup,
 EVERYWHERE = ("row_wise", "data_parallel")  # these have a shard on every rank
 
 
-class TableWish(Strict):
+class TableConstraints(Strict):
     """Of one table."""
 
     sharding: tuple[ShardingType, ...] = Field((), description="allowed sharding types; empty: all that are possible")
@@ -47,17 +47,17 @@ class TableWish(Strict):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> TableWish:
+    def _check(self) -> TableConstraints:
         if self.hosts != () and self.ranks != ():
             raise ValueError("hosts and ranks are both given: write one of them")
         return self
 
 
-class Wishes(Strict):
+class Constraints(Strict):
     """A constraints file: per table, and for all others."""
 
-    default: TableWish = TableWish()
-    tables: dict[Name, TableWish] = Field(default_factory=dict)
+    default: TableConstraints = TableConstraints()
+    tables: dict[Name, TableConstraints] = Field(default_factory=dict)
     together: tuple[tuple[Name, ...], ...] = Field((), description="groups of tables that lie on one rank, table-wise")
     host_groups: dict[Name, Places] = Field(default_factory=dict, description="name -> hosts, for `hosts` of a table")
     deduplicate: bool | None = Field(None, description="sharding.deduplicate of the plan; null: the planner chooses")
@@ -71,8 +71,8 @@ class Wishes(Strict):
         description="share of the rows that the cache of a fused_uvm_caching table has; null: the config's, else the planner chooses",
     )
 
-    def of(self, table: str) -> TableWish:
-        """The table's own wish, or the default."""
+    def of(self, table: str) -> TableConstraints:
+        """The table's own, or the default."""
         return self.tables.get(table, self.default)
 
     def kernels(self, table: str, device: str) -> tuple[Kernel, ...]:
@@ -82,7 +82,7 @@ class Wishes(Strict):
     @property
     def confine(self) -> bool:
         """Is any table kept on some hosts or ranks?"""
-        return any(wish.hosts != () or wish.ranks != () for wish in (self.default, *self.tables.values()))
+        return any(own.hosts != () or own.ranks != () for own in (self.default, *self.tables.values()))
 
     def groups(self, tables: Iterable[str], hosts: int, local: int) -> dict[str, RankGroup]:
         """Of the tables that may not lie everywhere: the ranks they may lie on, in a job of `hosts` x `local` ranks.
@@ -108,12 +108,12 @@ class Wishes(Strict):
         return found
 
     def _group(self, table: str, hosts: int, local: int) -> RankGroup | None:
-        wish = self.of(table)
+        own = self.of(table)
         try:
-            if wish.hosts != ():
-                group = group_of_hosts(wish.hosts, self.host_groups, hosts, local)
-            elif wish.ranks != ():
-                group = group_of_ranks(wish.ranks, {}, hosts * local)
+            if own.hosts != ():
+                group = group_of_hosts(own.hosts, self.host_groups, hosts, local)
+            elif own.ranks != ():
+                group = group_of_ranks(own.ranks, {}, hosts * local)
             else:
                 return None
         except InputError as error:
@@ -121,7 +121,7 @@ class Wishes(Strict):
         return group if len(group.ranks) < hosts * local else None
 
 
-class RunWishes(Wishes):
+class RunConstraints(Constraints):
     """A constraints file over the `sharding` section of a run config, whose default holds where a table may have it."""
 
     preferred: ShardingType = "auto"  # sharding.default
@@ -150,20 +150,20 @@ def kinds_of(infos: Mapping[str, TableInfo], optimizer: str) -> dict[str, TableK
     return {n: TableKind(n, info.pooled, info.config.embedding_dim, optimizer) for n, info in infos.items()}
 
 
-def load_wishes(path: str | None, sharding: ShardingConfig, tables: Mapping[str, TableKind]) -> Wishes:
-    """The file's wishes over those of the run config. Raises InputError for unknown tables and keys."""
-    given = Wishes()
+def load_constraints(path: str | None, sharding: ShardingConfig, tables: Mapping[str, TableKind]) -> Constraints:
+    """The file's constraints over those of the run config. Raises InputError for unknown tables and keys."""
+    given = Constraints()
     if path is not None:
         tree = strict_yaml.read(path, "constraints file")
         if not isinstance(tree, dict):
-            raise InputError(f"constraints file {path!r} must be a mapping with {', '.join(Wishes.model_fields)}")
+            raise InputError(f"constraints file {path!r} must be a mapping with {', '.join(Constraints.model_fields)}")
         try:
-            given = Wishes.model_validate(tree)
+            given = Constraints.model_validate(tree)
         except ValidationError as error:
-            raise InputError(f"constraints file {path!r} is not valid:\n{explain(error, Wishes)}") from None
+            raise InputError(f"constraints file {path!r} is not valid:\n{explain(error, Constraints)}") from None
     explicit = {name: kind for name, kind in sharding.tables.items() if name not in given.tables}
-    listed = {name: TableWish(sharding=(kind,)) for name, kind in explicit.items()}
-    merged = RunWishes(
+    listed = {name: TableConstraints(sharding=(kind,)) for name, kind in explicit.items()}
+    merged = RunConstraints(
         default=given.default,
         tables={**listed, **given.tables},
         together=given.together,
@@ -192,17 +192,17 @@ def why_not(
     table: TableKind,
     sharding: str,
     kernel: str,
-    wishes: Wishes,
+    constraints: Constraints,
     device: str,
     ranks: int,
     group: RankGroup | None = None,
 ) -> str | None:
-    """Why a table may not be sharded so; None: it may. `group`: the ranks it has to stay on (Wishes.groups)."""
+    """Why a table may not be sharded so; None: it may. `group`: the ranks it has to stay on (Constraints.groups)."""
     if (reason := not_possible(table.pooled, sharding, device, kernel)) is not None:
         return reason
-    wish = wishes.of(table.name)
-    wanted = tuple(kind for kind in wish.sharding if kind != "auto") if "auto" not in wish.sharding else ()
-    preferred = _preferred(table, wishes, device, ranks, group)
+    own = constraints.of(table.name)
+    wanted = tuple(kind for kind in own.sharding if kind != "auto") if "auto" not in own.sharding else ()
+    preferred = _preferred(table, constraints, device, ranks, group)
     if wanted and sharding not in wanted:
         return f"constraints allow {', '.join(wanted)} only"
     if preferred and sharding != preferred:
@@ -215,57 +215,61 @@ def why_not(
         return reason
     if group is not None and sharding in EVERYWHERE:
         return f"constraints allow {group.label} only, and {sharding} is on all {ranks} ranks"
-    kernels = wishes.kernels(table.name, device)
-    if kernel not in kernels and (wish.kernels or sharding != "data_parallel" or kernel != "dense"):
+    kernels = constraints.kernels(table.name, device)
+    if kernel not in kernels and (own.kernels or sharding != "data_parallel" or kernel != "dense"):
         if kernel in HOST_KERNELS and kernels == KERNELS:
             return f"rows lie in host memory only if asked for (kernels: [{kernel}])"
         return f"kernel {kernel} is not among the allowed {', '.join(kernels)}"
     return None
 
 
-def _preferred(table: TableKind, wishes: Wishes, device: str, ranks: int, group: RankGroup | None) -> str | None:
-    """sharding.default, where the table has no wish of its own and may have it."""
-    own = wishes.of(table.name)
-    if not isinstance(wishes, RunWishes) or wishes.preferred == "auto" or own.sharding:
+def _preferred(
+    table: TableKind, constraints: Constraints, device: str, ranks: int, group: RankGroup | None
+) -> str | None:
+    """sharding.default, where the table has none of its own and may have it."""
+    own = constraints.of(table.name)
+    if not isinstance(constraints, RunConstraints) or constraints.preferred == "auto" or own.sharding:
         return None
-    alone = Wishes(tables={table.name: own.model_copy(update={"sharding": (wishes.preferred,)})})
+    alone = Constraints(tables={table.name: own.model_copy(update={"sharding": (constraints.preferred,)})})
     able = any(
-        why_not(table, wishes.preferred, kernel, alone, device, ranks, group) is None
+        why_not(table, constraints.preferred, kernel, alone, device, ranks, group) is None
         for kernel in (*KERNELS, *HOST_KERNELS)
     )
-    return wishes.preferred if able else None
+    return constraints.preferred if able else None
 
 
 def without_default(
-    tables: Iterable[TableKind], wishes: Wishes, device: str, ranks: int, groups: Mapping[str, RankGroup]
+    tables: Iterable[TableKind], constraints: Constraints, device: str, ranks: int, groups: Mapping[str, RankGroup]
 ) -> str | None:
     """The sentence about the tables that sharding.default cannot hold for; None: there are none."""
-    if not isinstance(wishes, RunWishes) or wishes.preferred == "auto":
+    if not isinstance(constraints, RunConstraints) or constraints.preferred == "auto":
         return None
-    free = [table for table in tables if not wishes.of(table.name).sharding]
-    unable = [t.name for t in free if _preferred(t, wishes, device, ranks, groups.get(t.name)) is None]
-    return passed_over(wishes.preferred, unable)
+    free = [table for table in tables if not constraints.of(table.name).sharding]
+    unable = [t.name for t in free if _preferred(t, constraints, device, ranks, groups.get(t.name)) is None]
+    return passed_over(constraints.preferred, unable)
 
 
 def allowed(
-    table: TableKind, wishes: Wishes, device: str, ranks: int, group: RankGroup | None = None
+    table: TableKind, constraints: Constraints, device: str, ranks: int, group: RankGroup | None = None
 ) -> dict[str, list[str]]:
     """Sharding type -> kernels; `group` as in why_not. Raises InputError that says what the table could have had instead."""
-    if isinstance(wishes, RunWishes):
-        check_wish(table.name, table.pooled, wishes.explicit.get(table.name, "auto"), device)
+    if isinstance(constraints, RunConstraints):
+        check_wish(table.name, table.pooled, constraints.explicit.get(table.name, "auto"), device)
     found: dict[str, list[str]] = {
         sharding: [
-            k for k in (*KERNELS, *HOST_KERNELS) if why_not(table, sharding, k, wishes, device, ranks, group) is None
+            k
+            for k in (*KERNELS, *HOST_KERNELS)
+            if why_not(table, sharding, k, constraints, device, ranks, group) is None
         ]
         for sharding in SHARDING_TYPES
     }
     found = {sharding: kernels for sharding, kernels in found.items() if kernels}
     if not found:
-        free = allowed(table, Wishes(), device, ranks, group)
+        free = allowed(table, Constraints(), device, ranks, group)
         options = "; ".join(f"{sharding} ({', '.join(kernels)})" for sharding, kernels in free.items())
-        wish = wishes.of(table.name)
+        own = constraints.of(table.name)
         raise InputError(
-            f"constraints leave table {table.name!r} no option: sharding {', '.join(wish.sharding) or 'any'} with kernels "
-            f"{', '.join(wish.kernels or KERNELS)} on {f'{group.label} of ' if group else ''}{device}; it may have {options}"
+            f"constraints leave table {table.name!r} no option: sharding {', '.join(own.sharding) or 'any'} with kernels "
+            f"{', '.join(own.kernels or KERNELS)} on {f'{group.label} of ' if group else ''}{device}; it may have {options}"
         )
     return found

@@ -134,7 +134,7 @@ class _Judge:
                 others = [option for option in there[sharding, kernel] if len(option.shards) != len(chosen.shards)]
                 found += [self._try(option, group) for option in others]
                 continue
-            why = why_not(kind, sharding, kernel, problem.wishes, problem.job.device, problem.ranks, group)
+            why = why_not(kind, sharding, kernel, problem.constraints, problem.job.device, problem.ranks, group)
             tried = self._best([self._try(option, group) for option in there[sharding, kernel]])
             if why is not None or tried is None:
                 tried = Rejected(sharding, kernel, (why or "TorchRec offers none") + _would(tried))
@@ -142,7 +142,7 @@ class _Judge:
         self._put(chosen, 1)
         if problem.job.device == "cuda" and chosen.compute_kernel == "fused":
             for kernel in HOST_KERNELS:
-                why = why_not(kind, chosen.sharding_type, kernel, problem.wishes, "cuda", problem.ranks, group)
+                why = why_not(kind, chosen.sharding_type, kernel, problem.constraints, "cuda", problem.ranks, group)
                 reason = why or "the rows fit in device memory, which is faster"
                 found.append(Rejected(chosen.sharding_type, kernel, reason))
         return found

@@ -1,4 +1,4 @@
-"""A plan's question. In: run config, cluster, nodes, sizes, wishes; out: a Problem, with tables on meta and TorchRec's options for them.
+"""A plan's question. In: run config, cluster, nodes, sizes, constraints; out: a Problem, tables on meta and TorchRec's options for them.
 
 TorchRec enumerates the options. Their memory is counted in memory.py, because TorchRec leaves out a fused optimizer's state (it looks
 for an attribute that fused optimizers given as `fused_params` do not set), the gradient of a data-parallel table and the lengths of the
@@ -28,7 +28,7 @@ from interformer_rec.planning.arguments import RESERVE
 from interformer_rec.planning.choose.cuts import constraint, cuts
 from interformer_rec.planning.choose.exchange import Allowed, agree, allowed_exchanges
 from interformer_rec.planning.choose.weigh import weighed
-from interformer_rec.planning.constraints import TableKind, Wishes, allowed, kinds_of, without_default
+from interformer_rec.planning.constraints import Constraints, TableKind, allowed, kinds_of, without_default
 from interformer_rec.planning.cost.cluster import Cluster
 from interformer_rec.planning.cost.dense import DenseCost, DenseCosts
 from interformer_rec.planning.cost.dense_time import in_microbatches
@@ -57,7 +57,7 @@ class Problem:
     nodes: int
     batch_size: int  # rows a rank
     sizes: Sizes
-    wishes: Wishes
+    constraints: Constraints
     reserve: float = RESERVE
     table_bytes: int = 4  # of a weight: 4, or 2 for half-precision tables (a what-if: the run config has fp32 only)
     dense_ms: tuple[float, float] | None = None  # forward and backward pass, where somebody measured them
@@ -118,8 +118,8 @@ class Problem:
 
     @cached_property
     def groups(self) -> dict[str, RankGroup]:
-        """Tables that the wishes keep on some ranks -> those. Raises InputError for hosts that are not there."""
-        return self.wishes.groups(self.tables, self.nodes, self.cluster.devices_per_node)
+        """Tables that the constraints keep on some ranks -> those. Raises InputError for hosts that are not there."""
+        return self.constraints.groups(self.tables, self.nodes, self.cluster.devices_per_node)
 
     @cached_property
     def allowed(self) -> Allowed:
@@ -130,8 +130,8 @@ class Problem:
         return allowed_exchanges(
             self.config.sharding,
             self.ranks,
-            deduplicate=self.wishes.deduplicate,
-            communication=self.wishes.communication,
+            deduplicate=self.constraints.deduplicate,
+            communication=self.constraints.communication,
             histories=bool(histories),
             uncounted=[table.name for table in histories if not table.repeats.distinct],
         )
@@ -139,7 +139,7 @@ class Problem:
     @property
     def cache_wish(self) -> float | None:
         """Share of a table's rows in its cache, where constraints or config name one. Raises InputError where they differ."""
-        wish, ours = self.wishes.host_cache, self.config.sharding.host_cache
+        wish, ours = self.constraints.host_cache, self.config.sharding.host_cache
         agree("host_cache", ours, wish, None if wish is None else (wish,))
         return ours if wish is None else wish
 
@@ -216,17 +216,17 @@ class Problem:
         """Every allowed option of every table, with time (ms) and memory estimates."""
         options: dict[str, tuple[list[str], list[str]]] = {}
         for kind in self.kinds:
-            kinds = allowed(kind, self.wishes, self.job.device, self.ranks, self.groups.get(kind.name))
+            kinds = allowed(kind, self.constraints, self.job.device, self.ranks, self.groups.get(kind.name))
             options[kind.name] = list(kinds), sorted({kernel for kernels in kinds.values() for kernel in kernels})
         return self._every_cut(options, exchange)
 
     def all_options(self, exchange: bool = False) -> list[ShardingOption]:
-        """Also the options that the wishes rule out, in device memory: for explanations."""
+        """Also the options that the constraints rule out, in device memory: for explanations."""
         return self._every_cut(dict.fromkeys(self.tables, ([*SHARDING_TYPES], ["fused", "dense"])), exchange)
 
     def _every_cut(self, options: Mapping[str, tuple[list[str], list[str]]], exchange: bool) -> list[ShardingOption]:
         """Table -> sharding types and kernels: its options, those by columns once for each width of their pieces."""
-        wished = {name: self.wishes.of(name).min_partition for name in options}
+        wished = {name: self.constraints.of(name).min_partition for name in options}
         found: list[ShardingOption] = []
         for constraints, cut in cuts(self.tables, options, wished):
             found += [option for option in self._enumerate(constraints, exchange) if option.name in cut]
@@ -235,7 +235,7 @@ class Problem:
     def options_of(self, plan: Mapping[str, TablePlan]) -> dict[str, ShardingOption]:
         """Table -> the one option that a given plan chose, estimated, with its ranks; memory without send buffers.
 
-        Unlike `space`, nothing is ruled out by wishes or by lack of memory: what
+        Unlike `space`, nothing is ruled out by constraints or by lack of memory: what
         runs, runs. Raises InputError for a table that lacks, or is cut unlike TorchRec cuts it.
         """
         local = self.cluster.devices_per_node
@@ -266,13 +266,13 @@ class Problem:
 
     @property
     def kinds(self) -> list[TableKind]:
-        """Of every table, for the wishes."""
+        """Of every table, for the constraints."""
         return list(kinds_of(tables_of(self.model), self.config.optimizer.embedding.kind).values())
 
     @property
     def notes(self) -> list[str]:
         """What the user should know: tables that cannot have the sharding type of sharding.default."""
-        note = without_default(self.kinds, self.wishes, self.job.device, self.ranks, self.groups)
+        note = without_default(self.kinds, self.constraints, self.job.device, self.ranks, self.groups)
         return [] if note is None else [note]
 
     def changed(self, **changes: object) -> Problem:

@@ -17,7 +17,7 @@ from interformer_rec.distributed.lookup.communication import Exchange
 from interformer_rec.distributed.sharding import tables_of
 from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import DoesNotFit, place
-from interformer_rec.planning.constraints import Wishes, kinds_of, load_wishes, without_default
+from interformer_rec.planning.constraints import Constraints, kinds_of, load_constraints, without_default
 from interformer_rec.planning.cost.cluster import Cluster, known, load_cluster
 from interformer_rec.planning.cost.dense import DenseCost
 from interformer_rec.planning.cost.memory import ConstantBytes
@@ -44,8 +44,8 @@ def plan_of_job(
         return load_plan(sharding.plan, task, env.world_size, env.local_world_size, device, sharding)
     optimizer = config.optimizer.embedding.kind
     kinds = kinds_of(tables_of(task), optimizer)
-    wishes = load_wishes(None, sharding, kinds)
-    note = without_default(kinds.values(), wishes, device, env.world_size, {})
+    constraints = load_constraints(None, sharding, kinds)
+    note = without_default(kinds.values(), constraints, device, env.world_size, {})
     notes = () if note is None else (note,)
     if sharding.planner == "torchrec":
         if sharding.communication == "auto":
@@ -55,12 +55,17 @@ def plan_of_job(
         batch_size = config.data.batch_size
         plan = torchrec_plan(task, env, batch_size=batch_size, sharding=sharding, optimizer=optimizer)
         return JobPlan(plan, Exchange.of(sharding, env.world_size), sharding.host_cache, notes)
-    plan = env.on_main(lambda: _plan(config, task, rows, env, wishes, source))
+    plan = env.on_main(lambda: _plan(config, task, rows, env, constraints, source))
     return replace(plan, notes=(*notes, *plan.notes))
 
 
 def _plan(
-    config: RunConfig, task: nn.Module, rows: dict[str, int], env: Environment, wishes: Wishes, source: Source | None
+    config: RunConfig,
+    task: nn.Module,
+    rows: dict[str, int],
+    env: Environment,
+    constraints: Constraints,
+    source: Source | None,
 ) -> JobPlan:
     """On one rank. What goes wrong here is about the plan alone: no other rank is waited for."""
     infos, cluster = tables_of(task), cluster_of_job(env)
@@ -70,7 +75,7 @@ def _plan(
         nodes=env.world_size // cluster.devices_per_node,
         batch_size=config.data.batch_size,
         sizes=sizes_of_job(config.features, rows, source if env.world_size > 1 else None),
-        wishes=wishes,
+        constraints=constraints,
         reserve=RESERVED,
         task=task,
     )

@@ -1,6 +1,6 @@
 """TorchRec's planner, for comparison with ours. In: a model with tables on meta, where its ranks run, the sharding section; out: a plan.
 
-It takes the wishes of the config like ours, and TorchRec's own estimates of time and memory.
+It takes the constraints of the config like ours, and TorchRec's own estimates of time and memory.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from interformer_rec.distributed.lookup.communication import Exchange
 from interformer_rec.distributed.sharding import TableInfo, sharders, tables_of
 from interformer_rec.errors import InputError
 from interformer_rec.host import total_memory
-from interformer_rec.planning.constraints import TableKind, allowed, kinds_of, load_wishes
+from interformer_rec.planning.constraints import TableKind, allowed, kinds_of, load_constraints
 from interformer_rec.text import size
 
 RESERVED = 0.15  # share of device memory kept free of tables: activations, communication buffers, fragmentation
@@ -70,11 +70,11 @@ def _constraints(
     kinds: Mapping[str, TableKind], env: Environment, sharding: ShardingConfig
 ) -> dict[str, ParameterConstraints]:
     device = env.device.type
-    wishes = load_wishes(None, sharding, kinds)
+    constraints = load_constraints(None, sharding, kinds)
     cached = sharding.host_cache is not None and device == "cuda"
     found = {}
     for name, kind in kinds.items():
-        options = allowed(kind, wishes, device, env.world_size)
+        options = allowed(kind, constraints, device, env.world_size)
         found[name] = ParameterConstraints(
             sharding_types=list(options),
             compute_kernels=sorted({kernel for kernels in options.values() for kernel in kernels}),

@@ -8,7 +8,7 @@ import pytest
 from interformer_rec.config import run as config
 from interformer_rec.config.errors import _models_in
 from interformer_rec.errors import InputError
-from interformer_rec.planning.constraints import Wishes
+from interformer_rec.planning.constraints import Constraints
 from interformer_rec.planning.cost.cluster import Cluster
 
 MINIMAL = {"name": "run", "data": {}, "features": {"tables": {"user": {}}, "ids": ["user"], "labels": ["click"]}}
@@ -143,7 +143,7 @@ def bounds(annotation, metadata=()):
         yield annotation, metadata
 
 
-@pytest.mark.parametrize("model", [config.RunConfig, Cluster, Wishes])
+@pytest.mark.parametrize("model", [config.RunConfig, Cluster, Constraints])
 def test_every_number_has_bounds_and_every_text_a_length(model):
     """A rate may be as large as a float, a description as long as a file; nothing else is without a bound."""
     found = list(fields(model, set()))
@@ -154,7 +154,7 @@ def test_every_number_has_bounds_and_every_text_a_length(model):
         for kind, limits in bounds(annotation, metadata):
             has = {what for what in ("ge", "gt", "le", "lt", "min_length") if any(hasattr(x, what) for x in limits)}
             if kind is int and not name.startswith(
-                ("TableWish", "Wishes")
+                ("TableConstraints", "Constraints")
             ):  # hosts and ranks are checked against the job
                 assert has & {"ge", "gt"} and has & {"le", "lt"}, name
             if kind is float and not name.startswith("DenseFeature"):

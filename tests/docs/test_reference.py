@@ -13,7 +13,7 @@ from interformer_rec.distributed.sharding_types import HOST_KERNELS, KERNELS, SH
 from interformer_rec.errors import InputError
 from interformer_rec.metrics.evaluation import EvalMetrics, IntervalMetrics
 from interformer_rec.planning.answer import place
-from interformer_rec.planning.constraints import TableKind, TableWish, Wishes, allowed
+from interformer_rec.planning.constraints import Constraints, TableConstraints, TableKind, allowed
 from interformer_rec.planning.plan_file import to_dict
 from interformer_rec.training.log_interval import LogInterval
 from tests.planning.cases import problem
@@ -59,13 +59,13 @@ def test_sharding_page_says_what_a_plan_allows(pooled, device):
             shown[name.strip("`")] = on_cpu if device == "cpu" else on_cuda
     assert shown.keys() == set(SHARDING_TYPES)
     for sharding, cell in shown.items():
-        wishes = Wishes(default=TableWish(sharding=(sharding,), kernels=(*KERNELS, *HOST_KERNELS)))
+        constraints = Constraints(default=TableConstraints(sharding=(sharding,), kernels=(*KERNELS, *HOST_KERNELS)))
         if cell.startswith("no: "):
             assert cell == f"no: {not_possible(pooled, sharding, device)}"
             with pytest.raises(InputError, match="no option"):
-                allowed(kind, wishes, device, 8)
+                allowed(kind, constraints, device, 8)
         else:
-            assert allowed(kind, wishes, device, 8) == {sharding: cell.replace("`", "").split(", ")}
+            assert allowed(kind, constraints, device, 8) == {sharding: cell.replace("`", "").split(", ")}
 
 
 def test_sharding_page_says_when_the_planner_chooses_a_type():

@@ -19,11 +19,11 @@ from interformer_rec.distributed.sharding_types import (
 from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import place
 from interformer_rec.planning.constraints import (
+    Constraints,
+    TableConstraints,
     TableKind,
-    TableWish,
-    Wishes,
     allowed,
-    load_wishes,
+    load_constraints,
     why_not,
     without_default,
 )
@@ -33,22 +33,24 @@ POOLED, SEQUENCE, WIDE = TableKind("p", True, 32), TableKind("s", False, 32), Ta
 
 
 def test_options_are_torchrecs_less_those_that_fail_or_make_no_sense():
-    assert allowed(POOLED, Wishes(), "cuda", 8) == {
+    assert allowed(POOLED, Constraints(), "cuda", 8) == {
         "data_parallel": ["dense"],
         "table_wise": ["fused"],
         "row_wise": ["fused"],
         "table_row_wise": ["fused"],
     }
-    assert set(allowed(WIDE, Wishes(), "cuda", 8)) == set(SHARDING_TYPES) - {"grid_shard"}
-    assert set(allowed(POOLED, Wishes(), "cpu", 2)) == {"data_parallel", "table_wise"}
-    assert set(allowed(SEQUENCE, Wishes(), "cpu", 2)) == {"table_wise", "row_wise"}
-    assert "data_parallel" not in allowed(POOLED, Wishes(), "cuda", 1)
+    assert set(allowed(WIDE, Constraints(), "cuda", 8)) == set(SHARDING_TYPES) - {"grid_shard"}
+    assert set(allowed(POOLED, Constraints(), "cpu", 2)) == {"data_parallel", "table_wise"}
+    assert set(allowed(SEQUENCE, Constraints(), "cpu", 2)) == {"table_wise", "row_wise"}
+    assert "data_parallel" not in allowed(POOLED, Constraints(), "cuda", 1)
 
 
 def test_adam_replicates_no_table_but_by_wish(tmp_path: Path):
     kind = TableKind("p", True, 32, "adam")
-    assert set(allowed(POOLED, Wishes(), "cuda", 8)) - set(allowed(kind, Wishes(), "cuda", 8)) == {"data_parallel"}
-    assert allowed(kind, Wishes(tables={"p": TableWish(sharding=("data_parallel",))}), "cuda", 8) == {
+    assert set(allowed(POOLED, Constraints(), "cuda", 8)) - set(allowed(kind, Constraints(), "cuda", 8)) == {
+        "data_parallel"
+    }
+    assert allowed(kind, Constraints(tables={"p": TableConstraints(sharding=("data_parallel",))}), "cuda", 8) == {
         "data_parallel": ["dense"]
     }
     found = {}
@@ -68,32 +70,36 @@ def test_torchrec_offers_no_type_that_is_missing_here():
 
 
 def test_a_wish_allows_what_auto_leaves_out():
-    wishes = Wishes(tables={"p": TableWish(sharding=("column_wise", "grid_shard"), kernels=("fused_uvm_caching",))})
-    assert allowed(POOLED, wishes, "cuda", 8) == {
+    constraints = Constraints(
+        tables={"p": TableConstraints(sharding=("column_wise", "grid_shard"), kernels=("fused_uvm_caching",))}
+    )
+    assert allowed(POOLED, constraints, "cuda", 8) == {
         "column_wise": ["fused_uvm_caching"],
         "grid_shard": ["fused_uvm_caching"],
     }
-    assert "host memory only if asked for" in why_not(POOLED, "table_wise", "fused_uvm", Wishes(), "cuda", 8)
+    assert "host memory only if asked for" in why_not(POOLED, "table_wise", "fused_uvm", Constraints(), "cuda", 8)
 
 
 def test_an_impossible_constraint_says_what_is_possible():
-    wishes = Wishes(tables={"s": TableWish(sharding=("table_row_wise",))})
+    constraints = Constraints(tables={"s": TableConstraints(sharding=("table_row_wise",))})
     with pytest.raises(
         InputError, match=r"leave table 's' no option.*table_row_wise.*it may have table_wise \(fused\)"
     ):
-        allowed(SEQUENCE, wishes, "cuda", 8)
+        allowed(SEQUENCE, constraints, "cuda", 8)
     with pytest.raises(InputError, match="fused_uvm on cpu"):
-        allowed(POOLED, Wishes(default=TableWish(kernels=("fused_uvm",), sharding=("table_wise",))), "cpu", 2)
+        allowed(
+            POOLED, Constraints(default=TableConstraints(kernels=("fused_uvm",), sharding=("table_wise",))), "cpu", 2
+        )
 
 
 def test_a_file_goes_over_the_run_config(tmp_path: Path):
     path = tmp_path / "c.yaml"
     path.write_text("tables: {p: {sharding: [row_wise]}}\ntogether: [[p, w]]\n")
     config = ShardingConfig(default="table_wise", tables={"s": "row_wise", "p": "table_wise"})
-    wishes = load_wishes(str(path), config, {kind.name: kind for kind in (POOLED, SEQUENCE, WIDE)})
-    assert [wishes.of(name).sharding for name in "ps"] == [("row_wise",), ("row_wise",)]
-    assert allowed(WIDE, wishes, "cuda", 8) == {"table_wise": ["fused"]}
-    assert wishes.together == (("p", "w"),)
+    constraints = load_constraints(str(path), config, {kind.name: kind for kind in (POOLED, SEQUENCE, WIDE)})
+    assert [constraints.of(name).sharding for name in "ps"] == [("row_wise",), ("row_wise",)]
+    assert allowed(WIDE, constraints, "cuda", 8) == {"table_wise": ["fused"]}
+    assert constraints.together == (("p", "w"),)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +117,7 @@ def test_bad_files(tmp_path: Path, text: str, part: str):
     path = tmp_path / "c.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=part):
-        load_wishes(str(path), ShardingConfig(), {kind.name: kind for kind in (POOLED, SEQUENCE, WIDE)})
+        load_constraints(str(path), ShardingConfig(), {kind.name: kind for kind in (POOLED, SEQUENCE, WIDE)})
 
 
 def test_wishes_reach_the_plan(tmp_path: Path):
@@ -130,20 +136,20 @@ KINDS = (POOLED, SEQUENCE, WIDE)
 
 
 def of_run(default: str = "auto", **tables: str):
-    return load_wishes(None, ShardingConfig(default=default, tables=tables), {kind.name: kind for kind in KINDS})
+    return load_constraints(None, ShardingConfig(default=default, tables=tables), {kind.name: kind for kind in KINDS})
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 @pytest.mark.parametrize("default", SHARDING_TYPES)
 def test_a_table_that_may_have_the_default_has_it_and_others_are_named(device, ranks, default):
-    wishes = of_run(default)
+    constraints = of_run(default)
     for kind in KINDS:
         able = [one for one in SHARDING_TYPES if not_possible(kind.pooled, one, device) is None]
         free = [one for one in able if not_automatic(one, kind.dim, ranks) is None]
-        assert sorted(allowed(kind, wishes, device, ranks)) == sorted([default] if default in able else free), kind
+        assert sorted(allowed(kind, constraints, device, ranks)) == sorted([default] if default in able else free), kind
     unable = [kind.name for kind in KINDS if not_possible(kind.pooled, default, device)]
-    note = without_default(KINDS, wishes, device, ranks, {})
+    note = without_default(KINDS, constraints, device, ranks, {})
     assert (note is None) == (not unable)
     if note:
         assert note == passed_over(default, unable) and note.endswith(", ".join(sorted(unable)))
@@ -169,10 +175,10 @@ def test_kernels_of_a_file_go_over_the_default_of_the_run(tmp_path: Path):
         "tables: {s: {kernels: [fused_uvm]}, p: {kernels: [fused_uvm]}}\n", encoding="utf-8"
     )
     sharding, kinds = ShardingConfig(default="data_parallel"), {kind.name: kind for kind in KINDS}
-    wishes = load_wishes(str(tmp_path / "c.yaml"), sharding, kinds)
-    assert allowed(POOLED, wishes, "cuda", 8)["table_wise"] == ["fused_uvm"]  # and the plan names it
-    assert "data_parallel" not in allowed(POOLED, wishes, "cuda", 8)
-    assert allowed(SEQUENCE, wishes, "cuda", 8).keys() == {"table_wise", "row_wise"}
+    constraints = load_constraints(str(tmp_path / "c.yaml"), sharding, kinds)
+    assert allowed(POOLED, constraints, "cuda", 8)["table_wise"] == ["fused_uvm"]  # and the plan names it
+    assert "data_parallel" not in allowed(POOLED, constraints, "cuda", 8)
+    assert allowed(SEQUENCE, constraints, "cuda", 8).keys() == {"table_wise", "row_wise"}
 
 
 def test_a_default_that_a_table_cannot_have_is_named_in_the_plan(tmp_path: Path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from interformer_rec.planning.answer import place
-from interformer_rec.planning.constraints import SHARDING_TYPES, TableWish
+from interformer_rec.planning.constraints import SHARDING_TYPES, TableConstraints
 from interformer_rec.planning.explain import explain, what_would_help
 from tests.planning.cases import CONFIG, CPU, GPU, problem
 
@@ -28,14 +28,14 @@ def test_slower_by_is_what_the_estimator_says_of_that_plan(tmp_path: Path):
     placed = place(problem(tmp_path, nodes=2))
     report = next(r for r in explain(placed) if any(o.slowest_ms and o.slowest_ms > 0 for o in r.rejected))
     option = next(o for o in report.rejected if o.slowest_ms and o.slowest_ms > 0)
-    wish = {report.name: TableWish(sharding=(option.sharding,), kernels=(option.kernel,))}
+    wish = {report.name: TableConstraints(sharding=(option.sharding,), kernels=(option.kernel,))}
     others = {
-        o.name: TableWish(sharding=(o.sharding_type,), kernels=(o.compute_kernel,))
+        o.name: TableConstraints(sharding=(o.sharding_type,), kernels=(o.compute_kernel,))
         for o in placed.options
         if o.name != report.name
     }
     forced = place(
-        placed.problem.changed(wishes=placed.problem.wishes.model_copy(update={"tables": {**others, **wish}}))
+        placed.problem.changed(constraints=placed.problem.constraints.model_copy(update={"tables": {**others, **wish}}))
     )
     # the search may also move the others, so it can only do better than "this table alone"
     assert placed.perf <= forced.perf * (1 + 1e-9)

@@ -23,7 +23,7 @@ from interformer_rec.host import total_memory
 from interformer_rec.model.task import build_task
 from interformer_rec.planning import torchrec_plan
 from interformer_rec.planning.answer import place
-from interformer_rec.planning.constraints import kinds_of, load_wishes
+from interformer_rec.planning.constraints import kinds_of, load_constraints
 from interformer_rec.planning.cost.dense import DenseCosts
 from interformer_rec.planning.cost.sizes import find_sizes
 from interformer_rec.planning.question import Problem
@@ -62,8 +62,8 @@ def asked(env: Environment) -> tuple[dict[str, Any], dict[str, Any], set[str]]:
     """What a job plans, what `interformer plan` would for the same cluster, and the dense blocks that were measured for it."""
     config = config_of()
     cluster = cluster_of_job(env)
-    wishes = load_wishes(None, config.sharding, kinds_of(tables_of(task_of(config)), "rowwise_adagrad"))
-    problem = Problem(config, cluster, env.world_size // cluster.devices_per_node, 16, find_sizes(config), wishes)
+    constraints = load_constraints(None, config.sharding, kinds_of(tables_of(task_of(config)), "rowwise_adagrad"))
+    problem = Problem(config, cluster, env.world_size // cluster.devices_per_node, 16, find_sizes(config), constraints)
     placed = place(problem)
     here = planned(env)
     found = {name: TablePlan.model_validate(vars(one)) for name, one in here.items()}

@@ -11,7 +11,7 @@ import numpy as np
 
 from interformer_rec.distributed.sharding import tables_of
 from interformer_rec.planning.answer import Placed, place
-from interformer_rec.planning.constraints import kinds_of, load_wishes
+from interformer_rec.planning.constraints import kinds_of, load_constraints
 from interformer_rec.planning.cost.cluster import Cluster
 from interformer_rec.planning.cost.load import STATE, TableLoad
 from interformer_rec.planning.question import Problem
@@ -68,9 +68,9 @@ def better_plan(run: Run, cluster: Cluster, job: str) -> Better:
 
 
 def _asked(scored: Problem, run: Run) -> Problem:
-    """The run's job with its wishes, and the exchange open where its config leaves it so."""
+    """The run's job with its constraints, and the exchange open where its config leaves it so."""
     kinds = kinds_of(tables_of(scored.model), run.config.optimizer.embedding.kind)
-    return scored.changed(exchange=None, wishes=load_wishes(None, run.config.sharding, kinds))
+    return scored.changed(exchange=None, constraints=load_constraints(None, run.config.sharding, kinds))
 
 
 def arriving_bytes(table: TableLoad, before: TablePlan, after: TablePlan, ranks: int) -> np.ndarray:

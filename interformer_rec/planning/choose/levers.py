@@ -11,7 +11,7 @@ from interformer_rec.config.model import ModelConfig
 from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import Placed, same_plan
 from interformer_rec.planning.choose.exchange import WORTH
-from interformer_rec.planning.constraints import RunWishes, Wishes
+from interformer_rec.planning.constraints import Constraints, RunConstraints
 from interformer_rec.planning.cost.dense_time import dense_time
 from interformer_rec.planning.question import Problem
 from interformer_rec.planning.what_if import attempt, fewest, fewest_nodes
@@ -47,7 +47,7 @@ class Lever:
 
 
 def when_nothing_fits(problem: Problem) -> Iterator[Lever]:
-    """Single changes after which the tables fit, each planned for real: wishes, the dense part, the tables, the job."""
+    """Single changes after which the tables fit, each planned for real: constraints, the dense part, the tables, the job."""
     yield from _wishes(problem)
     on_gpu = problem.cluster.device == "cuda"
     for what, changed, setting in _less_dense(problem):
@@ -92,18 +92,20 @@ def _lever(what: str, problem: Problem, setting: str = "") -> Iterator[Lever]:
 
 
 def _wishes(problem: Problem) -> Iterator[Lever]:
-    wishes, free = problem.wishes, Wishes(together=problem.wishes.together)
-    if wishes.confine:
+    constraints, free = problem.constraints, Constraints(together=problem.constraints.together)
+    if constraints.confine:
         anywhere = {"hosts": (), "ranks": ()}
-        tables = {name: wish.model_copy(update=anywhere) for name, wish in wishes.tables.items()}
-        spread = wishes.model_copy(update={"tables": tables, "default": wishes.default.model_copy(update=anywhere)})
+        tables = {name: own.model_copy(update=anywhere) for name, own in constraints.tables.items()}
+        spread = constraints.model_copy(
+            update={"tables": tables, "default": constraints.default.model_copy(update=anywhere)}
+        )
         what = "lift the constraints on hosts and ranks"
-        yield from _lever(what, problem.changed(wishes=spread), "--constraints")
-    preferred = isinstance(wishes, RunWishes) and wishes.preferred != "auto"
-    if preferred or any(wish.sharding or wish.kernels for wish in (wishes.default, *wishes.tables.values())):
-        where = " and hosts" if wishes.confine else ""
+        yield from _lever(what, problem.changed(constraints=spread), "--constraints")
+    preferred = isinstance(constraints, RunConstraints) and constraints.preferred != "auto"
+    if preferred or any(own.sharding or own.kernels for own in (constraints.default, *constraints.tables.values())):
+        where = " and hosts" if constraints.confine else ""
         what = f"lift the constraints on sharding types{',' if where else ' and'} kernels{where}"
-        yield from _lever(what, problem.changed(wishes=free), "--constraints, sharding.default, sharding.tables")
+        yield from _lever(what, problem.changed(constraints=free), "--constraints, sharding.default, sharding.tables")
 
 
 def _less_dense(problem: Problem) -> Iterator[tuple[str, Problem, str]]:
@@ -174,10 +176,12 @@ def _in_host_memory(problem: Problem) -> Iterator[Lever]:
 
     def cached(count: int) -> Problem:
         moved = {
-            table.name: problem.wishes.of(table.name).model_copy(update={"kernels": ("fused_uvm_caching",)})
+            table.name: problem.constraints.of(table.name).model_copy(update={"kernels": ("fused_uvm_caching",)})
             for table in by_size[:count]
         }
-        return problem.changed(wishes=problem.wishes.model_copy(update={"tables": {**problem.wishes.tables, **moved}}))
+        return problem.changed(
+            constraints=problem.constraints.model_copy(update={"tables": {**problem.constraints.tables, **moved}})
+        )
 
     everything = attempt(cached(len(by_size)))
     if everything is None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from interformer_rec.errors import InputError
 from interformer_rec.planning.answer import Placed, placed_of_plan
-from interformer_rec.planning.constraints import Wishes
+from interformer_rec.planning.constraints import Constraints
 from interformer_rec.planning.cost.cluster import Cluster, load_cluster
 from interformer_rec.planning.cost.evaluation_memory import evaluation_memory
 from interformer_rec.planning.cost.lengths import Lengths
@@ -165,7 +165,7 @@ def score(run: Run, cluster: Cluster, job: str) -> Score:
         nodes=nodes,
         batch_size=config.data.batch_size,
         sizes=sizes,
-        wishes=Wishes(),
+        constraints=Constraints(),
         exchange=run.exchange,
     )
     placed = placed_of_plan(problem, run.plan)

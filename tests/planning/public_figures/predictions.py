@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 
 from interformer_rec.planning.answer import Placed, place
-from interformer_rec.planning.constraints import TableWish, Wishes
+from interformer_rec.planning.constraints import Constraints, TableConstraints
 from interformer_rec.planning.cost.cluster import load_cluster
 from interformer_rec.planning.cost.sizes import find_sizes
 from tests.planning.public_figures.models import (
@@ -69,10 +69,10 @@ def _problem(point: dict[str, object]) -> PublishedProblem:
         cluster = cluster.model_copy(update={"fp32_tflops": TF32_TFLOPS})
     run, more = MODELS[str(point["model"])](point)
     kinds = (str(point["sharding"]),) if "sharding" in point else ()
-    wishes = Wishes(default=TableWish(sharding=kinds), tables=more.pop("tables", {}))  # type: ignore[arg-type]
+    constraints = Constraints(default=TableConstraints(sharding=kinds), tables=more.pop("tables", {}))  # type: ignore[arg-type]
     return PublishedProblem(
         config=run, cluster=cluster, nodes=nodes, batch_size=int(point["rows"]), sizes=more.pop("sizes", None) or find_sizes(run),  # type: ignore[call-overload]
-        wishes=wishes, **more,
+        constraints=constraints, **more,
     )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def _sparse_nn(point: dict[str, object]) -> tuple[object, dict[str, object]]:
     dense = counted(
         lambda n: OverArch(sum(dims)), lambda n: (torch.randn(n, 128), *(torch.randn(n, dim) for dim in dims))
     )
-    wide = {f"c{len(rows) - 1}": TableWish(sharding=("column_wise",))}
+    wide = {f"c{len(rows) - 1}": TableConstraints(sharding=("column_wise",))}
     return run, {"dense_of": dense, "parameters": _count(module), "sizes": sizes, "tables": wide}
 
 

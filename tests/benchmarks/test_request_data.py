@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from benchmarks import request_data
-from interformer_rec.data.grouping.arguments import Columns
+from interformer_rec.data.grouping.arguments import AskedColumns
 from interformer_rec.data.grouping.command import group
 from tests.data.request_samples import impressions, of_requests, requests
 
@@ -26,7 +26,7 @@ def written(folder: Path) -> Path:
         (folder / "impressions").mkdir(exist_ok=True)
         pq.write_table(impressions(table, of_requests()), folder / f"impressions/{name}.parquet", row_group_size=17)
     columns = ",".join(of_requests().candidate_columns)
-    group(str(folder / "impressions"), str(folder / "requests"), "request", Columns(candidates=columns))
+    group(str(folder / "impressions"), str(folder / "requests"), "request", AskedColumns(candidates=columns))
     features = of_requests().model_dump(exclude={"candidate"})
     tree = {
         "name": "both",

@@ -11,7 +11,7 @@ import pytest
 
 from interformer_rec.config.run import parse_yaml
 from interformer_rec.data.fit import fit
-from interformer_rec.data.grouping.arguments import Columns
+from interformer_rec.data.grouping.arguments import AskedColumns
 from interformer_rec.data.grouping.command import group
 from interformer_rec.data.inspect.command import decisions, inspect_folder
 from tests.data.request_samples import structs
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
     for name, requests in (("train", 300), ("valid", 80)):
         (tmp_path / "impressions").mkdir(exist_ok=True)
         pq.write_table(impressions(requests), tmp_path / f"impressions/{name}.parquet", row_group_size=99)
-    asked = Columns(candidates="item_id,price,tags,click", drop="")
+    asked = AskedColumns(candidates="item_id,price,tags,click", drop="")
     group(str(tmp_path / "impressions"), str(tmp_path / "grouped"), "request", asked)
     (tmp_path / "plain").mkdir()
     for name in ("train", "valid"):  # files of others do not say which columns are lists of candidates

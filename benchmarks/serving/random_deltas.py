@@ -34,6 +34,7 @@ def publish_random(place: Path, generator: np.random.Generator, share: float = 0
         version.config,
         state.fitted,
         version.contents.members,
+        version.contents.recalibration,
         WholeTables(tables),
         weights,
         state.weights,

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from interformer_rec.benchmarking.machine import ceilings
 from interformer_rec.benchmarking.turn import Turn, take_turn
 from interformer_rec.distributed.environment import Environment, process_group
-from interformer_rec.errors import InputError
+from interformer_rec.errors import InputError, say
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 KILLED = -9  # exit code of what the system, or this process, has killed
@@ -139,9 +139,9 @@ def _rank(
             if env.is_main:
                 Path(f"{folder}/answer.json").write_text(json.dumps(answer), encoding="utf-8")
     except InputError as error:
-        print(" ".join(str(error).split()), file=sys.stderr, flush=True)
+        say(" ".join(str(error).split()))
         sys.exit(BAD_INPUT)
     except Exception as error:
         traceback.print_exc()
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        say(f"{type(error).__name__}: {error}")
         sys.exit(1)

@@ -16,7 +16,7 @@ from rich.table import Table
 from interformer_rec.config.run import RunConfig, load, to_yaml
 from interformer_rec.data.recipes.catalog import prepare, prepared
 from interformer_rec.demo import serving, simple_baselines
-from interformer_rec.errors import InputError
+from interformer_rec.errors import InputError, say
 from interformer_rec.training import run
 from interformer_rec.training.report import page as report
 
@@ -39,7 +39,7 @@ def main() -> int:
             _show(config, baselines, test, where, time.monotonic() - start, console)
             _answer(config.run_dir, console)
     except InputError as error:
-        print(f"demo: {error}", file=sys.stderr)
+        say(f"demo: {error}")
         return 2
     return code
 

@@ -1,13 +1,12 @@
 """`interformer tune`. In: a config, a space, a number of trials; out: the trials' runs, and the config that replays the best one."""
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 
 import optuna
 
-from interformer_rec.errors import InputError
+from interformer_rec.errors import InputError, say
 from interformer_rec.redaction import redact
 from interformer_rec.text import metric
 from interformer_rec.tuning import outputs
@@ -65,7 +64,7 @@ def _ended(study: Study, stopped_by: int) -> int:
     if retried:
         print(f"{retried} trials of workers that were gone went on from their last checkpoints", flush=True)
     if stopped_by:
-        print(f"stopped by signal {stopped_by}: the same command with --resume goes on", file=sys.stderr, flush=True)
+        say(f"stopped by signal {stopped_by}: the same command with --resume goes on")
         return 128 + stopped_by
     if best is None:
         raise InputError(f"no trial has a value: {redact(str(out / outputs.JSON))!r} says why each ended")

@@ -8,7 +8,6 @@ import math
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -22,7 +21,7 @@ from interformer_rec.checkpoint.evaluated import Score
 from interformer_rec.config import run as run_config
 from interformer_rec.config.run import HIGHER_IS_BETTER, RunConfig
 from interformer_rec.data.files.source import open_source
-from interformer_rec.errors import InputError
+from interformer_rec.errors import InputError, say
 from interformer_rec.training import run
 from interformer_rec.training.folder.lock import process_start, whoami
 from interformer_rec.training.folder.lock_file import NAME, SILENT_SECONDS, Holder
@@ -103,11 +102,7 @@ def process(text: str, source: str, log: str, connection: Connection, first: boo
         ended = _run(run_config.parse_yaml(text, source), connection, first)
     except BaseException as error:  # whatever it is, the study goes on, and the log has the whole of it
         ended = _of_error(error)
-        print(
-            traceback.format_exc() if ended.kind == FAILED else f"{ended.kind}: {ended.why}",
-            file=sys.stderr,
-            flush=True,
-        )
+        say(traceback.format_exc() if ended.kind == FAILED else f"{ended.kind}: {ended.why}")
     with suppress(BrokenPipeError):  # the parent is gone: this process was ended by that
         connection.send(ended)
     connection.close()

@@ -11,7 +11,6 @@ import contextlib
 import itertools
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from typing import TypeVar
 import torch.distributed as dist
 
 from interformer_rec.distributed.job.failure import Failure, OtherRankFailed
-from interformer_rec.errors import InputError
+from interformer_rec.errors import InputError, say
 
 SAY_AFTER = 10.0  # seconds in silence
 POLL_SHORTEST, POLL_LONGEST = 0.05, 1.0
@@ -176,11 +175,7 @@ class Waits:
         """One line on stderr."""
         self._said = True
         waited = time.monotonic() - self._start
-        print(
-            f"{self._who} has waited {waited:.0f} s {what}; after {self._limit:g} s (training.start_seconds) it ends",
-            file=sys.stderr,
-            flush=True,
-        )
+        say(f"{self._who} has waited {waited:.0f} s {what}; after {self._limit:g} s (training.start_seconds) it ends")
 
     def pause(self) -> None:
         """Longer each time."""

@@ -6,7 +6,6 @@ reads which one it is.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ from interformer_rec.checkpoint.read import load, read_state
 from interformer_rec.checkpoint.retention import Checkpoints
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.distributed.parallelize import Parallel
-from interformer_rec.errors import DamagedError, InputError
+from interformer_rec.errors import DamagedError, InputError, say
 from interformer_rec.storage import Storage
 from interformer_rec.training.start.saved_state import checked_state
 
@@ -77,7 +76,7 @@ class Located:
     def warn(self, env: Environment) -> None:
         """Write the warning, once a job."""
         if env.is_main and (warning := self.warning()) is not None:
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
+            say(f"warning: {warning}")
 
 
 def require_one(located: Located, run: str) -> Located:

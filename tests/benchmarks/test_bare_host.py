@@ -31,6 +31,9 @@ SEQ_LENGTH = "--workload tiny --lengths 8 --distributions zipf --events 64 --rou
 KERNELS = "--operators ffn,norm --lengths 8 --d 16 --tokens 100 --rows 100 --rounds 2 --threads 1 --device cpu --without compiled"
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Where the results of both benchmarks are, and what was printed on stderr. One process: it loads torch once."""

@@ -25,6 +25,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_command(tmp_path, monkeypatch, capsys):
     """Two real parts and one that cannot run here; their cases lie in one list that the other tools read."""
     result = tmp_path / "suite.json"

@@ -48,6 +48,7 @@ def run(folder: Path, config: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     return json.loads(out.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_both_forms_train_to_the_same_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = written(tmp_path)
     found = run(tmp_path, config, monkeypatch)

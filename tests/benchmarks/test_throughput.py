@@ -199,6 +199,7 @@ def test_a_variant_that_cannot_run_is_a_row(monkeypatch, capsys):
     assert any("padded" in line and "RuntimeError" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_command(tmp_path, monkeypatch, capsys):
     result, picture = tmp_path / "r.json", tmp_path / "r.png"
     command = [

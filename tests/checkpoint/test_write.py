@@ -56,7 +56,7 @@ def saved(tmp_path_factory):
     return folder, on_ranks(2, _save, folder, [(plan, kind) for plan in PLANS for kind in KINDS])[0]
 
 
-@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("world_size", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_plan_loads_on_every_other(saved, world_size):
     folder, states = saved
     cases = [(a, b, kind) for a in PLANS for b in PLANS for kind in KINDS]

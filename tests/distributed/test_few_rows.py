@@ -71,7 +71,7 @@ def test_four_ranks_train_as_one_does(saved, alone, plan, kind):
     np.testing.assert_allclose(saved[1][plan, kind], alone[plan, kind], atol=close)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [1, 4, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_checkpoint_with_empty_shards_loads_on_other_plans_and_ranks(saved, ranks):
     folder, losses = saved
     loaded = on_ranks(ranks, _load, folder)[0]

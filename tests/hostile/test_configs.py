@@ -70,8 +70,7 @@ def test_mutants_of_the_shipped_configs_load_and_replay_or_are_refused(monkeypat
     trees = [strict_yaml.read(path, "config") for path in sorted(CONFIGS.glob("*.yaml"))]
     trees += [strict_yaml.parse(config.to_yaml(config.load(path)), "saved") for path in sorted(CONFIGS.glob("*.yaml"))]
     draw, loaded, refused = random.Random(0), 0, 0
-    ends = time.monotonic() + 60
-    while time.monotonic() < ends:
+    for _ in range(1_500):
         tree = copy.deepcopy(draw.choice(trees))
         changes = [_mutate(tree, draw) for _ in range(draw.choice([1, 1, 1, 2, 3]))]
         try:
@@ -88,8 +87,8 @@ def test_mutants_of_the_shipped_configs_load_and_replay_or_are_refused(monkeypat
 def test_damaged_text_of_the_shipped_configs_loads_or_is_refused(monkeypatch):
     monkeypatch.setenv("KUAIRAND_PURE", "/somewhere")
     texts = [path.read_bytes() for path in sorted(CONFIGS.glob("*.yaml"))]
-    draw, ends = random.Random(1), time.monotonic() + 30
-    while time.monotonic() < ends:
+    draw = random.Random(1)
+    for _ in range(3_000):
         text = bytearray(draw.choice(texts))
         for _ in range(draw.randint(1, 8)):
             at = draw.randrange(len(text))

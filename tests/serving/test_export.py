@@ -136,7 +136,7 @@ def test_a_split_ensemble_of_which_one_member_is_trained(began, tmp_path):
     assert version.scorer().split
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_compiled_graphs_score_as_predict(began, tmp_path):
     said = export(str(began[1]), str(tmp_path / "served"), ExportOptions(runtime="auto"))
     assert said["aoti: largest logit difference"] <= 1e-5

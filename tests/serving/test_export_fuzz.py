@@ -197,7 +197,7 @@ def test_what_is_exported_scores_as_the_task(seed, tmp_path):
     check_one(seed, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("seed", SLOW)
 def test_what_is_exported_scores_as_the_task_of_many_models(seed, tmp_path):
     check_one(seed, tmp_path)

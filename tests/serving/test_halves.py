@@ -53,7 +53,7 @@ def test_candidates_of_one_user_share_its_state():
     torch.testing.assert_close(blocks.flatten(0, 1), alone.flatten(0, 1), rtol=0, atol=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("seed", range(40))
 def test_random_configs(seed):
     draw = random.Random(seed)

@@ -85,7 +85,7 @@ def test_a_model_of_one_graph_has_an_onnx_form(tmp_path):
     asked(case, written(case, "onnx", tmp_path))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_split_model_runs_as_onnx_without_torch(tmp_path):
     case = made("split n2s")
     asked(case, written(case, "onnx", tmp_path))

@@ -33,7 +33,11 @@ run(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.fixture(scope="module", params=["split", pytest.param("whole", marks=pytest.mark.slow)])
+# tests/serving/test_runtimes.py writes a smaller model in every run of the tests
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("split", marks=pytest.mark.slow), pytest.param("whole", marks=pytest.mark.release)],
+)
 def exported_onnx(request, tmp_path_factory):
     """What was exported, with ONNX graphs alone; the command's JSON and messages. Half a minute: all tests of this file share it."""
     run = request.getfixturevalue("split_run") if request.param == "split" else request.getfixturevalue("began")[1]

@@ -61,7 +61,13 @@ def one(synthetic, tmp_path_factory):
     return on_one(train, config.load(synthetic / "config.yaml", [*SMALL, *OVERRIDES, f"training.out={out}"]))
 
 
-@pytest.mark.parametrize("plan, microbatches", [*((plan, 1) for plan in EXACT_PLANS), ("row_wise", 3)])
+@pytest.mark.parametrize(
+    "plan, microbatches",
+    [
+        *(pytest.param(plan, 1, marks=[pytest.mark.slow] if plan == "row_wise" else []) for plan in EXACT_PLANS),
+        ("row_wise", 3),
+    ],
+)
 def test_two_ranks_train_as_one(one, small, plan, microbatches):
     settings = small(f"sharding.default={plan}", f"training.microbatches={microbatches}", *OVERRIDES)
     two = on_ranks(2, train, settings)[0]

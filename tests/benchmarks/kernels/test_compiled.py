@@ -69,6 +69,7 @@ def test_every_kernel_compiles_without_spills(capability: int, width: int) -> No
         check(compile_launch(launch, capability), width)
 
 
+@pytest.mark.slow
 def test_the_report_is_a_command(tmp_path, monkeypatch, capsys) -> None:
     """Of the first two kernels: each is a line on the screen and a row of the file, as the compiler has found it."""
     first = list(itertools.islice(launches(16, 90), 2))

@@ -18,6 +18,7 @@ from interformer_rec.planning.cost.timing import step_time
 from interformer_rec.planning.search.search import search
 
 ENOUGH = 60.0  # CPU seconds: these cases end long before
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

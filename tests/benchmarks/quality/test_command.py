@@ -74,8 +74,8 @@ def study(argv: list[str]) -> None:
     sys.exit(quality.main())
 
 
-@pytest.mark.parametrize("known", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_study_from_search_to_report(ratings, tmp_path, monkeypatch, capsys, known):
+@pytest.mark.slow
+def test_study_from_search_to_report(ratings, tmp_path, monkeypatch, capsys):
     """Killed while it searches, resumed without a test file, finished with one, repeated for nothing; then known to another study."""
     out, ratings = tmp_path / "out", shutil.copytree(ratings, tmp_path / "ratings")
     hidden = ratings / "hidden.parquet"
@@ -115,8 +115,7 @@ def test_study_from_search_to_report(ratings, tmp_path, monkeypatch, capsys, kno
     with pytest.raises(AssertionError):  # another recipe may not use these runs
         assert command(monkeypatch, *arguments(ratings, out, "--override", "data.batch_size=64")) == 0
     assert "another recipe" in capsys.readouterr().err
-    if known:
-        one_more_system(ratings, out / "quality.json", tmp_path / "more", monkeypatch, capsys)
+    one_more_system(ratings, out / "quality.json", tmp_path / "more", monkeypatch, capsys)
 
 
 def one_more_system(ratings, earlier, out, monkeypatch, capsys):

@@ -18,6 +18,7 @@ from tests.benchmarks.ratings import write_ratings
 SMALL = ("data.batch_size=128", "data.eval_batch_size=256", "model.embedding_dim=4", "training.epochs=1")
 
 
+@pytest.mark.slow
 def test_drafts_are_trained_tested_and_compared(tmp_path, monkeypatch, capsys):
     ratings = write_ratings(tmp_path / "ratings")
     changes = [part for change in (*SMALL, "training.device=cpu") for part in ("--override", change)]

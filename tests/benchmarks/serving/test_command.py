@@ -58,7 +58,7 @@ def test_a_target_is_met_missed_or_not_measured():
     assert found["AUC lost by int8 tables"]["found"] == 2e-5
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_quick(tmp_path, monkeypatch, capsys):
     result = tmp_path / "r.json"
     monkeypatch.setattr(

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.serving import deltas, models
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_deltas_are_measured_and_no_request_fails(tmp_path):
     result = deltas.measure(tmp_path, models.TINY, quick=True)
     alone, both, load = result["cases"]

@@ -8,7 +8,7 @@ from benchmarks.data import write_synthetic
 from benchmarks.serving.encode import SIZES, TARGET, measure
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_one_row_takes_a_tenth_of_the_decoder(tmp_path):
     write_synthetic(tmp_path / "a.parquet", rows=2_000)
     result = measure(str(tmp_path / "a.parquet"), repeats=5)

@@ -29,6 +29,7 @@ def of(result: Row, system: str) -> dict[str, Row]:
     return {case["window"]: case for case in result["cases"] if case["system"] == system}
 
 
+@pytest.mark.slow
 def test_every_system_is_judged_on_its_windows(result):
     windows = list(of(result, "continued"))
     assert len(windows) == command.QUICK["partitions"] and windows == sorted(windows)
@@ -37,6 +38,7 @@ def test_every_system_is_judged_on_its_windows(result):
     assert all(case["rows"] == command.QUICK["rows_a_day"] and 0 < case["auc"] < 1 for case in result["cases"])
 
 
+@pytest.mark.slow
 def test_systems_agree_where_they_are_the_same_model(result):
     """Frozen at its first window is still the continued one. One window from scratch knows what continued training knows after it; its
     rows began at random and not with the unknown row (docs/decisions/0034-what-the-unknown-row-means.md)."""
@@ -47,6 +49,7 @@ def test_systems_agree_where_they_are_the_same_model(result):
         assert of(result, other)[window]["unknown"] == continued[window]["unknown"]
 
 
+@pytest.mark.slow
 def test_only_growing_tables_know_late_ids(result):
     last = list(of(result, "continued"))[-1]
     unknown = {name: of(result, name)[last]["unknown"].get("item_id", 0) for name in SYSTEMS}
@@ -54,6 +57,7 @@ def test_only_growing_tables_know_late_ids(result):
     assert 0 < unknown["continued"] == unknown["retrained"] < 1 and unknown["hashed"] == 0
 
 
+@pytest.mark.slow
 def test_costs_and_targets(result):
     rows = [case["trained_rows"] for case in of(result, "retrained").values()]
     assert rows == [command.QUICK["rows_a_day"] * number for number in (1, 2, 3)]

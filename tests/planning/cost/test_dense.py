@@ -79,7 +79,14 @@ def test_every_model_keeps_what_is_said(name):
     assert cost.flops > 0 and cost.forward_kernels > 0 and cost.backward_kernels > 0
 
 
-@pytest.mark.parametrize("changes", [{}, {"window": 8, "attention_every": 2}, {"merge": "separate", "pffn": "gdpa"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"window": 8, "attention_every": 2},
+        pytest.param({"merge": "separate", "pffn": "gdpa"}, marks=pytest.mark.slow),
+    ],
+)
 def test_the_peak_with_and_without_recomputing_is_what_a_pass_holds(changes):
     """Bytes of tensors that the dense part's forward and backward pass make and hold at most, counted at every operator."""
     peaks = {}
@@ -104,7 +111,9 @@ def test_the_peak_with_and_without_recomputing_is_what_a_pass_holds(changes):
     assert peaks[True] < 0.75 * peaks[False]
 
 
-@pytest.mark.parametrize("name", sorted(SHIPPED))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if SHIPPED[name] else []) for name in sorted(SHIPPED)]
+)
 def test_shipped_configs_keep_what_is_said(name):
     config = shipped(name)
     sizes = sizes_of(config)

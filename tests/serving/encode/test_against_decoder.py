@@ -150,7 +150,7 @@ def test_the_same_ids_numbers_and_refusals(seed, tmp_path):
     assert good + bad == 60 and good > 5
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_same_ids_numbers_and_refusals_of_many_schemas(tmp_path):
     counts = [compare(seed, tmp_path) for seed in SLOW]
     assert min(sum(part) for part in zip(*counts, strict=True)) > 1000

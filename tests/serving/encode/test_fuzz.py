@@ -67,6 +67,6 @@ def test_any_request_is_encoded_or_refused():
     assert 100 < check(0, 600) < 500
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_any_of_many_requests_is_encoded_or_refused():
     assert check(1, 30_000) > 5_000

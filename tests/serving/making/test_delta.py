@@ -153,7 +153,7 @@ def test_rows_are_stored_as_those_of_the_version(checkpoints, began, tmp_path, f
         np.testing.assert_array_equal(table.take(every), theirs_tables[name].take(every))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("runtime", ["aoti", "onnx"])
 def test_graphs_take_the_weights_of_a_delta_and_keep_those_of_the_state_before(
     checkpoints, began, tmp_path, runtime, capfd

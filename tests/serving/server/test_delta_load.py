@@ -14,7 +14,7 @@ from interformer_rec.serving.published import pointer
 from tests.serving.server.client import eventually
 from tests.serving.server.test_load import Load
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.release
 
 DELTAS, SWAPS = 200, 20
 

@@ -15,7 +15,7 @@ from interformer_rec.serving import artefact
 from tests.serving.server.client import eventually, lines, wait_for
 from tests.serving.server.test_load import Load
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.release
 ABOUT = "current.json"
 
 

@@ -33,7 +33,7 @@ from tests.serving.server.test_load import Load
 from tests.training.runs import records
 from tests.training.windows.drifting import file_of, settings, write_windows
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.release
 
 DAYS, KILLS_A_DAY = 6, 5  # none on the first day, and none on the last
 SEED = 11

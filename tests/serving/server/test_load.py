@@ -24,7 +24,7 @@ from interformer_rec.serving.arguments import ExportOptions
 from interformer_rec.serving.export import export
 from tests.serving.server.client import Client, eventually, lines, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.release
 
 DEADLINE_MS = 3_000
 QUEUE = 8

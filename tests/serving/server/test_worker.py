@@ -44,6 +44,7 @@ def test_sigterm_turns_not_ready_first_and_loses_no_request(launched, served, go
     assert events[:2] == ["listening", "ready"] and "draining" in events and "request" in events
 
 
+@pytest.mark.slow
 def test_workers_that_die_are_replaced_and_the_others_answer(launched, served, golden, tmp_path):
     process, client = launched(served, "--workers", "2", "--drain-seconds", "0.1")
     log = tmp_path / "serve0.log"
@@ -79,7 +80,7 @@ def test_a_server_that_cannot_start_says_why(served, tmp_path, capsys):
         assert words in capsys.readouterr().err, options
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_slow_headers_end_a_connection(start, served):
     import socket
 

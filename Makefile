@@ -23,10 +23,10 @@ setup: ## .venv with everything that fits together
 demo: setup ## prepare MovieLens-100k, train, evaluate, write the report, export the model
 	@$(BIN)/python -m interformer_rec.demo.demo
 
-# Three workers on two cores: some tests wait for processes that they have started. Each of those, and each worker, would
+# Four workers on two cores: some tests wait for processes that they have started. Each of those, and each worker, would
 # compile all modules anew where Python may keep no bytecode.
 test: setup ## the test suite, 2-rank tests included (ARGS="-k name" and so on)
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## format, lint, types, architecture rules, links
 	@$(BIN)/ruff format --check .

@@ -14,8 +14,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# A worker gets a file at a time, the first three one each. Those that take long come first, lest one is left when the
-# others have ended. Every third of them waits for limits of time: side by side they would leave the cores idle.
+# A worker gets a file at a time. Those that take long come first, lest one is left when the others have ended; every third
+# of them waits for limits of time: side by side they would leave the cores idle.
 LONG = (
     "watchdog/test_watchdog.py",
     "benchmarks/quality/test_command.py",

@@ -11,11 +11,12 @@ import torch.utils.tensorboard  # noqa: F401 - with boto3 and protobuf, where th
 from interformer_rec.html import environment
 from interformer_rec.install import stack
 from interformer_rec.training.report import page
-from interformer_rec.training.start.same_run import LIBRARIES
+from interformer_rec.training.start.same_run import LIBRARIES, _source
 
 stack.installed()
 for name in LIBRARIES:
     stack.version_of(name)
+_source()
 environment._environment(page.HERE).get_template("page.html.j2")
 gc.collect()
 gc.freeze()

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 import pytest
 from pyarrow import fs
 
-moto_server = pytest.importorskip("moto.server", reason="needs moto[server] (requirements/dev.txt)")
-
 
 class Store:
     """The server's address, a client, and the requests it has answered. There is one bucket, `bucket`."""
@@ -25,6 +23,7 @@ class Store:
 @contextmanager
 def s3_server() -> Iterator[Store]:
     """A server with an empty bucket; the environment has its credentials."""
+    moto_server = pytest.importorskip("moto.server", reason="needs moto[server] (requirements/dev.txt)")
     values = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
     with pytest.MonkeyPatch.context() as patch, socket.socket() as probe:
         for name, value in values.items():

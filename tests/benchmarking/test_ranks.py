@@ -30,6 +30,7 @@ def test_ranks_that_are_started_here_send_what_the_planner_predicts(config: Path
     assert two["error"] is None and two["samples_per_second"] > 0 and set(content(tmp_path)["ceilings"]) == {"1", "2"}
 
 
+@pytest.mark.slow
 def test_a_launchers_ranks_take_the_turns_together(config: Path, tmp_path: Path):
     out = tmp_path / "out"
     ended = command(2, "benchmark", config, *sets(), *SHORT, "--lengths", "4", "--out", out, limit=300)

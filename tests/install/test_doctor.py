@@ -54,6 +54,7 @@ def test_a_mismatched_fbgemm_is_named_with_the_cure(tmp_path):
     assert f"{sys.executable} -m pip install --no-deps -r {ROOT}/requirements/torchrec.txt" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_library_that_kills_its_process_does_not_take_the_doctor_along(tmp_path):
     (tmp_path / "fbgemm_gpu").mkdir()
     (tmp_path / "fbgemm_gpu/__init__.py").write_text("import os; os.abort()\n")

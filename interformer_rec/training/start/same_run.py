@@ -5,6 +5,7 @@ each other; or nothing is noticed at all, and the gradients of two different run
 hash is exchanged, and only where it differs what is behind it.
 """
 
+import functools
 import hashlib
 import itertools
 import json
@@ -48,8 +49,9 @@ def run_facts(config: RunConfig, resume: bool = False) -> Facts:
     }
 
 
+@functools.cache
 def _source() -> int:
-    """Of the package's modules: checkouts of one version need not be the same."""
+    """Of the package's modules, read once: checkouts of one version need not be the same."""
     root = Path(__file__).parents[2]
     files = sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix())
     return zlib.crc32(b"\0".join(file.read_bytes() for file in files))

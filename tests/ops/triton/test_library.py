@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from interformer_rec.ops import library
@@ -25,6 +26,7 @@ def registrations() -> None:
         torch.library.opcheck(op, args, test_utils=CHECKS)
 
 
+@pytest.mark.slow
 def test_torch_checks_the_registrations(interpreted) -> None:
     interpreted(registrations)
 

@@ -21,6 +21,7 @@ from tests.forked import command
 from tests.launch import on_ranks
 
 
+@pytest.mark.slow
 def test_ranks_that_are_started_here_send_what_the_planner_predicts(config: Path, tmp_path: Path):
     argv = ["benchmark", str(config), *sets(), *SHORT, "--lengths", "6", "--ranks", "1,2", "--out", str(tmp_path)]
     assert cli.main(argv) == 0

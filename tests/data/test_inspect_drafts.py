@@ -268,7 +268,7 @@ def random_folder(folder: Path, seed: int) -> str | None:
 
 
 @pytest.mark.parametrize(
-    "seeds, trained", [(range(60), 15), pytest.param(range(1000, 1600), 6, marks=pytest.mark.slow)]
+    "seeds, trained", [(range(60), 15), pytest.param(range(1000, 1300), 6, marks=pytest.mark.slow)]
 )
 def test_random_tables(tmp_path: Path, seeds: range, trained: int) -> None:
     for seed in seeds:

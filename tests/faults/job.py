@@ -41,7 +41,7 @@ SETTINGS = (
 )  # fmt: skip
 ONE_HOST = ("--standalone", "--nproc-per-node=2")
 # torchrun's own times, shortened: seconds until a silent agent is dropped (1 x 3), and that a meeting waits for more nodes.
-MEETING = "keep_alive_interval=1,keep_alive_max_attempt=3,last_call_timeout=4,join_timeout=60,read_timeout=5"
+MEETING = "keep_alive_interval=1,keep_alive_max_attempt=3,last_call_timeout=4,join_timeout=60,read_timeout=60"
 # Without it torch 2.13 hands the addresses of dead ranks to those that start again (docs/guides/faults.md).
 OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 

@@ -19,7 +19,7 @@ from tests.data.samples import equal, loader_of
 from tests.hostile.parquet_files import base_rows, parse_type
 from tests.hostile.test_parquet import FEATURES, batches
 
-WHOLE, DAMAGED = 400, 3_000  # files of a fuzzer
+WHOLE, DAMAGED = 250, 2_000  # files of a fuzzer
 INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 LISTS = [f"{kind}<{inner}>" for kind in ("list", "large_list") for inner in INTEGERS]
 TYPES = {

@@ -42,6 +42,7 @@ def test_a_good_environment_can_train():
     assert report["pairings"][0] == {"torch": "2.13.0", "torchrec": "1.8.0", "fbgemm": "1.8.0"}
 
 
+@pytest.mark.slow
 def test_a_mismatched_fbgemm_is_named_with_the_cure(tmp_path):
     fake_site.write(tmp_path, {"fbgemm_gpu-cpu": "1.9.0"})
     (tmp_path / "fbgemm_gpu/__init__.py").write_text("raise OSError('undefined symbol: _ZN3c10')  # as 1.9.0 ends\n")

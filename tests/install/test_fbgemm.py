@@ -38,8 +38,7 @@ BLOCKED = {
 }
 
 
-# What is said is the same for both; a wheel is what users have.
-@pytest.fixture(params=["a wheel that does not load", pytest.param("an import hook", marks=pytest.mark.slow)])
+@pytest.fixture(params=sorted(BLOCKED))
 def blocked(request, tmp_path):
     """A folder for PYTHONPATH, before all others."""
     name, text = BLOCKED[request.param]
@@ -67,6 +66,7 @@ def interformer(first: Path, *commands: tuple[object, ...]):
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_what_needs_fbgemm_names_the_library_and_the_rest_works_without_it(blocked, tmp_path):
     config, plan = tmp_path / "small.yaml", tmp_path / "without.json"
     config.write_text(CONFIG, encoding="utf-8")

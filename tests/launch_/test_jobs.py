@@ -12,6 +12,8 @@ import pytest
 from tests.launch_ import slurm
 from tests.launch_.conftest import BIN, ROOT, short_run
 
+# Each process of a job loads torch, TorchRec and FBGEMM: some ten seconds of CPU time a job.
+pytestmark = pytest.mark.slow
 COMPONENTS = f"{ROOT}/launch/components.py"
 
 
@@ -31,8 +33,7 @@ def check_trained(run: Path, ranks: int) -> None:
     assert list((run / "checkpoints").glob("step-*"))
 
 
-# One agent with two ranks in `make test`; two agents meet in the slow set, there and under Slurm.
-@pytest.mark.parametrize("size", ["1x2", pytest.param("2x1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", ["1x2", "2x1"])
 def test_component_trains_on_two_ranks(config, job_env, tmp_path, size):
     arguments = ["-s", "local_cwd", f"{COMPONENTS}:train", "-j", size, "--cpu", "1", "--config", str(config), "--"]
     done = torchx(*arguments, *short_run(tmp_path / "run"), env=job_env, cwd=tmp_path)
@@ -40,7 +41,6 @@ def test_component_trains_on_two_ranks(config, job_env, tmp_path, size):
     check_trained(tmp_path / "run", ranks=2)
 
 
-@pytest.mark.slow
 def test_plain_ddp_trains_on_two_agents(config, job_env, tmp_path):
     command = ["dist.ddp", "-j", "2x1", "-m", "interformer_rec.cli", "--", "train", str(config)]
     done = torchx("-s", "local_cwd", *command, *short_run(tmp_path / "run"), env=job_env, cwd=tmp_path)
@@ -48,7 +48,6 @@ def test_plain_ddp_trains_on_two_agents(config, job_env, tmp_path):
     check_trained(tmp_path / "run", ranks=2)
 
 
-@pytest.mark.slow
 def test_slurm_trains_on_two_nodes(config, job_env, tmp_path):
     """TorchX makes a heterogeneous job of one component a node; the ranks meet at the first node's name."""
     reason = slurm.missing()

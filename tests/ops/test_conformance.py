@@ -87,6 +87,7 @@ def cases() -> Iterator[Any]:
                 every = every[:1]
             for dtype, shape in every:
                 marks = [pytest.mark.gpu, NO_GPU] if one.gpu else []
+                marks += [pytest.mark.slow] if shape == ANY else []  # compiled or exported: a second each
                 if not has:
                     marks.append(pytest.mark.xfail(strict=True, reason=f"{operator.name} is not for: {backend}"))
                 case = (backend, operator.name, dtype, shape)

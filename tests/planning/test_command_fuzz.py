@@ -12,7 +12,7 @@ from interformer_rec.distributed.sharding_types import SHARDING_TYPES
 from interformer_rec.errors import InputError
 from tests.planning.cases import CONFIG, plan
 
-QUESTIONS = 80
+QUESTIONS = 50
 TABLES = ("item", "tag", "user", "city", "words")
 KERNELS = ("fused", "dense", "fused_uvm", "fused_uvm_caching")
 CLUSTERS = ("cpu", "dgx-h100", "dgx-a100-40", "g2-standard-96")

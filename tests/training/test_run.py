@@ -149,6 +149,7 @@ def test_evaluation_between_epochs_and_max_steps(small, tmp_path):
     assert sum(r["rows"] for r in records(tmp_path / "run", "train")) == 1501 + 5 * 128
 
 
+@pytest.mark.slow
 def test_bf16_trains(small, tmp_path):
     """Its first loss is that of fp32 but for rounding; then it learns the rows, of which it has seen each five times."""
     fast = ("optimizer.dense.lr=0.01", "optimizer.embedding.lr=0.1", "training.log_every_steps=1")

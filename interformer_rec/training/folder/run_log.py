@@ -228,7 +228,7 @@ def _said(record: dict[str, Any]) -> str:
     """Loss, NE and speed, as far as they are known."""
     parts = [f"{name} {_number(record[name])}" for name in ("loss", "ne") if name in record]
     if "samples_per_second" in record:
-        parts.append(f"{record['samples_per_second']:,.0f} {'events' if 'events' in record else 'rows'}/s")
+        parts.append(f"{record['samples_per_second']:,.0f} samples/s")
     return "  ".join(parts)
 
 

@@ -64,11 +64,19 @@ def train(folder: Path, ranks: int, *overrides: str, forked: bool = False) -> Pa
     return run
 
 
+TWO = ("data.batch_size=75", "sharding.tables={item_id: row_wise, field0: data_parallel, user_id: table_wise}")
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2 ranks, 20 steps: memory and time."""
-    tables = "sharding.tables={item_id: row_wise, field0: data_parallel, user_id: table_wise}"
-    return train(tmp_path_factory.mktemp("two"), 2, "data.batch_size=75", tables)
+    """2 forked ranks, 20 steps: time, and memory of what was allocated, not the peak of a process."""
+    return train(tmp_path_factory.mktemp("two"), 2, *TWO, forked=True)
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of 2 processes that share nothing: the peak, too."""
+    return train(tmp_path_factory.mktemp("two"), 2, *TWO)
 
 
 FOUR = ("data.batch_size=256", "sharding.tables={item_id: column_wise}")
@@ -76,7 +84,7 @@ FOUR = ("data.batch_size=256", "sharding.tables={item_id: column_wise}")
 
 @pytest.fixture(scope="module")
 def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """4 forked ranks, 3 large steps: memory of what was allocated, not the peak of a process."""
+    """4 forked ranks, 3 large steps."""
     return train(tmp_path_factory.mktemp("four"), 4, *FOUR, forked=True)
 
 
@@ -94,7 +102,7 @@ def scored(run: Path, capsys: pytest.CaptureFixture[str], **options: Any) -> dic
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, ranks", [("two", 2), ("four_processes", 4)])
+@pytest.mark.parametrize("name, ranks", [("two_processes", 2), ("four_processes", 4)])
 def test_peak_within_15_percent_on_every_rank(name: str, ranks: int, request: pytest.FixtureRequest, capsys):
     found = scored(request.getfixturevalue(name), capsys)
     runtime, peak = found["memory"]["runtime"], found["memory"]["peak"]
@@ -143,10 +151,11 @@ def test_stages_add_up_to_the_step_on_every_rank(two: Path):
     assert steps[0] == pytest.approx(steps[1], rel=0.2)  # they wait for each other
 
 
-def test_a_calibrated_cluster_predicts_the_run_it_is_from(two: Path, tmp_path: Path, capsys):
+@pytest.mark.slow
+def test_a_calibrated_cluster_predicts_the_run_it_is_from(two_processes: Path, tmp_path: Path, capsys):
     out = tmp_path / "here.yaml"
-    before = scored(two, capsys, out=str(out))
-    after = scored(two, capsys, cluster=str(out))
+    before = scored(two_processes, capsys, out=str(out))
+    after = scored(two_processes, capsys, cluster=str(out))
     step = before["time"][STEP]["measured"][0]
     assert abs(before["time"][STEP]["error"]) > 0.5  # a c6i.32xlarge it is not
     assert after["time"][STEP]["predicted"][0] == pytest.approx(step, rel=0.02)
@@ -162,7 +171,7 @@ def test_a_calibrated_cluster_predicts_the_run_it_is_from(two: Path, tmp_path: P
 def test_the_command_says_what_it_found(two: Path, capsys):
     assert score_runs([str(two)]) == 0
     text = capsys.readouterr().out
-    assert "Predicted for cluster cpu" in text and "peak within 15%: yes" in text and "dense backward" in text
+    assert "Predicted for cluster cpu" in text and "peak within 15%: " in text and "dense backward" in text
 
 
 def test_too_few_steps_measure_memory_only_and_say_so(four: Path, tmp_path: Path, capsys):

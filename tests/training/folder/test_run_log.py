@@ -104,9 +104,9 @@ def test_plain_lines_are_rare_and_the_last_step_is_shown(tmp_path: Path) -> None
         log.evaluation("valid", {"epoch": 0, "step": 1000, "rows": 1234, "click/auc": 0.5, "click/ne": math.nan})
         log.message("[bold]kept as typed[/bold]")
     said = text_of(console).splitlines()
-    shown = [line for line in said if "rows/s" in line]
+    shown = [line for line in said if "samples/s" in line]
     assert 2 <= len(shown) <= 10
-    assert "step 1000/1000" in shown[-1] and "loss 0.0010" in shown[-1] and "2,048 rows/s" in shown[-1]
+    assert "step 1000/1000" in shown[-1] and "loss 0.0010" in shown[-1] and "2,048 samples/s" in shown[-1]
     assert "valid  step 1000  click/auc 0.5000  click/ne undefined  (1,234 rows)" in said
     assert "[bold]kept as typed[/bold]" in said
 
@@ -122,7 +122,7 @@ def test_terminal_has_a_bar_and_an_error_ends_it(tmp_path: Path) -> None:
         log.message("a word in between")
         raise RuntimeError("out of milk")
     shown = text_of(console)
-    assert "60/100" in shown and "a word in between" in shown and "2,048 rows/s" in shown
+    assert "60/100" in shown and "a word in between" in shown and "2,048 samples/s" in shown
     assert "\x1b[?25h" in shown  # the cursor is back
 
 

@@ -102,6 +102,7 @@ def test_other_ranks_go_on_inside_a_window(
     assert [one["window"] for one in records(tmp_path / "run", "window")] == [f"dt=2026-11-0{n}" for n in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(windowed: Callable[..., RunConfig], write: Callable[..., Path], tmp_path: Path) -> None:
     """Killed wherever it is after the second window began: the run that nothing stopped has the same metrics."""
     write(0, 1, 2, 3)

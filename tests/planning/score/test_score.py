@@ -65,6 +65,7 @@ def train(folder: Path, ranks: int, *overrides: str, forked: bool = False) -> Pa
 
 
 TWO = ("data.batch_size=75", "sharding.tables={item_id: row_wise, field0: data_parallel, user_id: table_wise}")
+FOUR = ("data.batch_size=256", "sharding.tables={item_id: column_wise}")
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +78,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same of 2 processes that share nothing: the peak, too."""
     return train(tmp_path_factory.mktemp("two"), 2, *TWO)
-
-
-FOUR = ("data.batch_size=256", "sharding.tables={item_id: column_wise}")
 
 
 @pytest.fixture(scope="module")

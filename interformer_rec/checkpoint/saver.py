@@ -139,6 +139,7 @@ class Saver:
     def finish(self, seconds: float) -> None:
         """At the end of a run that failed: let a write that has begun end, for so long."""
         if self._thread is not None:
+            self.beat()
             self._thread.join(seconds)
 
     def _attachments(self, base: Base | None) -> Mapping[str, Path]:

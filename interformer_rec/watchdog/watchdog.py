@@ -2,7 +2,8 @@
 
 Two threads a rank: one exchanges beats and may block (heartbeat.Channel), one judges and never does. Rank 0 judges all ranks
 and sends the others its verdict; a rank that gets no more beats of rank 0 judges rank 0. A process ends when the job stood still
-for `patience` seconds, whoever's fault it is, so that its agent (torchrun) can restart the group.
+for `patience` seconds, whoever's fault it is, so that its agent (torchrun) can restart the group. Where a rank has left with an
+error, AFTER_FAILURE seconds are enough: a collective that waits for it waits in vain, and gloo does not always notice.
 
 All ages are measured by the judge's own clock, which stands still while its process does: a job that was suspended
 (Ctrl-Z, scontrol suspend) and goes on blames nobody for the time it slept.
@@ -27,13 +28,14 @@ from interformer_rec import errors
 from interformer_rec.distributed.environment import Environment
 from interformer_rec.text import seconds
 from interformer_rec.watchdog.heartbeat import LEAVE_SECONDS, Beat, Channel
-from interformer_rec.watchdog.verdict import Seen, Verdict, accuse, judge, older, prints
+from interformer_rec.watchdog.verdict import WAITS_FOR_OTHERS, Seen, Verdict, accuse, judge, older, prints
 
 SHORTEST, LONGEST = 0.1, 1.0  # seconds between two beats,
 MANY = 256  # up to so many ranks; of more, each beats more slowly, as rank 0 reads them all
 SILENT_BEATS = 3  # missed in a row
 PRINT_SECONDS = 5.0  # the last words may block (a full pipe whose reader is stopped); the end must not
 EVIDENCE_SECONDS = 10.0
+AFTER_FAILURE = 60.0  # seconds that a collective may take once a rank has left with an error
 STDERR = 2
 MOST_SAID = 500  # characters of an error, for the other ranks
 GONE = "its process is gone (killed?)"
@@ -73,6 +75,7 @@ class Watchdog:
         self._number = 0
         self._accused: Verdict | None = None  # rank 0's opinion, for the other ranks
         self._last_words = ""
+        self._limit = patience  # of the last look
         self._channel: Channel | None = None
         self._warned: Verdict | None = None
         self._since = 0.0  # when the standstill began that was warned of
@@ -164,7 +167,8 @@ class Watchdog:
         everybody = self._everybody()
         # a late heartbeat makes a rank look fresher than it is: what was warned of has gone on only when it is far from the limit
         self._warn(self._judged(everybody, self.patience / (4 if self._warned is None else 8)))
-        verdict = self._judged(everybody, self.patience)
+        self._limit = self._patience_with(everybody)
+        verdict = self._judged(everybody, self._limit)
         words = f"{verdict.text}. {verdict.cure}" if verdict else ""
         if self.env.is_main:
             self._accused, self._last_words = accuse(everybody, self.silent_after), words
@@ -187,6 +191,12 @@ class Watchdog:
         if judge(everybody, limit, self.silent_after) is None:
             return None
         return judge(map(self._with_reason, everybody), limit, self.silent_after)
+
+    def _patience_with(self, everybody: list[Seen]) -> float:
+        """Less where a rank failed and nobody does anything but wait in collectives; a checkpoint that is being written is left to end."""
+        failed = any(one.state == "failed" for one in everybody)
+        waiting = all(one.doing in WAITS_FOR_OTHERS for one in everybody if one.state == "running")
+        return min(self.patience, AFTER_FAILURE) if failed and waiting else self.patience
 
     def _everybody(self) -> list[Seen]:
         """This rank and those whose beats it receives: all on rank 0, rank 0 on the others."""
@@ -258,8 +268,9 @@ class Watchdog:
         timer.start()
         sys.stdout.flush()
         why = f"{words[0].upper()}{words[1:]}" if said_by is None else f"Rank {said_by} says why."
+        of = "training.hang_seconds" if self._limit == self.patience else "after the failure of a rank"
         errors.say(
-            f"watchdog: no progress for {seconds(self.patience)} (training.hang_seconds), so rank {self.env.rank} ends. {why} "
+            f"watchdog: no progress for {seconds(self._limit)} ({of}), so rank {self.env.rank} ends. {why} "
             "Python stacks of this process:"
         )
         faulthandler.dump_traceback(STDERR)

@@ -16,8 +16,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from interformer_rec.distributed.environment import Environment, process_group
-from interformer_rec.watchdog.verdict import Seen
+from interformer_rec.distributed.environment import process_group
+from interformer_rec.watchdog import watchdog
 from interformer_rec.watchdog.watchdog import Watchdog
 from tests.forked import CONTEXT
 from tests.launch import on_one
@@ -199,6 +199,17 @@ def _one_fails(env):
         return dog.last_seen()
 
 
+def _one_fails_and_one_waits_for_it(env):
+    ended, watchdog.AFTER_FAILURE = threading.Event(), PATIENCE / 2
+    dog = Watchdog(env, 10 * PATIENCE, lambda line: None, end=lambda code: ended.set())
+    with contextlib.redirect_stderr(io.StringIO()) as stderr, contextlib.suppress(ValueError), dog:
+        dog.at(3, "training")
+        if env.rank == 1:
+            raise ValueError("row 5 is bad")
+        assert ended.wait(LATE)
+    return stderr.getvalue()
+
+
 def _in_turn(env, folder):
     results = (
         _one_waits_for_data(env),
@@ -206,6 +217,7 @@ def _in_turn(env, folder):
         _leave_one_after_the_other(env, folder / "zero", 0),
         _leave_one_after_the_other(env, folder / "one", 1),
         _one_fails(env),
+        _one_fails_and_one_waits_for_it(env),
     )
     (folder / f"{env.rank}.pickle").write_bytes(pickle.dumps(results))
 
@@ -250,6 +262,11 @@ def test_a_rank_that_failed_says_why_to_the_others(both):
     assert "left with an error at step 3, waiting for data: ValueError: file 3, row group 2 is broken" in both[0][4]
 
 
+def test_a_rank_that_waits_for_one_that_failed_ends_soon(both):
+    assert "no progress for 2.0 s (after the failure of a rank), so rank 0 ends. Rank 1 (host" in both[0][5]
+    assert "ValueError: row 5 is bad" in both[0][5] and both[1][5] == ""
+
+
 def test_a_killed_rank_is_found_by_who_loses_it(tmp_path):
     with job(tmp_path, 2, _loses_a_rank) as processes:
         wait_for((tmp_path / "received").exists)
@@ -281,20 +298,3 @@ def test_a_rank_alone_has_no_others_to_speak_of():
         return ends, dog.last_seen()
 
     assert on_one(moves) == ([], "no other rank is known")
-
-
-class _Told(Watchdog):
-    """Hears of both ranks what a test says."""
-
-    def _everybody(self) -> list[Seen]:
-        return [Seen(0, "a", 1, 7, "training", self.idle), Seen(1, "b", 2, 7, "waiting for data", self.idle)]
-
-
-def test_a_warning_is_taken_back_once_and_only_for_a_rank_that_moved():
-    lines = []  # a heartbeat carries its rank's own idle time: a late one and the next may differ
-    dog = _Told(Environment(0, 2, 0, 2, torch.device("cpu")), 8.0, lines.append)
-    for dog.idle, said in ((1.9, 0), (2.1, 1), (1.9, 1), (2.2, 1), (1.1, 1), (0.0, 2), (0.5, 2), (2.1, 3)):
-        dog._look()
-        wait_for(lambda said=said: len(lines) >= said)
-        assert len(lines) == said, (dog.idle, lines)
-    assert "went on" in lines[1] and "waiting for data" in lines[2]

@@ -17,6 +17,8 @@ CONFIG = {
     "model": {"kind": "dcnv2", "embedding_dim": 4, "hidden": [8]},
 }
 
+AFTER = "watchdog: no progress for 60 s (after the failure of a rank)"
+
 
 @pytest.fixture
 def job(tmp_path):
@@ -80,14 +82,13 @@ def test_an_error_that_rank_0_finds_for_all(job, size, tmp_path):
     assert [(rank, "none.parquet" in line) for rank, line in lines(ended)] == [(0, True)], ended
 
 
-# Of four ranks not the first step: where a rank leaves in it, DDP's first all-reduce may never end on another one (gloo, about one time in
-# ten). torchrun ends such a rank with its group, and the watchdog after training.hang_seconds.
+# Where a rank leaves while others connect to it, gloo may never end another one's collective. The watchdog ends that rank, with 1.
 @pytest.mark.parametrize("size, row", [(2, 0), (2, 63), (4, 45)])
 def test_a_bad_row_of_one_rank(job, size, row):
     ended = ranks(size, [job(price=None, row=row)])
-    assert [one.code for one in ended] == [2] * size, ended
-    ((rank, line),) = lines(ended)
-    assert f"interformer train (rank {rank} of {size}): " in line and "price" in line
+    assert all(one.code == 2 or (one.code == 1 and AFTER in one.printed) for one in ended), ended
+    ((rank, line),) = [(rank, line) for rank, line in lines(ended) if "interformer train (" in line]
+    assert f"interformer train (rank {rank} of {size}): " in line and "price" in line and ended[rank].code == 2
 
 
 def test_an_error_of_the_run_that_all_ranks_have(job):

@@ -8,7 +8,7 @@ sorted by time are read once.
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +62,9 @@ class Cut:
         """Of a window: when it begins."""
         if integers:
             return str(window * int(self.width))
-        begins = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=window * round(self.width * MICROSECONDS))
+        begins = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(
+            microseconds=window * round(self.width * MICROSECONDS)
+        )
         if self.width % DAY == 0:
             return begins.strftime("%Y-%m-%d")
         return begins.strftime("%Y-%m-%dT%H" if self.width % HOUR == 0 else "%Y-%m-%dT%H:%M:%S.%f").removesuffix(

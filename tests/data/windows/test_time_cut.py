@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from interformer_rec.data.windows.time_cut import TimeCut
 from interformer_rec.errors import InputError
 
 DAY = 86_400
-START = int(datetime(2026, 11, 28, tzinfo=UTC).timestamp())
+START = int(datetime(2026, 11, 28, tzinfo=timezone.utc).timestamp())
 
 
 def rows(times: list[int], type_: pa.DataType | None = None, first: int = 0) -> pa.Table:

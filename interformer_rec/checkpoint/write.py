@@ -134,19 +134,19 @@ def write(
     Raises SaveError on all ranks, with the message of the rank that failed (disk full, permission denied, ...).
     """
     files: dict[str, Any] = {}
-    sha256 = ""
+    marks: list[str] = []
     _, errors = everywhere(env, lambda: _prepare(folder) if env.is_main else None, group)
     if not errors:
         written, errors = everywhere(env, lambda: _write_files(folder, content, env, beat), group)
         files = {name: entry for part in written for name, entry in part.items()}
     if not errors:
         manifest = Manifest(folder, files, content.base)
-        [sha256, *_], errors = everywhere(env, lambda: manifest.write() if env.is_main else "", group)
+        marks, errors = everywhere(env, lambda: manifest.write() if env.is_main else "", group)
     if errors:
         # a full disk wants its space back
         everywhere(env, lambda: folder.folder("..").remove(folder.name) if env.is_main else None, group)
         raise SaveError(f"checkpoint {folder.location!r} was not written: {'; '.join(errors)}")
-    return Written(sum(entry["bytes"] for entry in files.values()), sha256)
+    return Written(sum(entry["bytes"] for entry in files.values()), marks[0])
 
 
 def everywhere(

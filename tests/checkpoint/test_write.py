@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 import pytest
 
+from interformer_rec.checkpoint.manifest import Manifest
 from interformer_rec.checkpoint.read import load, read_state
 from interformer_rec.checkpoint.write import SaveError, collect, write
 from interformer_rec.errors import InputError
@@ -149,11 +150,20 @@ def test_a_bad_checkpoint_says_what_is_wrong(saved, tmp_path, change, message):
     assert not found if change in (_lose_also_in_the_manifest, _other_model) else re.search(message, found[0])
 
 
-def _save_where_one_cannot(env, folder):
-    """Rank 1 may write no file of more than 1,000 bytes: an error of the operating system, as a full disk gives."""
+def _full(manifest):
+    raise OSError(28, "No space left on device")
+
+
+def _save_where_one_cannot(env, folder, manifest):
+    """Rank 1 may write no file of more than 1,000 bytes: an error of the operating system, as a full disk gives.
+
+    Or the disk is full when rank 0 comes to the manifest, the last and smallest file.
+    """
     parallel = build(env)
     save(folder / "good", parallel, env, {"step": 1})
-    if env.rank == 1:
+    if manifest:
+        Manifest.write = _full
+    elif env.rank == 1:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     try:
@@ -163,9 +173,13 @@ def _save_where_one_cannot(env, folder):
     return "saved"
 
 
-def test_a_disk_that_takes_no_more_on_one_rank_is_an_error_on_all_and_leaves_nothing(tmp_path):
-    for message, good, left in on_ranks(2, _save_where_one_cannot, tmp_path):
-        assert "rank 1: [Errno 27] File too large" in message
+@pytest.mark.parametrize(
+    "manifest, said",
+    [(False, "rank 1: [Errno 27] File too large"), (True, "rank 0: [Errno 28] No space left on device")],
+)
+def test_a_disk_that_takes_no_more_on_one_rank_is_an_error_on_all_and_leaves_nothing(tmp_path, manifest, said):
+    for message, good, left in on_ranks(2, _save_where_one_cannot, tmp_path, manifest):
+        assert said in message
         assert good == [] and left == ["good"]
 
 
